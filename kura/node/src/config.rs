@@ -1,0 +1,67 @@
+//! What a node is told at start: plain data. Only `bin/kura` reads the environment.
+
+use std::{net::SocketAddr, time::Duration};
+
+/// Settings of one node.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Where the public surfaces listen. Port 0 chooses a free one.
+    pub listen: SocketAddr,
+    /// The store.
+    pub store: StoreConfig,
+    /// The public surfaces.
+    pub surface: SurfaceConfig,
+    /// How long a drain may take before what is in flight is cut.
+    pub drain_timeout: Duration,
+}
+
+/// Settings of the store.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Size of a segment. Too low: bodies near it are refused, and headers and rotations cost more.
+    /// Too high: eviction is coarse, and a small disk holds too few segments to tell old from new.
+    pub segment_bytes: u64,
+    /// What the ring may hold, in bytes of segments. Unset: half of the file system.
+    pub capacity_bytes: Option<u64>,
+    /// Bytes of bodies in flight on disk. Too low: large uploads are refused in parallel. Too high:
+    /// uploads crowd out the ring.
+    pub staging_bytes_max: u64,
+    /// Bytes of bodies in flight in memory.
+    pub memory_bytes_max: u64,
+    /// Bodies up to this size fill in memory, larger ones in a staging file.
+    pub memory_body_bytes_max: u64,
+    /// The largest body; never over what fits a segment.
+    pub body_bytes_max: u64,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+}
+
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Power loss: acknowledged after the segment was synced.
+    PowerLoss,
+    /// The death of the process only: acknowledged after the bytes were handed to the system.
+    ProcessCrash,
+}
+
+/// Settings of the public surfaces.
+#[derive(Clone, Debug)]
+pub struct SurfaceConfig {
+    /// A connection on which no byte moves in either direction for this long is closed; so is an
+    /// upload whose body stalls. Too low: slow WANs lose uploads. Too high: dead clients hold
+    /// connections and staging.
+    pub idle_timeout: Duration,
+    /// From the first byte of a request's header (or from the connection being accepted) to the
+    /// end of that header.
+    pub header_timeout: Duration,
+    /// Connections at once; further ones wait to be accepted.
+    pub connections_max: usize,
+    /// After an early refusal, up to this much of the body is read and thrown away, so that the
+    /// client sees the answer and not a reset.
+    pub drain_body_bytes_max: u64,
+    /// What `Retry-After` says on a refusal that will pass.
+    pub retry_after: Duration,
+    /// Whether answers carry a `Date`. Off in the simulator: the wall clock is not its own.
+    pub date_header: bool,
+}

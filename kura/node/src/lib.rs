@@ -1,0 +1,3 @@
+//! The node: surface -> service -> store, over [`kura_env::Env`] alone.
+
+pub mod config;
