@@ -1,3 +1,93 @@
-//! (being written)
+//! The project's chores: test, sweep, prove, bench. Light on purpose, because it is built before
+//! anything else; what it needs of Kura it runs as a program.
 
-fn main() {}
+mod artifacts;
+mod bench;
+mod failure;
+mod process;
+mod prove;
+mod report;
+mod rotation;
+mod scenarios;
+mod setup;
+mod skips;
+mod suites;
+mod test;
+mod workspace;
+
+use std::{env, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+use workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Test, sweep, prove and measure Kura")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Everything that must pass before a change lands; installs what it needs
+    Test {
+        /// Only format, clippy, suites and the fixed seeds: no proof, no real processes
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Scenarios over a range of seeds
+    Sweep {
+        /// Seeds A..B, B excluded
+        #[arg(long, default_value = scenarios::FULL_SEEDS)]
+        seeds: String,
+        /// Scenario files or names; all incidents if none is given
+        scenarios: Vec<String>,
+    },
+    /// Shows that each mutant is caught by its own oracle
+    Prove {
+        /// All mutants; else the first three, the changed ones and a rotating tenth
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+        /// These mutants only
+        names: Vec<String>,
+    },
+    /// Measures the store on this machine's disk
+    Bench {
+        /// Passed on to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments.chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report::line(&format!("\nxtask: {}", failure::chain(&failure)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: &Chore) -> Result<(), Failure> {
+    let workspace = Workspace::find()?;
+    match chore {
+        Chore::Test { fast } => {
+            let strict = env::var("CI").is_ok_and(|value| value == "true");
+            test::run(&workspace, *fast, strict)
+        }
+        Chore::Sweep { seeds, scenarios } => scenarios::sweep(&workspace, seeds, scenarios),
+        Chore::Prove { all, names } => {
+            let choice = match (all, names.is_empty()) {
+                (true, _) => prove::Choice::All,
+                (false, true) => prove::Choice::Rotating,
+                (false, false) => prove::Choice::Named(names.clone()),
+            };
+            prove::run(&workspace, &choice)
+        }
+        Chore::Bench { arguments } => bench::run(&workspace, arguments),
+    }
+}

@@ -1,0 +1,170 @@
+//! Proof that the checks can fail: each mutant brings one known bug back, and the oracle that it
+//! names must be the first to report it.
+//!
+//! A mutant is a legal but bad setting, or a patch. All patches go into one scratch copy of the
+//! sources, each behind a question for its own name, so one build holds them all. A mutant is
+//! caught when one of its seeds fails by its oracle; the same seeds must pass without it.
+
+mod registry;
+mod source;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use crate::{
+    artifacts::{self, Artifacts},
+    failure::Failure,
+    report,
+    scenarios::{self, Run, Verdict},
+    workspace::Workspace,
+};
+use registry::{Change, Mutant};
+
+/// Which mutants to try.
+pub(crate) enum Choice {
+    /// Every one.
+    All,
+    /// The first three, those changed since the last commit, and a rotating tenth.
+    Rotating,
+    /// These.
+    Named(Vec<String>),
+}
+
+/// The programs to run: as it is, and with all patches in it.
+struct Programs {
+    plain: PathBuf,
+    patched: Option<PathBuf>,
+}
+
+/// What became of one mutant.
+enum Outcome {
+    /// Its oracle reported first, at this seed.
+    Caught { seed: u64 },
+    /// Something else happened; the text says what.
+    Missed(String),
+}
+
+/// Builds the simulator and proves the chosen mutants.
+///
+/// # Errors
+///
+/// As [`prove`], or if it does not build.
+pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<(), Failure> {
+    let artifacts = artifacts::build_programs(workspace)?;
+    prove(workspace, &artifacts, choice)
+}
+
+/// Proves the chosen mutants and prints a table.
+///
+/// # Errors
+///
+/// If the registry is wrong, a patch does not apply, or a mutant is not caught by its oracle.
+pub(crate) fn prove(
+    workspace: &Workspace,
+    artifacts: &Artifacts,
+    choice: &Choice,
+) -> Result<(), Failure> {
+    let registry = registry::load(workspace)?;
+    let chosen = registry::choose(workspace, &registry, choice)?;
+    report::line(&format!("{} of {} mutants", chosen.len(), registry.len()));
+    let patched = chosen.iter().any(|mutant| mutant.patch().is_some());
+    let programs = Programs {
+        plain: artifacts.program("kura-sim")?.to_owned(),
+        patched: if patched { Some(source::build(workspace, &registry)?) } else { None },
+    };
+    let outcomes = try_all(workspace, &programs, &chosen)?;
+    let rows: Vec<Vec<String>> =
+        chosen.iter().zip(&outcomes).map(|(mutant, outcome)| row(mutant, outcome)).collect();
+    report::table(&["mutant", "scenario", "oracle", "outcome"], &rows);
+    let missed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Missed(_))).count();
+    if missed > 0 {
+        return Err(Failure::Unmet {
+            what: format!("{missed} of {} mutants were not caught by their oracle", chosen.len()),
+        });
+    }
+    Ok(())
+}
+
+fn row(mutant: &Mutant, outcome: &Outcome) -> Vec<String> {
+    let outcome = match outcome {
+        Outcome::Caught { seed } => format!("caught at seed {seed}"),
+        Outcome::Missed(how) => format!("MISSED: {how}"),
+    };
+    vec![mutant.name.clone(), mutant.scenario.clone(), mutant.oracle.clone(), outcome]
+}
+
+/// Tries the mutants on all cores. The outcomes lie in the order of the mutants.
+fn try_all(
+    workspace: &Workspace,
+    programs: &Programs,
+    mutants: &[&Mutant],
+) -> Result<Vec<Outcome>, Failure> {
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result<Outcome, Failure>>>> =
+        mutants.iter().map(|_| Mutex::new(None)).collect();
+    let work = || {
+        loop {
+            let position = next.fetch_add(1, Ordering::Relaxed);
+            let (Some(mutant), Some(slot)) = (mutants.get(position), results.get(position)) else {
+                return;
+            };
+            let result = try_one(workspace, programs, mutant);
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..workers.min(mutants.len()) {
+            scope.spawn(work);
+        }
+    });
+    let take = |slot: Mutex<Option<Result<Outcome, Failure>>>| {
+        let result = slot.into_inner().unwrap_or_else(PoisonError::into_inner);
+        result.unwrap_or_else(|| Ok(Outcome::Missed("not tried".to_owned())))
+    };
+    results.into_iter().map(take).collect()
+}
+
+fn try_one(
+    workspace: &Workspace,
+    programs: &Programs,
+    mutant: &Mutant,
+) -> Result<Outcome, Failure> {
+    let scenario = scenarios::file(workspace, &mutant.scenario)?;
+    let (program, settings): (&Path, &[String]) = match (&mutant.change, &programs.patched) {
+        (Change::Settings(settings), _) => (&programs.plain, settings),
+        (Change::Patch(_), Some(patched)) => (patched, &[]),
+        (Change::Patch(_), None) => return Ok(Outcome::Missed("not built".to_owned())),
+    };
+    let name = mutant.patch().map(|_| mutant.name.as_str());
+    for seed in mutant.seeds.clone() {
+        let clean = Run { program, scenario: &scenario, seed, settings: &[], mutant: None };
+        let (passed, verdict) = clean.verdict()?;
+        if !passed {
+            return Ok(Outcome::Missed(format!("seed {seed} fails without it: {}", why(&verdict))));
+        }
+        let (passed, verdict) = Run { settings, mutant: name, ..clean }.verdict()?;
+        if passed {
+            continue;
+        }
+        let oracle = verdict.invariant.as_deref() == Some(mutant.oracle.as_str());
+        return Ok(if oracle {
+            Outcome::Caught { seed }
+        } else {
+            Outcome::Missed(format!("seed {seed} failed otherwise: {}", why(&verdict)))
+        });
+    }
+    Ok(Outcome::Missed(format!("no seed of {:?} failed", mutant.seeds)))
+}
+
+fn why(verdict: &Verdict) -> String {
+    let invariant = verdict.invariant.as_deref().unwrap_or("no invariant");
+    let reason = verdict.reason.as_deref().unwrap_or("no reason");
+    format!("{} by {invariant}: {reason}", verdict.verdict)
+}

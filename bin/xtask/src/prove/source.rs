@@ -1,0 +1,142 @@
+//! The sources with all patches in them, in a scratch copy, and the program built from it.
+//!
+//! The copy is made in two places: patches are applied in one, and only files that differ move on
+//! to the other, so that what no patch and no edit touched keeps its time stamp and is not
+//! compiled again.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use super::registry::{DIRECTORY, Mutant};
+use crate::{
+    failure::Failure,
+    process, report,
+    workspace::{PROFILE, Workspace, files_below, read},
+};
+
+/// The name of the program with mutants in it, so that it can lie beside the one without.
+const PROGRAM: &str = "kura-sim-mutants";
+
+/// How node code asks which mutant is awake: this file becomes the module `kura_core::mutant`.
+const SWITCH: &str = include_str!("switch.rs.in");
+
+/// Far above what applying a patch takes.
+const PATCH_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// What a build needs; everything else in the repository may change without a new one.
+const PARTS: [&str; 8] =
+    ["Cargo.toml", "Cargo.lock", ".cargo", "kura", "fault-injection", "sim", "bin", "tests"];
+
+/// Builds the simulator with the patches of all mutants in it.
+///
+/// # Errors
+///
+/// If a patch does not apply (it is named), or the result does not compile.
+pub(crate) fn build(workspace: &Workspace, registry: &[Mutant]) -> Result<PathBuf, Failure> {
+    let scratch = workspace.target().join("mutants");
+    let (staged, sources) = (scratch.join("staged"), scratch.join("sources"));
+    remove(&staged)?;
+    stage(workspace, &staged)?;
+    add_switch(&staged)?;
+    for mutant in registry {
+        if let Some(patch) = mutant.patch() {
+            apply(workspace, &staged, &mutant.name, patch)?;
+        }
+    }
+    settle(&staged, &sources)?;
+    report::line("building the simulator with mutants in it");
+    let mut cargo = workspace.cargo(&["build", "--workspace", "--profile", PROFILE, "--quiet"]);
+    cargo.args(["--bin", PROGRAM]).current_dir(&sources);
+    cargo.env("CARGO_TARGET_DIR", workspace.target());
+    process::pass_through(&mut cargo)?;
+    Ok(workspace.target().join(PROFILE).join(PROGRAM))
+}
+
+/// Copies what git knows or would know: the sources as they stand, without what was built.
+fn stage(workspace: &Workspace, staged: &Path) -> Result<(), Failure> {
+    let mut arguments = vec!["ls-files", "--cached", "--others", "--exclude-standard", "--"];
+    arguments.extend(PARTS);
+    let files: BTreeSet<String> = workspace.git(&arguments)?.lines().map(str::to_owned).collect();
+    for file in files {
+        // A tracked file that was deleted is still listed.
+        let from = workspace.path(&file);
+        if from.is_file() {
+            let bytes = fs::read(&from).map_err(|source| Failure::File { path: from, source })?;
+            write(&staged.join(&file), &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the copy the switch that patches ask, and the program its own name.
+fn add_switch(staged: &Path) -> Result<(), Failure> {
+    write(&staged.join("kura/core/src/mutant.rs"), SWITCH.as_bytes())?;
+    let root = staged.join("kura/core/src/lib.rs");
+    write(&root, format!("{}\npub mod mutant;\n", read(&root)?).as_bytes())?;
+    let manifest = staged.join("bin/kura-sim/Cargo.toml");
+    let text = read(&manifest)?.replacen("[package]\n", "[package]\nautobins = false\n", 1);
+    let program = format!("\n[[bin]]\nname = \"{PROGRAM}\"\npath = \"src/main.rs\"\n");
+    write(&manifest, (text + &program).as_bytes())
+}
+
+/// Applies one patch and sees to it that it asks for the mutant's own name.
+fn apply(workspace: &Workspace, staged: &Path, name: &str, patch: &str) -> Result<(), Failure> {
+    let path = workspace.path(&format!("{DIRECTORY}/{patch}"));
+    let question = format!("kura_core::mutant::active(\"{name}\")");
+    if !read(&path)?.lines().any(|line| line.starts_with('+') && line.contains(&question)) {
+        let problem = format!("does not ask {question}, so it would change every other mutant too");
+        return Err(Failure::Data { path, problem });
+    }
+    let mut git = Command::new("git");
+    git.args(["apply", "--whitespace=nowarn"]).arg(&path).current_dir(staged);
+    // The copy lies below the repository, whose root git must not take the paths to start from.
+    git.env("GIT_CEILING_DIRECTORIES", staged.parent().unwrap_or(staged));
+    let caught = process::catch(&mut git, PATCH_TIME_MAX)?;
+    if caught.status.success() {
+        return Ok(());
+    }
+    let problem = format!("does not apply to the sources as they are: {}", caught.stderr.trim());
+    Err(Failure::Data { path, problem })
+}
+
+/// Makes `sources` equal to `staged` without touching files that are equal already.
+fn settle(staged: &Path, sources: &Path) -> Result<(), Failure> {
+    let relative = |root: &Path| -> Result<BTreeSet<PathBuf>, Failure> {
+        let below = |path: PathBuf| path.strip_prefix(root).map(Path::to_owned).unwrap_or(path);
+        Ok(files_below(root, "")?.into_iter().map(below).collect())
+    };
+    let wanted = relative(staged)?;
+    for gone in relative(sources)?.difference(&wanted) {
+        let path = sources.join(gone);
+        fs::remove_file(&path).map_err(|source| Failure::File { path, source })?;
+    }
+    for file in &wanted {
+        let (from, to) = (staged.join(file), sources.join(file));
+        let bytes = fs::read(&from).map_err(|source| Failure::File { path: from, source })?;
+        if !fs::read(&to).is_ok_and(|present| present == bytes) {
+            write(&to, &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |source| Failure::File { path: path.to_owned(), source };
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(failed)?;
+    }
+    fs::write(path, bytes).map_err(failed)
+}
+
+fn remove(directory: &Path) -> Result<(), Failure> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    fs::remove_dir_all(directory)
+        .map_err(|source| Failure::File { path: directory.to_owned(), source })
+}
