@@ -1,0 +1,414 @@
+//! What a node counts. One [`Metrics`] a node, with a registry of its own: several nodes share a
+//! process in the simulator.
+//!
+//! Labels are closed sets, so the number of series is bounded by this file.
+
+use std::{fmt, sync::atomic::AtomicI64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+/// A gauge of whole numbers.
+type Level = Gauge<i64, AtomicI64>;
+
+/// Everything a node counts.
+pub struct Metrics {
+    registry: Registry,
+    /// The public HTTP surface.
+    pub http: HttpMetrics,
+    /// Its connections.
+    pub connections: ConnectionMetrics,
+    /// The store.
+    pub store: StoreMetrics,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("kura");
+        let http = HttpMetrics::new(&mut registry);
+        let connections = ConnectionMetrics::new(&mut registry);
+        let store = StoreMetrics::new(&mut registry);
+        Self { registry, http, connections, store }
+    }
+}
+
+impl Metrics {
+    /// Everything in the text format of OpenMetrics.
+    ///
+    /// Within a family the series are sorted: the registry keeps them in an order that differs from
+    /// run to run, and two runs of one simulation must give the same bytes.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry).expect(
+            "writing to a string does not fail, and no label of ours refuses to be encoded",
+        );
+        let mut sorted = String::with_capacity(text.len());
+        let mut series: Vec<&str> = Vec::new();
+        for line in text.lines() {
+            if line.starts_with('#') {
+                flush_sorted(&mut series, &mut sorted);
+                sorted.push_str(line);
+                sorted.push('\n');
+            } else {
+                series.push(line);
+            }
+        }
+        flush_sorted(&mut series, &mut sorted);
+        sorted
+    }
+}
+
+fn flush_sorted(series: &mut Vec<&str>, into: &mut String) {
+    series.sort_unstable();
+    for line in series.drain(..) {
+        into.push_str(line);
+        into.push('\n');
+    }
+}
+
+/// Lets an enum be the value of a label, under its name.
+macro_rules! label_value {
+    ($label:ty) => {
+        impl EncodeLabelValue for $label {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+                EncodeLabelValue::encode(&self.name(), encoder)
+            }
+        }
+    };
+}
+
+/// What a request was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Surface {
+    /// Content-addressed artifacts.
+    Cas,
+    /// Action results.
+    Ac,
+    /// Artifacts under plain keys.
+    Plain,
+    /// `/up`, `/ready`, `/metrics`, `/status`.
+    Pages,
+    /// Nothing that has a name: refused before its path was understood.
+    None,
+}
+
+impl Surface {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cas => "cas",
+            Self::Ac => "ac",
+            Self::Plain => "plain",
+            Self::Pages => "pages",
+            Self::None => "none",
+        }
+    }
+}
+
+label_value!(Surface);
+
+/// Which kind of request it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// `GET`.
+    Get,
+    /// `HEAD`.
+    Head,
+    /// `PUT`.
+    Put,
+    /// Any other.
+    Other,
+}
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Put => "PUT",
+            Self::Other => "other",
+        }
+    }
+}
+
+label_value!(Method);
+
+/// Labels of `kura_http_requests_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// Its method.
+    pub method: Method,
+    /// What it was about.
+    pub surface: Surface,
+    /// What was answered.
+    pub status: u16,
+}
+
+/// Labels of `kura_http_refusals_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// The row of the table of outcomes.
+    pub reason: &'static str,
+}
+
+/// Which way bytes went, seen from the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From clients.
+    In,
+    /// To clients.
+    Out,
+}
+
+impl Direction {
+    fn name(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+    }
+}
+
+label_value!(Direction);
+
+/// Labels of `kura_connection_bytes_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DirectionLabels {
+    /// Which way.
+    pub direction: Direction,
+}
+
+/// Why the node closed a connection that the client had not given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// No byte moved for too long.
+    Idle,
+    /// The head of a request did not arrive in time.
+    Header,
+    /// The frame of a request left its end in doubt.
+    Guard,
+    /// The node drains.
+    Drain,
+}
+
+impl CloseReason {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Header => "header",
+            Self::Guard => "guard",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+label_value!(CloseReason);
+
+/// Labels of `kura_connection_closes_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CloseLabels {
+    /// Why.
+    pub reason: CloseReason,
+}
+
+/// Counters of the public HTTP surface.
+pub struct HttpMetrics {
+    /// Answers, by method, surface and status.
+    pub requests: Family<RequestLabels, Counter>,
+    /// Requests that were not carried out, by the row of the table of outcomes. Also counts those
+    /// that were answered as a miss.
+    pub refusals: Family<RefusalLabels, Counter>,
+    /// Bytes of refused bodies that were read and thrown away so that the client saw its answer.
+    pub drained_bytes: Counter,
+    /// Bodies that broke off on their way to the client.
+    pub broken_bodies: Counter,
+}
+
+impl HttpMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("http");
+        Self {
+            requests: counters(registry, "requests", "Answers"),
+            refusals: counters(registry, "refusals", "Requests that were not carried out"),
+            drained_bytes: counter(
+                registry,
+                "drained_bytes",
+                "Bytes of refused bodies that were read and thrown away",
+            ),
+            broken_bodies: counter(
+                registry,
+                "broken_bodies",
+                "Bodies that broke off on their way to the client",
+            ),
+        }
+    }
+}
+
+/// Counters of the connections of the public surface.
+pub struct ConnectionMetrics {
+    /// Open now.
+    pub open: Level,
+    /// Accepted since start.
+    pub accepted: Counter,
+    /// How often accepting waited because all places were taken.
+    pub cap_waits: Counter,
+    /// How often accepting failed and was tried again.
+    pub accept_failures: Counter,
+    /// Closed by the node, by reason.
+    pub closes: Family<CloseLabels, Counter>,
+    /// Bytes on the wire.
+    pub bytes: Family<DirectionLabels, Counter>,
+}
+
+impl ConnectionMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let open = Level::default();
+        registry.register("connections", "Connections that are open now", open.clone());
+        let registry = registry.sub_registry_with_prefix("connection");
+        Self {
+            open,
+            accepted: counter(registry, "accepted", "Connections accepted"),
+            cap_waits: counter(
+                registry,
+                "cap_waits",
+                "Times that accepting waited for a free place",
+            ),
+            accept_failures: counter(registry, "accept_failures", "Times that accepting failed"),
+            closes: counters(registry, "closes", "Connections that the node closed"),
+            bytes: counters(registry, "bytes", "Bytes on the wire"),
+        }
+    }
+}
+
+/// Labels of `kura_store_drops_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DropLabels {
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Counters of the store.
+pub struct StoreMetrics {
+    /// Bodies stored.
+    pub puts: Counter,
+    /// Bytes of bodies stored.
+    pub put_bytes: Counter,
+    /// Reads that found their artifact.
+    pub hits: Counter,
+    /// Reads that did not.
+    pub misses: Counter,
+    /// Reads whose place held another artifact: a row that outlived its segment.
+    pub wrong_places: Counter,
+    /// Reads that met bytes other than those written.
+    pub damaged_reads: Counter,
+    /// Artifacts whose damage could not be noted because too many changes wait.
+    pub forgets_dropped: Counter,
+    /// Artifacts evicted.
+    pub evicted_artifacts: Counter,
+    /// Bytes of segments evicted.
+    pub evicted_bytes: Counter,
+    /// Rotations of the ring.
+    pub rotations: Counter,
+    /// Bytes reserved for bodies in flight.
+    pub staging_bytes: Level,
+    /// Bodies refused for lack of staging.
+    pub staging_refused: Counter,
+    /// Staging files that could not be removed and keep their reservation.
+    pub staging_stuck: Counter,
+    /// Uploads that ended without being published.
+    pub uploads_abandoned: Counter,
+    /// Records that recovery adopted from segments.
+    pub recovered_records: Counter,
+    /// Files swept because nothing refers to them.
+    pub swept_orphans: Counter,
+    /// Changes of the index that failed.
+    pub index_failures: Counter,
+    /// Accepted and then dropped, by reason.
+    pub drops: Family<DropLabels, Counter>,
+}
+
+impl StoreMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("store");
+        let staging_bytes = Level::default();
+        registry.register_with_unit(
+            "staging",
+            "Reserved for bodies in flight",
+            Unit::Bytes,
+            staging_bytes.clone(),
+        );
+        let mut count = |name, help| counter(registry, name, help);
+        Self {
+            puts: count("puts", "Bodies stored"),
+            put_bytes: count("put_bytes", "Bytes of bodies stored"),
+            hits: count("hits", "Reads that found their artifact"),
+            misses: count("misses", "Reads that did not find their artifact"),
+            wrong_places: count("wrong_places", "Reads whose place held another artifact"),
+            damaged_reads: count("damaged_reads", "Reads that met bytes other than those written"),
+            forgets_dropped: count("forgets_dropped", "Damaged artifacts that were not noted"),
+            evicted_artifacts: count("evicted_artifacts", "Artifacts evicted"),
+            evicted_bytes: count("evicted_bytes", "Bytes of segments evicted"),
+            rotations: count("rotations", "Rotations of the ring"),
+            staging_bytes,
+            staging_refused: count("staging_refused", "Bodies refused for lack of staging"),
+            staging_stuck: count("staging_stuck", "Staging files that could not be removed"),
+            uploads_abandoned: count("uploads_abandoned", "Uploads that were not published"),
+            recovered_records: count("recovered_records", "Records adopted by recovery"),
+            swept_orphans: count("swept_orphans", "Files swept because nothing refers to them"),
+            index_failures: count("index_failures", "Changes of the index that failed"),
+            drops: counters(registry, "drops", "Accepted and then dropped"),
+        }
+    }
+}
+
+/// Makes and registers a counter; its name gets `_total` behind it.
+fn counter(registry: &mut Registry, name: &'static str, help: &'static str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
+}
+
+/// Makes and registers counters that are told apart by labels.
+fn counters<L>(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+) -> Family<L, Counter>
+where
+    L: EncodeLabelSet + Clone + fmt::Debug + Eq + std::hash::Hash + Send + Sync + 'static,
+{
+    let family = Family::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_the_same_whatever_the_order_of_events() {
+        let render = |statuses: &[u16]| {
+            let metrics = Metrics::default();
+            for &status in statuses {
+                let labels = RequestLabels { method: Method::Get, surface: Surface::Cas, status };
+                metrics.http.requests.get_or_create(&labels).inc();
+            }
+            metrics.store.staging_bytes.set(7);
+            metrics.render()
+        };
+        let text = render(&[200, 404, 503]);
+        assert_eq!(text, render(&[503, 404, 200]));
+        for line in [
+            "kura_http_requests_total{method=\"GET\",surface=\"cas\",status=\"404\"} 1",
+            "kura_store_staging_bytes 7",
+            "kura_connections 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}
