@@ -1,0 +1,168 @@
+//! The rows of the catalog: where an artifact lies, what lies in a segment, and how far a segment
+//! was read into the index. Integers in keys are big-endian, so that rows lie in their order.
+
+use crate::{
+    address::Address,
+    digest::Digest,
+    record::{SegmentId, Version},
+};
+
+/// The keyspace of address -> [`Place`].
+pub const PLACES: &str = "places";
+/// The keyspace of (segment, offset) -> address.
+pub const CONTENTS: &str = "contents";
+
+const PLACE_BYTES: usize = 84;
+/// Sorts before every address: an address begins with its namespace, which is never empty text.
+const WATERMARK_IN_PLACES: [u8; 2] = [0, b'w'];
+/// Sorts behind every segment: ids are counted up from one.
+const WATERMARK_IN_CONTENTS: [u8; 8] = [0xff; 8];
+
+/// Where an artifact lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// In which segment.
+    pub segment: SegmentId,
+    /// Where in it its record starts.
+    pub offset: u64,
+    /// The length of the record's header.
+    pub header_bytes: u32,
+    /// The length of the body behind it.
+    pub body_bytes: u64,
+    /// Its place in the order of this node's changes.
+    pub sequence: u64,
+    /// Decides against other bodies of the same name.
+    pub version: Version,
+    /// The SHA-256 of the body.
+    pub digest: Digest,
+}
+
+impl Place {
+    /// The value of its row.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(PLACE_BYTES);
+        out.extend(self.segment.0.to_le_bytes());
+        out.extend(self.offset.to_le_bytes());
+        out.extend(self.body_bytes.to_le_bytes());
+        out.extend(self.sequence.to_le_bytes());
+        out.extend(self.version.time.to_le_bytes());
+        out.extend(self.version.node.to_le_bytes());
+        out.extend(self.header_bytes.to_le_bytes());
+        out.extend(self.digest.0);
+        out
+    }
+
+    /// Reads a row back; `None` if it is not one.
+    #[must_use]
+    pub fn decode(row: &[u8]) -> Option<Self> {
+        if row.len() != PLACE_BYTES {
+            return None;
+        }
+        let word = |at: usize| u64::from_le_bytes(row[at..at + 8].try_into().unwrap_or_default());
+        Some(Self {
+            segment: SegmentId(word(0)),
+            offset: word(8),
+            body_bytes: word(16),
+            sequence: word(24),
+            version: Version { time: word(32), node: word(40) },
+            header_bytes: u32::from_le_bytes(row[48..52].try_into().ok()?),
+            digest: Digest(row[52..].try_into().ok()?),
+        })
+    }
+
+    /// The length of the whole record.
+    #[must_use]
+    pub fn record_bytes(&self) -> u64 {
+        u64::from(self.header_bytes) + self.body_bytes
+    }
+}
+
+/// The key of an artifact's row in [`PLACES`].
+#[must_use]
+pub fn place_key(address: &Address) -> Vec<u8> {
+    address.encode()
+}
+
+/// The key of a record's row in [`CONTENTS`].
+#[must_use]
+pub fn contents_key(segment: SegmentId, offset: u64) -> Vec<u8> {
+    [segment.0.to_be_bytes(), offset.to_be_bytes()].concat()
+}
+
+/// The segment and offset of a row in [`CONTENTS`]; `None` for a watermark.
+#[must_use]
+pub fn parse_contents_key(key: &[u8]) -> Option<(SegmentId, u64)> {
+    let (segment, offset) = key.split_first_chunk::<8>()?;
+    if *segment == WATERMARK_IN_CONTENTS {
+        return None;
+    }
+    Some((SegmentId(u64::from_be_bytes(*segment)), u64::from_be_bytes(offset.try_into().ok()?)))
+}
+
+/// The key of a segment's watermark in [`PLACES`].
+#[must_use]
+pub fn watermark_in_places(segment: SegmentId) -> Vec<u8> {
+    [&WATERMARK_IN_PLACES[..], &segment.0.to_be_bytes()].concat()
+}
+
+/// The key of a segment's watermark in [`CONTENTS`].
+#[must_use]
+pub fn watermark_in_contents(segment: SegmentId) -> Vec<u8> {
+    [WATERMARK_IN_CONTENTS, segment.0.to_be_bytes()].concat()
+}
+
+/// Whether a key of [`PLACES`] is a watermark and not an address.
+#[must_use]
+pub fn is_watermark_in_places(key: &[u8]) -> bool {
+    key.starts_with(&WATERMARK_IN_PLACES)
+}
+
+/// The value of a watermark: every record below it is in the index.
+#[must_use]
+pub fn encode_watermark(offset: u64) -> [u8; 8] {
+    offset.to_le_bytes()
+}
+
+/// Reads a watermark back. What is missing or no watermark reads as zero: scan it all.
+#[must_use]
+pub fn decode_watermark(row: Option<&[u8]>) -> u64 {
+    row.and_then(|row| row.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Space;
+
+    #[test]
+    fn rows_read_back() {
+        let place = Place {
+            segment: SegmentId(1),
+            offset: 2,
+            header_bytes: 3,
+            body_bytes: 4,
+            sequence: 5,
+            version: Version { time: 6, node: 7 },
+            digest: Digest::of(b"x"),
+        };
+        assert_eq!(Place::decode(&place.encode()), Some(place));
+        assert_eq!(Place::decode(&place.encode()[1..]), None);
+        assert_eq!(parse_contents_key(&contents_key(SegmentId(8), 9)), Some((SegmentId(8), 9)));
+        assert_eq!(decode_watermark(Some(&encode_watermark(10))), 10);
+        assert_eq!(decode_watermark(None), 0);
+    }
+
+    #[test]
+    fn watermarks_lie_outside_of_all_other_rows() {
+        let address = Address::new("!", Space::Cas, Digest::of(b"").to_string()).unwrap();
+        let watermark = watermark_in_places(SegmentId(u64::MAX - 1));
+        assert!(watermark < place_key(&address));
+        assert!(
+            is_watermark_in_places(&watermark) && !is_watermark_in_places(&place_key(&address))
+        );
+        let watermark = watermark_in_contents(SegmentId(1));
+        assert!(watermark > contents_key(SegmentId(u64::MAX - 1), u64::MAX));
+        assert_eq!(parse_contents_key(&watermark), None);
+    }
+}
