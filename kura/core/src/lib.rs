@@ -4,4 +4,11 @@
 //! here is tested as tables and properties.
 
 pub mod address;
+pub mod capacity;
 pub mod digest;
+pub mod framing;
+pub mod hlc;
+pub mod place;
+pub mod record;
+pub mod recovery;
+pub mod ring;
