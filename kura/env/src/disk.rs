@@ -168,6 +168,10 @@ pub trait Disk: Send + Sync {
 /// An open file. Calls may run side by side; appends are ordered as they are first polled.
 ///
 /// Dropping the last handle closes the file.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "the length of a file is asked of the disk; whether it is empty is not a question here"
+)]
 pub trait File: Send + Sync {
     /// The name under which it was created or opened.
     fn path(&self) -> &DiskPath;

@@ -11,7 +11,7 @@ pub trait Entropy: Send + Sync {
 }
 
 /// One stream of uniformly distributed random numbers.
-pub trait EntropyStream: Send {
+pub trait EntropyStream: Send + Sync {
     /// The next 64 bits.
     fn next_u64(&mut self) -> u64;
 
