@@ -3,16 +3,20 @@
 //!
 //! Labels are closed sets, so the number of series is bounded by this file.
 
+mod store;
+
 use std::{fmt, sync::atomic::AtomicI64};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
+pub use store::StoreMetrics;
+
 /// A gauge of whole numbers.
-type Level = Gauge<i64, AtomicI64>;
+pub type Level = Gauge<i64, AtomicI64>;
 
 /// Everything a node counts.
 pub struct Metrics {
@@ -279,87 +283,6 @@ impl ConnectionMetrics {
             accept_failures: counter(registry, "accept_failures", "Times that accepting failed"),
             closes: counters(registry, "closes", "Connections that the node closed"),
             bytes: counters(registry, "bytes", "Bytes on the wire"),
-        }
-    }
-}
-
-/// Labels of `kura_store_drops_total`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DropLabels {
-    /// Why.
-    pub reason: &'static str,
-}
-
-/// Counters of the store.
-pub struct StoreMetrics {
-    /// Bodies stored.
-    pub puts: Counter,
-    /// Bytes of bodies stored.
-    pub put_bytes: Counter,
-    /// Reads that found their artifact.
-    pub hits: Counter,
-    /// Reads that did not.
-    pub misses: Counter,
-    /// Reads whose place held another artifact: a row that outlived its segment.
-    pub wrong_places: Counter,
-    /// Reads that met bytes other than those written.
-    pub damaged_reads: Counter,
-    /// Artifacts whose damage could not be noted because too many changes wait.
-    pub forgets_dropped: Counter,
-    /// Artifacts evicted.
-    pub evicted_artifacts: Counter,
-    /// Bytes of segments evicted.
-    pub evicted_bytes: Counter,
-    /// Rotations of the ring.
-    pub rotations: Counter,
-    /// Bytes reserved for bodies in flight.
-    pub staging_bytes: Level,
-    /// Bodies refused for lack of staging.
-    pub staging_refused: Counter,
-    /// Staging files that could not be removed and keep their reservation.
-    pub staging_stuck: Counter,
-    /// Uploads that ended without being published.
-    pub uploads_abandoned: Counter,
-    /// Records that recovery adopted from segments.
-    pub recovered_records: Counter,
-    /// Files swept because nothing refers to them.
-    pub swept_orphans: Counter,
-    /// Changes of the index that failed.
-    pub index_failures: Counter,
-    /// Accepted and then dropped, by reason.
-    pub drops: Family<DropLabels, Counter>,
-}
-
-impl StoreMetrics {
-    fn new(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("store");
-        let staging_bytes = Level::default();
-        registry.register_with_unit(
-            "staging",
-            "Reserved for bodies in flight",
-            Unit::Bytes,
-            staging_bytes.clone(),
-        );
-        let mut count = |name, help| counter(registry, name, help);
-        Self {
-            puts: count("puts", "Bodies stored"),
-            put_bytes: count("put_bytes", "Bytes of bodies stored"),
-            hits: count("hits", "Reads that found their artifact"),
-            misses: count("misses", "Reads that did not find their artifact"),
-            wrong_places: count("wrong_places", "Reads whose place held another artifact"),
-            damaged_reads: count("damaged_reads", "Reads that met bytes other than those written"),
-            forgets_dropped: count("forgets_dropped", "Damaged artifacts that were not noted"),
-            evicted_artifacts: count("evicted_artifacts", "Artifacts evicted"),
-            evicted_bytes: count("evicted_bytes", "Bytes of segments evicted"),
-            rotations: count("rotations", "Rotations of the ring"),
-            staging_bytes,
-            staging_refused: count("staging_refused", "Bodies refused for lack of staging"),
-            staging_stuck: count("staging_stuck", "Staging files that could not be removed"),
-            uploads_abandoned: count("uploads_abandoned", "Uploads that were not published"),
-            recovered_records: count("recovered_records", "Records adopted by recovery"),
-            swept_orphans: count("swept_orphans", "Files swept because nothing refers to them"),
-            index_failures: count("index_failures", "Changes of the index that failed"),
-            drops: counters(registry, "drops", "Accepted and then dropped"),
         }
     }
 }

@@ -1,0 +1,68 @@
+//! What the store counts.
+
+use prometheus_client::{
+    metrics::counter::Counter,
+    registry::{Registry, Unit},
+};
+
+use super::{Level, counter};
+
+/// One line a counter: its name in code and in the text, and its help.
+macro_rules! store_metrics {
+    ($($name:ident: $help:literal,)*) => {
+        /// Counters of the store.
+        pub struct StoreMetrics {
+            /// Bytes reserved for bodies in flight.
+            pub staging_bytes: Level,
+            $(#[doc = $help] pub $name: Counter,)*
+        }
+
+        impl StoreMetrics {
+            pub(super) fn new(registry: &mut Registry) -> Self {
+                let registry = registry.sub_registry_with_prefix("store");
+                let staging_bytes = Level::default();
+                registry.register_with_unit(
+                    "staging",
+                    "Reserved for bodies in flight",
+                    Unit::Bytes,
+                    staging_bytes.clone(),
+                );
+                Self {
+                    staging_bytes,
+                    $($name: counter(registry, stringify!($name), $help),)*
+                }
+            }
+        }
+    };
+}
+
+store_metrics! {
+    puts: "Bodies stored",
+    put_bytes: "Bytes of bodies stored",
+    segment_syncs: "Syncs of the newest segment, each of which serves all who wait",
+    hits: "Reads that found their artifact",
+    misses: "Reads that did not find their artifact",
+    wrong_places: "Reads whose place held another record, answered as a miss",
+    damaged_reads: "Reads that met bytes other than those written",
+    forgotten: "References removed because they led to nothing",
+    forgets_dropped: "References that lead to nothing and stay for now, because too much waits",
+    uploads_abandoned: "Uploads that were not published",
+    rotations: "Turns of the ring",
+    rotations_failed: "Turns of the ring that failed",
+    segments_given_up: "Segments that take no more appends because one failed",
+    freezes_failed: "Full segments that are read without a mapping",
+    evicted_segments: "Segments evicted",
+    evicted_artifacts: "Artifacts evicted",
+    evicted_bytes: "Bytes of bodies evicted",
+    evicted_for_space: "Segments evicted because the disk had no room for a new one",
+    eviction_errors: "Steps of eviction that failed and are tried again",
+    index_failures: "Batches that the catalog refused",
+    staging_refused: "Bodies refused for lack of staging",
+    staging_stuck: "Staging files that could not be removed and keep their reservation",
+    staging_cleared: "Staging files of an earlier life removed at start",
+    recovered_records: "Records adopted by recovery",
+    recovered_torn_tails: "Segments whose log ended before their file, found by recovery",
+    recovered_unreadable: "Segments given up by recovery because they have no valid header",
+    recovered_rings: "Rings made again from the segments because RING was lost",
+    swept_orphans: "Segments outside of the ring, found by recovery and cleared up",
+}

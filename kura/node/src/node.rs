@@ -1,0 +1,158 @@
+//! The life of a node: starting, recovering, serving, draining.
+//!
+//! The listener is there from the first moment, so that `/up` and `/ready` tell what is going on
+//! while the store is still being read back. Everything that runs is owned by the [`Node`]; dropping
+//! it ends it all at once, as a crash would.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use kura_env::{DiskError, DiskPath, Env, Lock, LockOutcome, NetError, TaskHandle, timeout};
+use tokio::sync::watch;
+
+use crate::{
+    config::NodeConfig,
+    metrics::Metrics,
+    service::{Service, State},
+    store::{RecoverError, Store},
+    surface,
+};
+
+const LOCK: &str = "LOCK";
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody else has the data directory.
+    #[error("the data directory is in use by {holder}; stop it, or choose another directory")]
+    Locked {
+        /// What the holder says of itself.
+        holder: String,
+    },
+    /// The lock could not be tried.
+    #[error("the data directory cannot be locked")]
+    Disk(#[source] DiskError),
+    /// The address could not be bound.
+    #[error(transparent)]
+    Net(NetError),
+}
+
+/// How the life of a node ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was drained.
+    Drained,
+    /// Its data directory could not be read back.
+    Failed(RecoverError),
+}
+
+/// A running node.
+pub struct Node {
+    env: Env,
+    config: NodeConfig,
+    service: Service,
+    local_addr: SocketAddr,
+    drain: watch::Sender<bool>,
+    ended: watch::Receiver<Option<Arc<Ended>>>,
+    surface: TaskHandle,
+    recovery: TaskHandle,
+    _lock: Box<dyn Lock>,
+}
+
+impl Node {
+    /// Locks the data directory, binds the address, and starts to recover. `holder` is written into
+    /// the lock, for whoever finds it taken.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]. Nothing runs then, and nothing is locked.
+    pub async fn start(env: Env, config: NodeConfig, holder: &str) -> Result<Self, StartError> {
+        let lock = match env.disk.lock(&DiskPath::new(LOCK), holder).await {
+            Ok(LockOutcome::Held(lock)) => lock,
+            Ok(LockOutcome::Taken(holder)) => return Err(StartError::Locked { holder }),
+            Err(error) => return Err(StartError::Disk(error)),
+        };
+        let listener = env.net.listen(config.listen).await.map_err(StartError::Net)?;
+        let local_addr = listener.local_addr();
+        let (service, metrics) = (Service::default(), Arc::new(Metrics::default()));
+        let (drain, draining) = watch::channel(false);
+        let (end, ended) = watch::channel(None);
+        let serving = surface::serve(
+            listener,
+            service.clone(),
+            metrics.clone(),
+            config.surface.clone(),
+            env.clone(),
+            draining,
+        );
+        let surface = env.tasks.spawn("surface", Box::pin(serving));
+        service.enter(State::Recovering, "recovering: opening the data directory".to_owned());
+        let recovering = recover(env.clone(), config.clone(), service.clone(), metrics, end);
+        let recovery = env.tasks.spawn("recovery", Box::pin(recovering));
+        Ok(Self { env, config, service, local_addr, drain, ended, surface, recovery, _lock: lock })
+    }
+
+    /// Where the public surfaces listen.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What the surfaces see of the node.
+    #[must_use]
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Waits until recovery has failed; for ever if it does not.
+    pub async fn failed(&self) -> Arc<Ended> {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await.ok().and_then(|end| end.clone()) {
+            Some(end) => end,
+            // Recovery is over and went well.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops: no new work, what is in flight is finished within `drain_timeout` and then cut, the
+    /// store is closed.
+    pub async fn drain(self) -> Ended {
+        self.service.enter(State::Draining, "draining".to_owned());
+        // An error means that the surface has ended already.
+        self.drain.send(true).ok();
+        let clock = self.env.clock.clone();
+        let finished = timeout(&*clock, self.config.drain_timeout, self.surface.join()).await;
+        if finished.is_err() {
+            tracing::warn!(limit = ?self.config.drain_timeout, "requests in flight were cut");
+        }
+        // From here on no request can reach the store.
+        drop(self.surface);
+        drop(self.recovery);
+        if let Some(store) = self.service.take_store()
+            && timeout(&*clock, self.config.drain_timeout, store.close()).await.is_err()
+        {
+            tracing::warn!(limit = ?self.config.drain_timeout, "the store did not close in time");
+        }
+        Ended::Drained
+    }
+}
+
+async fn recover(
+    env: Env,
+    config: NodeConfig,
+    service: Service,
+    metrics: Arc<Metrics>,
+    end: watch::Sender<Option<Arc<Ended>>>,
+) {
+    let progress = {
+        let service = service.clone();
+        move |reason| service.progress(reason)
+    };
+    match Store::recover(env, config.store, metrics, &progress).await {
+        Ok(store) => service.serve(store),
+        Err(error) => {
+            service.enter(State::Failed, format!("recovery failed: {error}"));
+            // An error means that the node is being dropped, and nobody waits.
+            end.send(Some(Arc::new(Ended::Failed(error)))).ok();
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What every surface may ask of a node: begin a body, open one, look at one, and how the node is.
+//!
+//! Surfaces translate, the service decides. Here it is decided what a node answers while its store
+//! is not there yet, or no longer.
+
+use std::sync::Arc;
+
+use kura_core::{address::Address, digest::Digest};
+use kura_env::{CatalogError, DiskError};
+use parking_lot::RwLock;
+use serde::Serialize;
+
+use crate::store::{Reading, Store, Upload};
+
+/// Why a request was not carried out. What each case means on each surface stands in one table, in
+/// `surface::outcome`.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Too many writes wait already.
+    #[error("{waiting} writes wait already, the limit is {limit}; try again later")]
+    Busy {
+        /// Writes that wait.
+        waiting: usize,
+        /// How many may.
+        limit: usize,
+    },
+    /// The budget for bodies in flight is used up.
+    #[error(
+        "{wanted_bytes} bytes wanted for a body in flight, {in_use_bytes} of {budget_bytes} are \
+         in use; try again later or raise the staging budget"
+    )]
+    StagingFull {
+        /// The budget.
+        budget_bytes: u64,
+        /// What others hold of it.
+        in_use_bytes: u64,
+        /// What this body asked for.
+        wanted_bytes: u64,
+    },
+    /// The body is larger than this node takes.
+    #[error("the body is over the limit of {limit_bytes} bytes")]
+    TooLarge {
+        /// The limit.
+        limit_bytes: u64,
+        /// What the client declared, if it did.
+        declared_bytes: Option<u64>,
+    },
+    /// The body is not as long as was declared.
+    #[error("{declared_bytes} bytes were declared and {received_bytes} arrived")]
+    Length {
+        /// What the client declared.
+        declared_bytes: u64,
+        /// What arrived.
+        received_bytes: u64,
+    },
+    /// The body does not have the digest that it is named by.
+    #[error("the body has the SHA-256 {actual}, not {expected}")]
+    WrongDigest {
+        /// From the name.
+        expected: Digest,
+        /// Of the body.
+        actual: Digest,
+    },
+    /// There is no room on the disk, and eviction made none.
+    #[error("the disk is full: {0}; free space on the data volume or lower the capacity")]
+    DiskFull(#[source] DiskError),
+    /// The device failed lately; writes rest before the next attempt.
+    #[error("writes rest for {rest_seconds} s after a failure of the disk")]
+    DiskFailed {
+        /// How long until the next attempt.
+        rest_seconds: u64,
+    },
+    /// The store is not open yet.
+    #[error("the node is recovering")]
+    Recovering,
+    /// The node is about to stop.
+    #[error("the node is draining")]
+    Draining,
+    /// What lies on the disk is not what was written.
+    #[error("damaged: {what} in segment {segment} at byte {offset}")]
+    Damaged {
+        /// The segment.
+        segment: u64,
+        /// Where in it.
+        offset: u64,
+        /// What was found wrong.
+        what: &'static str,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(DiskError),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(CatalogError),
+}
+
+/// A body that is stored: acknowledged, and as durable as was configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its place in the order of this node's changes.
+    pub sequence: u64,
+    /// Its length.
+    pub len_bytes: u64,
+    /// The SHA-256 of its bytes.
+    pub digest: Digest,
+}
+
+/// What is known of a stored artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The length of its body.
+    pub len_bytes: u64,
+    /// The SHA-256 of its body.
+    pub digest: Digest,
+    /// Its place in the order of this node's changes.
+    pub sequence: u64,
+}
+
+/// The state of a node's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// The process is up, nothing is open.
+    Starting,
+    /// The store is being read back.
+    Recovering,
+    /// Answers, reads and writes.
+    Serving,
+    /// Stopping: no new work.
+    Draining,
+    /// Recovery failed; the process is about to end.
+    Failed,
+}
+
+/// Whether a node should be given work, and if not, why not.
+#[derive(Clone, Debug, Serialize)]
+pub struct Readiness {
+    /// Where in its life the node is.
+    pub state: State,
+    /// Whether to send it work.
+    pub ready: bool,
+    /// Why it is not ready; empty when it is.
+    pub reasons: Vec<String>,
+}
+
+/// The node as its surfaces see it. Cheap to clone.
+#[derive(Clone)]
+pub struct Service(Arc<RwLock<Life>>);
+
+struct Life {
+    state: State,
+    reasons: Vec<String>,
+    store: Option<Store>,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        let reasons = vec!["starting".to_owned()];
+        Self(Arc::new(RwLock::new(Life { state: State::Starting, reasons, store: None })))
+    }
+}
+
+impl Service {
+    /// Reserves what a body of `declared_bytes` needs (or its first part, if the length is unknown).
+    ///
+    /// # Errors
+    ///
+    /// Any [`Refusal`] that is known before the first byte.
+    pub async fn begin(
+        &self,
+        address: Address,
+        declared_bytes: Option<u64>,
+    ) -> Result<Upload, Refusal> {
+        let store = {
+            let life = self.0.read();
+            match life.state {
+                State::Starting | State::Recovering | State::Failed => {
+                    return Err(Refusal::Recovering);
+                }
+                State::Draining => return Err(Refusal::Draining),
+                State::Serving => life.store.clone().ok_or(Refusal::Recovering)?,
+            }
+        };
+        store.begin(address, declared_bytes).await
+    }
+
+    /// Opens an artifact for reading; `None` is a miss. Until the store is open all are misses.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Disk`] or [`Refusal::Catalog`] when it cannot be told.
+    pub async fn open(&self, address: &Address) -> Result<Option<Reading>, Refusal> {
+        match self.store() {
+            Some(store) => store.open(address).await,
+            None => Ok(None),
+        }
+    }
+
+    /// What [`Service::open`] would find.
+    ///
+    /// # Errors
+    ///
+    /// As [`Service::open`].
+    pub async fn head(&self, address: &Address) -> Result<Option<Meta>, Refusal> {
+        Ok(self.open(address).await?.map(|reading| reading.meta().clone()))
+    }
+
+    /// Whether to send work here. Reads memory only.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let life = self.0.read();
+        let ready = life.state == State::Serving;
+        Readiness { state: life.state, ready, reasons: life.reasons.clone() }
+    }
+
+    /// What an operator or a checker wants to know, as JSON.
+    #[must_use]
+    pub fn status(&self) -> serde_json::Value {
+        let Readiness { state, ready, reasons } = self.readiness();
+        let mut status = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "state": state,
+            "ready": ready,
+            "reasons": reasons,
+        });
+        if let Some(store) = self.store() {
+            status["ring"] = store.ring_status();
+            status["staging"] = store.staging_status();
+        }
+        status
+    }
+
+    /// The store is there.
+    pub(crate) fn serve(&self, store: Store) {
+        let mut life = self.0.write();
+        life.store = Some(store);
+        // A drain that began during recovery stays a drain.
+        if life.state != State::Draining {
+            life.state = State::Serving;
+            life.reasons.clear();
+        }
+    }
+
+    /// Moves to a state in which no new work is taken, and says why.
+    pub(crate) fn enter(&self, state: State, reason: String) {
+        let mut life = self.0.write();
+        life.state = state;
+        life.reasons = vec![reason];
+    }
+
+    /// How far recovery has come.
+    pub(crate) fn progress(&self, reason: String) {
+        let mut life = self.0.write();
+        if life.state == State::Recovering {
+            life.reasons = vec![reason];
+        }
+    }
+
+    /// Takes the store away, so that its last clone can be closed.
+    pub(crate) fn take_store(&self) -> Option<Store> {
+        self.0.write().store.take()
+    }
+
+    fn store(&self) -> Option<Store> {
+        self.0.read().store.clone()
+    }
+}

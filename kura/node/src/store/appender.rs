@@ -1,0 +1,495 @@
+//! The appender: the one task that writes segments, the ring and the catalog.
+//!
+//! Whoever waits is taken together: all their records in one append, one sync, one commit to the
+//! catalog, then all answers. So a sync serves as many writers as came while the last one ran.
+//!
+//! 1. append the records to the newest segment, turning the ring first where there is no room
+//! 2. sync the segment (unless only the death of the process is to be survived)
+//! 3. index: rows and watermarks, in one batch, not synced
+//! 4. answer
+//!
+//! After a failed append or sync nobody knows what the segment holds behind its last good record:
+//! it gets no more appends, is never synced again, and its writers are refused.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use kura_core::{
+    address::Address,
+    digest::Digest,
+    hlc::Hlc,
+    place::{
+        Place, contents_key, encode_watermark, place_key, watermark_in_contents,
+        watermark_in_places,
+    },
+    record::{Artifact, SegmentId, Version, header_bytes},
+    ring::Ring,
+};
+use kura_env::{Batch, CommitDurability, DiskError, EntropyStream, Env, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    CONTENTS_SPACE, PLACES_SPACE,
+    budget::Reservation,
+    recovery::Recovered,
+    segments::{Segment, View},
+    staging::StagedFile,
+    total_bytes,
+};
+use crate::{
+    config::{Durability, StoreConfig},
+    metrics::Metrics,
+    service::{Published, Refusal},
+};
+
+/// Writers that one sync serves at the most. Higher only makes the first of them wait longer.
+const GROUP_RECORDS_MAX: usize = 1024;
+/// Bytes of bodies that one sync covers at the most, unless a single body is larger.
+const GROUP_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// A staged body is copied into its segment in pieces of this size.
+const COPY_BYTES: usize = 1024 * 1024;
+/// How long writes rest after the device failed, so that a broken disk does not turn the ring.
+pub(super) const FAILURE_REST: Duration = Duration::from_secs(5);
+
+/// A change of the store.
+pub(super) enum Command {
+    /// Stores a body.
+    Publish(Box<Publish>),
+    /// Forgets a reference that led to nothing, if it still stands.
+    Forget(Address, Place),
+    /// Ends the appender.
+    Close(oneshot::Sender<()>),
+}
+
+/// A body that is complete and checked.
+pub(super) struct Publish {
+    pub(super) address: Address,
+    pub(super) body_bytes: u64,
+    pub(super) digest: Digest,
+    pub(super) chunk_sums: Vec<u32>,
+    pub(super) body: Body,
+    pub(super) reply: oneshot::Sender<Result<Published, Refusal>>,
+}
+
+/// Where the bytes of a body are. They are held until the body is stored.
+pub(super) enum Body {
+    Memory { pieces: Vec<Bytes>, reservation: Reservation },
+    Staged(StagedFile),
+}
+
+impl Publish {
+    fn record_bytes(&self) -> u64 {
+        header_bytes(&self.address, self.body_bytes) as u64 + self.body_bytes
+    }
+}
+
+/// The segment that takes appends.
+pub(super) struct Active {
+    pub(super) segment: Arc<Segment>,
+    /// Where the next record starts; the length of the file.
+    pub(super) end: u64,
+}
+
+/// See the head of this module.
+pub(super) struct Appender {
+    pub(super) env: Env,
+    pub(super) config: StoreConfig,
+    pub(super) segments_max: usize,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) view: Arc<View>,
+    /// The ring as it was last saved.
+    pub(super) ring: Ring,
+    /// The newest segment of the ring; none if appends need a new one.
+    pub(super) active: Option<Active>,
+    /// Whether the newest segment of the ring has no file yet: opening it failed.
+    pub(super) unopened: bool,
+    /// Segments outside of the ring whose rows and files are still there.
+    pub(super) debts: VecDeque<SegmentId>,
+    /// Clearing up failed; it is not tried again before this.
+    pub(super) eviction_rests_until: Instant,
+    pub(super) nonces: Box<dyn EntropyStream>,
+    next_sequence: u64,
+    node: u64,
+    hlc: Hlc,
+    /// Rows of durable records that the catalog refused. They go first, before any new one.
+    unindexed: Batch,
+    rest_until: Option<Instant>,
+}
+
+/// What the appender does next.
+enum Next {
+    Command(Command),
+    ClearUp,
+    End,
+}
+
+/// One record of a group, written and waiting for its sync.
+struct Written {
+    place: Place,
+    address: Address,
+    reply: oneshot::Sender<Result<Published, Refusal>>,
+    /// Held until the answer, so that memory in flight is counted to the end.
+    _body: Option<Body>,
+}
+
+impl Appender {
+    pub(super) fn new(
+        env: Env,
+        config: StoreConfig,
+        recovered: Recovered,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let nonces = env.entropy.stream("segment nonces");
+        Self {
+            env,
+            config,
+            segments_max: recovered.capacity.segments_max,
+            metrics,
+            view: recovered.view,
+            hlc: Hlc(recovered.ring.hlc()).witness(recovered.hlc_seen),
+            ring: recovered.ring,
+            active: recovered.active,
+            unopened: false,
+            debts: recovered.debts.into(),
+            eviction_rests_until: Instant::default(),
+            nonces,
+            next_sequence: recovered.next_sequence,
+            node: recovered.node,
+            unindexed: Batch::default(),
+            rest_until: None,
+        }
+    }
+
+    /// Works until it is told to close, or nobody is left who could tell it anything.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let mut closing = None;
+        while closing.is_none() {
+            match self.next(&mut queue).await {
+                Next::Command(Command::Publish(publish)) => {
+                    closing = self.take_group(publish, &mut queue).await;
+                    self.evict_some().await;
+                }
+                Next::Command(Command::Forget(address, place)) => {
+                    self.forget(&address, place).await;
+                }
+                Next::Command(Command::Close(reply)) => closing = Some(reply),
+                Next::ClearUp => self.evict_some().await,
+                Next::End => return,
+            }
+        }
+        queue.close();
+        if let Some(reply) = closing {
+            // An error means that nobody waits for the close, and it is done all the same.
+            reply.send(()).ok();
+        }
+    }
+
+    /// What to do next: writers first, clearing up while nobody waits.
+    async fn next(&self, queue: &mut mpsc::Receiver<Command>) -> Next {
+        match queue.try_recv() {
+            Ok(command) => return Next::Command(command),
+            Err(mpsc::error::TryRecvError::Disconnected) => return Next::End,
+            Err(mpsc::error::TryRecvError::Empty) => {}
+        }
+        let command = match self.eviction_due() {
+            None => queue.recv().await,
+            Some(due) => tokio::select! {
+                biased;
+                command = queue.recv() => command,
+                () = self.env.clock.sleep_until(due) => return Next::ClearUp,
+            },
+        };
+        command.map_or(Next::End, Next::Command)
+    }
+
+    /// Where in the order of changes the next one stands.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// The hybrid logical time given out last.
+    pub(super) fn hlc(&self) -> u64 {
+        self.hlc.0
+    }
+
+    /// Stores `first` and whatever else waits already. Returns a request to close that was among
+    /// what waited.
+    async fn take_group(
+        &mut self,
+        first: Box<Publish>,
+        queue: &mut mpsc::Receiver<Command>,
+    ) -> Option<oneshot::Sender<()>> {
+        let mut bytes = first.record_bytes();
+        let mut group = VecDeque::from([first]);
+        let mut closing = None;
+        while group.len() < GROUP_RECORDS_MAX && bytes < GROUP_BYTES_MAX && closing.is_none() {
+            match queue.try_recv() {
+                Ok(Command::Publish(publish)) => {
+                    bytes += publish.record_bytes();
+                    group.push_back(publish);
+                }
+                Ok(Command::Forget(address, place)) => self.forget(&address, place).await,
+                Ok(Command::Close(reply)) => closing = Some(reply),
+                Err(_) => break,
+            }
+        }
+        while let Some(next) = group.front() {
+            let room = self.make_room(next.record_bytes()).await;
+            let taken = match room {
+                Ok(room_bytes) => take_fitting(&mut group, room_bytes),
+                Err(refusal) => {
+                    refuse(group.drain(..).map(|publish| publish.reply), &refusal);
+                    break;
+                }
+            };
+            self.store(taken).await;
+        }
+        closing
+    }
+
+    /// Makes sure that a record of `record_bytes` fits the newest segment; returns the room there.
+    async fn make_room(&mut self, record_bytes: u64) -> Result<u64, Refusal> {
+        if let Some(until) = self.rest_until {
+            let now = self.env.clock.now();
+            if now < until {
+                return Err(Refusal::DiskFailed { rest_seconds: until.since(now).as_secs() + 1 });
+            }
+            self.rest_until = None;
+        }
+        self.index_leftovers().await?;
+        if self.next_sequence + GROUP_RECORDS_MAX as u64 >= self.ring.sequence_ceiling() {
+            self.adopt(self.ring.clone()).await?;
+        }
+        if let Some(active) = &self.active {
+            let room_bytes = self.config.segment_bytes.saturating_sub(active.end);
+            if record_bytes <= room_bytes {
+                return Ok(room_bytes);
+            }
+        }
+        self.rotate().await.inspect_err(|refusal| {
+            self.metrics.store.rotations_failed.inc();
+            tracing::warn!(%refusal, "the ring could not be turned");
+        })?;
+        let end = self.active.as_ref().map_or(0, |active| active.end);
+        Ok(self.config.segment_bytes.saturating_sub(end))
+    }
+
+    /// Steps 1 to 4 for records that fit the newest segment.
+    async fn store(&mut self, group: Vec<Publish>) {
+        let Some(active) = self.active.take() else {
+            refuse(group.into_iter().map(|publish| publish.reply), &Refusal::Recovering);
+            return;
+        };
+        let mut active = active;
+        let mut written = Vec::with_capacity(group.len());
+        let outcome = self.append_all(&mut active, group, &mut written).await;
+        let outcome = match outcome {
+            Ok(()) if self.config.durability == Durability::PowerLoss => {
+                self.metrics.store.segment_syncs.inc();
+                active.segment.file.sync_data().await
+            }
+            other => other,
+        };
+        if let Err(error) = outcome {
+            self.give_up(active, &error).await;
+            let refusal =
+                if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) };
+            refuse(written.into_iter().map(|written| written.reply), &refusal);
+            return;
+        }
+        let (segment, end) = (active.segment.id, active.end);
+        self.active = Some(active);
+        match self.index(segment, end, &written).await {
+            Ok(()) => {
+                for written in written {
+                    self.metrics.store.puts.inc();
+                    self.metrics.store.put_bytes.inc_by(written.place.body_bytes);
+                    let published = Published {
+                        sequence: written.place.sequence,
+                        len_bytes: written.place.body_bytes,
+                        digest: written.place.digest,
+                    };
+                    // Who stopped waiting does not learn that it is stored, and it is.
+                    written.reply.send(Ok(published)).ok();
+                }
+            }
+            Err(refusal) => refuse(written.into_iter().map(|written| written.reply), &refusal),
+        }
+    }
+
+    /// Step 1. What was begun is in `written`, also after an error.
+    async fn append_all(
+        &mut self,
+        active: &mut Active,
+        group: Vec<Publish>,
+        written: &mut Vec<Written>,
+    ) -> Result<(), DiskError> {
+        let mut parts = Vec::with_capacity(group.len() * 2);
+        let mut failed = None;
+        for publish in group {
+            let (place, header, publish) = self.place(active, publish);
+            active.end += place.record_bytes();
+            parts.push(header);
+            let Publish { address, body, reply, .. } = publish;
+            let body = match body {
+                Body::Memory { mut pieces, reservation } => {
+                    parts.append(&mut pieces);
+                    Some(Body::Memory { pieces, reservation })
+                }
+                Body::Staged(staged) if failed.is_none() => {
+                    let gathered = std::mem::take(&mut parts);
+                    failed = copy(active, gathered, &staged, place.body_bytes).await.err();
+                    None
+                }
+                Body::Staged(_) => None,
+            };
+            written.push(Written { place, address, reply, _body: body });
+        }
+        match failed {
+            Some(error) => Err(error),
+            None if total_bytes(&parts) > 0 => active.segment.file.append(parts).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a body its sequence, version and place, and makes its header.
+    fn place(&mut self, active: &Active, publish: Publish) -> (Place, Bytes, Publish) {
+        self.hlc = self.hlc.next(self.env.clock.wall().0);
+        let mut publish = publish;
+        let artifact = Artifact {
+            address: publish.address,
+            body_bytes: publish.body_bytes,
+            digest: publish.digest,
+            sequence: self.next_sequence,
+            version: Version { time: self.hlc.0, node: self.node },
+            chunk_sums: std::mem::take(&mut publish.chunk_sums),
+        };
+        self.next_sequence += 1;
+        let header = artifact.encode(active.segment.nonce, active.end);
+        let place = Place {
+            segment: active.segment.id,
+            offset: active.end,
+            header_bytes: u32::try_from(header.len()).expect("a header is shorter than 4 GiB"),
+            body_bytes: artifact.body_bytes,
+            sequence: artifact.sequence,
+            version: artifact.version,
+            digest: artifact.digest,
+        };
+        publish.address = artifact.address;
+        (place, header.into(), publish)
+    }
+
+    /// Step 3. Rows that the catalog refuses are kept, and go first the next time.
+    async fn index(
+        &mut self,
+        segment: SegmentId,
+        end: u64,
+        written: &[Written],
+    ) -> Result<(), Refusal> {
+        for Written { place, address, .. } in written {
+            let contents = contents_key(segment, place.offset);
+            self.unindexed.put(PLACES_SPACE, place_key(address), place.encode());
+            self.unindexed.put(CONTENTS_SPACE, contents, place_key(address));
+        }
+        let watermark = Bytes::copy_from_slice(&encode_watermark(end));
+        self.unindexed.put(PLACES_SPACE, watermark_in_places(segment), watermark.clone());
+        self.unindexed.put(CONTENTS_SPACE, watermark_in_contents(segment), watermark);
+        self.index_leftovers().await
+    }
+
+    async fn index_leftovers(&mut self) -> Result<(), Refusal> {
+        if self.unindexed.is_empty() {
+            return Ok(());
+        }
+        self.commit(self.unindexed.clone()).await?;
+        self.unindexed = Batch::default();
+        Ok(())
+    }
+
+    /// Commits to the catalog, opening it again once if it refuses.
+    pub(super) async fn commit(&self, batch: Batch) -> Result<(), Refusal> {
+        let Err(error) = self.env.catalog.commit(batch.clone(), CommitDurability::Buffered).await
+        else {
+            return Ok(());
+        };
+        self.metrics.store.index_failures.inc();
+        tracing::warn!(%error, "the catalog refused a batch and is opened again");
+        let again = match self.env.catalog.open().await {
+            Ok(()) => self.env.catalog.commit(batch, CommitDurability::Buffered).await,
+            Err(error) => Err(error),
+        };
+        again.map_err(Refusal::Catalog)
+    }
+
+    /// Leaves the newest segment as it is, after an error that makes its end unknown.
+    async fn give_up(&mut self, active: Active, error: &DiskError) {
+        self.metrics.store.segments_given_up.inc();
+        let segment = active.segment.id;
+        tracing::warn!(%segment, %error, "a segment takes no more appends");
+        if !error.kind.is_full() {
+            self.rest_until = Some(self.env.clock.now() + FAILURE_REST);
+        }
+    }
+
+    async fn forget(&mut self, address: &Address, place: Place) {
+        let key = place_key(address);
+        let row = self.env.catalog.get(PLACES_SPACE, &key).await;
+        let stands = matches!(row, Ok(Some(row)) if Place::decode(&row) == Some(place));
+        if !stands {
+            return;
+        }
+        let mut batch = Batch::default();
+        batch.delete(PLACES_SPACE, key);
+        if let Err(refusal) = self.commit(batch).await {
+            tracing::warn!(%refusal, "a reference that leads to nothing could not be removed");
+        } else {
+            self.metrics.store.forgotten.inc();
+        }
+    }
+}
+
+/// Appends what was gathered, then the staged body, piece by piece.
+async fn copy(
+    active: &Active,
+    gathered: Vec<Bytes>,
+    staged: &StagedFile,
+    body_bytes: u64,
+) -> Result<(), DiskError> {
+    active.segment.file.append(gathered).await?;
+    let mut position = 0;
+    while position < body_bytes {
+        let wanted = usize::try_from(body_bytes - position).unwrap_or(usize::MAX).min(COPY_BYTES);
+        let piece = staged.file().read_at(position, wanted).await?;
+        if piece.is_empty() {
+            let path = staged.file().path().clone();
+            let text = format!("the staging file ends at byte {position} of {body_bytes}");
+            let kind = kura_env::DiskErrorKind::Other { errno: 0, text };
+            return Err(DiskError { action: "read_at", path, kind });
+        }
+        position += piece.len() as u64;
+        active.segment.file.append(vec![piece]).await?;
+    }
+    Ok(())
+}
+
+/// Takes the longest run from the front that fits; always at least one, which the caller checked.
+fn take_fitting(group: &mut VecDeque<Box<Publish>>, room_bytes: u64) -> Vec<Publish> {
+    let mut left = room_bytes;
+    let mut taken = Vec::new();
+    while let Some(next) = group.front() {
+        let Some(rest) = left.checked_sub(next.record_bytes()) else { break };
+        left = rest;
+        taken.extend(group.pop_front().map(|publish| *publish));
+    }
+    taken
+}
+
+fn refuse(
+    replies: impl Iterator<Item = oneshot::Sender<Result<Published, Refusal>>>,
+    refusal: &Refusal,
+) {
+    for reply in replies {
+        // Who stopped waiting needs no answer.
+        reply.send(Err(refusal.clone())).ok();
+    }
+}

@@ -1,0 +1,111 @@
+//! A body on its way out, checked chunk by chunk as it leaves.
+
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes};
+use kura_core::{
+    address::Address,
+    place::Place,
+    record::{Artifact, CHUNK_BYTES, Header, chunk_sum},
+};
+
+use super::{Store, segments::Segment};
+use crate::service::{Meta, Refusal};
+
+/// Bytes that are read at once: whole chunks.
+const READ_BYTES: usize = 4 * CHUNK_BYTES;
+
+/// A stored body that is being read. What it was read from stays readable while this lives.
+pub struct Reading {
+    segment: Arc<Segment>,
+    artifact: Artifact,
+    meta: Meta,
+    place: Place,
+    /// Bytes of the body that came with the header, not yet handed out.
+    ahead: Bytes,
+    position: u64,
+    store: Store,
+}
+
+impl Reading {
+    /// Opens the record at `place`. `None` when what lies there is not the record of `address`: the
+    /// place is wrong, which is a miss.
+    pub(super) async fn open(
+        store: &Store,
+        segment: Arc<Segment>,
+        address: &Address,
+        place: Place,
+    ) -> Result<Option<Self>, Refusal> {
+        let header_bytes = place.header_bytes as usize;
+        // A small record comes in one read, its body with its header.
+        let whole = usize::try_from(place.record_bytes()).unwrap_or(usize::MAX);
+        let wanted = if whole <= READ_BYTES { whole } else { header_bytes };
+        let mut bytes = segment.file.read_at(place.offset, wanted).await.map_err(Refusal::Disk)?;
+        let artifact = match Header::decode(&bytes, segment.nonce, place.offset) {
+            Ok((Header::Artifact(artifact), len)) if len == header_bytes => artifact,
+            Ok((Header::Artifact(_) | Header::Skip { .. }, _)) | Err(_) => return Ok(None),
+        };
+        // The covered length is checked before anything is promised to a client.
+        let end = place.offset + place.record_bytes();
+        if artifact.address != *address
+            || artifact.body_bytes != place.body_bytes
+            || segment.file.len().await.map_err(Refusal::Disk)? < end
+        {
+            return Ok(None);
+        }
+        bytes.advance(header_bytes.min(bytes.len()));
+        let meta = Meta {
+            len_bytes: artifact.body_bytes,
+            digest: artifact.digest,
+            sequence: artifact.sequence,
+        };
+        let store = store.clone();
+        Ok(Some(Self { segment, artifact, meta, place, ahead: bytes, position: 0, store }))
+    }
+
+    /// What is known of the body.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The next bytes, checked; `None` at the end, when exactly [`Meta::len_bytes`] were handed out.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Damaged`] when the disk does not hold what was written, [`Refusal::Disk`] when it
+    /// cannot be read. The body must then be broken off so that the client notices.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let left = self.artifact.body_bytes - self.position;
+        if left == 0 {
+            return Ok(None);
+        }
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
+        let bytes = if self.ahead.is_empty() {
+            let at = self.place.offset + u64::from(self.place.header_bytes) + self.position;
+            self.segment.file.read_at(at, wanted).await.map_err(Refusal::Disk)?
+        } else {
+            std::mem::take(&mut self.ahead)
+        };
+        if bytes.len() != wanted {
+            return Err(self.damaged("the file ends within the body"));
+        }
+        // Reads begin at whole chunks, because they are whole chunks long until the last one.
+        let first = usize::try_from(self.position / CHUNK_BYTES as u64).unwrap_or(usize::MAX);
+        let sums = self.artifact.chunk_sums.iter().skip(first);
+        let right =
+            bytes.chunks(CHUNK_BYTES).zip(sums).all(|(chunk, sum)| chunk_sum(chunk) == *sum);
+        if !right {
+            return Err(self.damaged("a chunk does not have its checksum"));
+        }
+        self.position += wanted as u64;
+        Ok(Some(bytes))
+    }
+
+    /// Counts the damage and has the reference forgotten, so that the next reader gets a miss.
+    fn damaged(&self, what: &'static str) -> Refusal {
+        self.store.metrics().store.damaged_reads.inc();
+        self.store.forget(self.artifact.address.clone(), self.place);
+        Refusal::Damaged { segment: self.segment.id.0, offset: self.place.offset, what }
+    }
+}

@@ -1,0 +1,177 @@
+//! Staging: bodies in flight that are too large for memory, one file each under `tmp/`.
+//!
+//! One task makes and removes all of these files, one after the other. So a file is never made
+//! after it was removed, whoever stops waiting for it when, and its reservation is given back only
+//! once its name is gone.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use kura_env::{Disk, DiskError, DiskErrorKind, DiskPath, Env, File, TaskHandle};
+use tokio::sync::{mpsc, oneshot};
+
+use super::budget::{Budget, Reservation};
+use crate::{metrics::Metrics, service::Refusal};
+
+/// The directory of staging files, below the data directory.
+pub(crate) const STAGING_DIR: &str = "tmp";
+
+/// The staging files of one node.
+pub(crate) struct Staging {
+    budget: Arc<Budget>,
+    next: AtomicU64,
+    requests: mpsc::UnboundedSender<Request>,
+    metrics: Arc<Metrics>,
+    /// Keeps the task alive for as long as the store lives.
+    _task: TaskHandle,
+}
+
+/// One staging file. Removed on drop, and its reservation given back after that.
+pub(crate) struct StagedFile {
+    file: Arc<dyn File>,
+    /// Taken only by `drop`.
+    reservation: Option<Reservation>,
+    path: DiskPath,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+/// As many of these are under way as there are uploads, so the connection limit bounds the queue.
+enum Request {
+    Create(DiskPath, Reservation, oneshot::Sender<Result<StagedFile, DiskError>>),
+    Remove(DiskPath, Reservation),
+}
+
+impl Staging {
+    /// Staging below `tmp/`, which must exist and be empty.
+    pub(crate) fn new(env: &Env, limit_bytes: u64, metrics: Arc<Metrics>) -> Self {
+        let (requests, queue) = mpsc::unbounded_channel();
+        let budget = Budget::new(limit_bytes);
+        let keeper = Keeper {
+            disk: env.disk.clone(),
+            // A weak sender: the task must end when staging and all of its files are gone.
+            requests: requests.downgrade(),
+            budget: budget.clone(),
+            metrics: metrics.clone(),
+        };
+        let task = env.tasks.spawn("staging", Box::pin(keeper.run(queue)));
+        Self { budget, next: AtomicU64::new(1), requests, metrics, _task: task }
+    }
+
+    /// The budget of all staging files together.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// A new, empty file with `bytes` of the budget.
+    pub(crate) async fn create(&self, bytes: u64) -> Result<StagedFile, Refusal> {
+        let reservation = self.budget.reserve(bytes).map_err(|exhausted| {
+            self.metrics.store.staging_refused.inc();
+            self.refusal(exhausted.in_use_bytes, bytes)
+        })?;
+        self.gauge();
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = DiskPath::new(STAGING_DIR).join(&format!("{number:016x}.part"));
+        let (reply, answer) = oneshot::channel();
+        // A failed send or a missing answer means that the staging task is gone: the node stops.
+        self.requests
+            .send(Request::Create(path, reservation, reply))
+            .map_err(|_| Refusal::Draining)?;
+        answer.await.map_err(|_| Refusal::Draining)?.map_err(|error| {
+            if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
+        })
+    }
+
+    /// Reserves `more` bytes for a file that grows.
+    pub(crate) fn grow(&self, staged: &mut StagedFile, more: u64) -> Result<(), Refusal> {
+        let Some(reservation) = &mut staged.reservation else { return Ok(()) };
+        reservation.grow(more).map_err(|exhausted| {
+            self.metrics.store.staging_refused.inc();
+            self.refusal(exhausted.in_use_bytes, more)
+        })?;
+        self.gauge();
+        Ok(())
+    }
+
+    fn gauge(&self) {
+        self.metrics.store.staging_bytes.set(gauge_of(&self.budget));
+    }
+
+    fn refusal(&self, in_use_bytes: u64, wanted_bytes: u64) -> Refusal {
+        Refusal::StagingFull { budget_bytes: self.budget.limit_bytes(), in_use_bytes, wanted_bytes }
+    }
+}
+
+impl StagedFile {
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        self.reservation.as_ref().map_or(0, Reservation::bytes)
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            // Without its task staging is over; what lies there goes at the next start.
+            self.requests.send(Request::Remove(self.path.clone(), reservation)).ok();
+        }
+    }
+}
+
+struct Keeper {
+    disk: Arc<dyn Disk>,
+    requests: mpsc::WeakUnboundedSender<Request>,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+}
+
+impl Keeper {
+    async fn run(self, mut queue: mpsc::UnboundedReceiver<Request>) {
+        while let Some(request) = queue.recv().await {
+            match request {
+                Request::Create(path, reservation, reply) => {
+                    let created = self.create(path, reservation).await;
+                    // If nobody waits any more the file is dropped here, which asks for its removal.
+                    reply.send(created).ok();
+                }
+                Request::Remove(path, reservation) => self.remove(&path, reservation).await,
+            }
+        }
+    }
+
+    async fn create(
+        &self,
+        path: DiskPath,
+        reservation: Reservation,
+    ) -> Result<StagedFile, DiskError> {
+        let file = self.disk.create(&path).await?;
+        let Some(requests) = self.requests.upgrade() else {
+            // The store is gone while this was under way.
+            self.remove(&path, reservation).await;
+            return Err(DiskError { action: "create", path, kind: DiskErrorKind::NotFound });
+        };
+        Ok(StagedFile { file, reservation: Some(reservation), path, requests })
+    }
+
+    async fn remove(&self, path: &DiskPath, reservation: Reservation) {
+        match self.disk.unlink(path).await {
+            Ok(()) => drop(reservation),
+            Err(error) if error.kind == DiskErrorKind::NotFound => drop(reservation),
+            Err(error) => {
+                // The file still lies there, so its bytes stay reserved until the next start.
+                tracing::warn!(%error, "a staging file could not be removed");
+                self.metrics.store.staging_stuck.inc();
+                std::mem::forget(reservation);
+            }
+        }
+        self.metrics.store.staging_bytes.set(gauge_of(&self.budget));
+    }
+}
+
+fn gauge_of(budget: &Budget) -> i64 {
+    i64::try_from(budget.in_use_bytes()).unwrap_or(i64::MAX)
+}
