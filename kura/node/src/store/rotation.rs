@@ -96,8 +96,8 @@ impl Appender {
         let path = segment_path(member.id);
         let opened = self.fill_segment(member, &path).await;
         if opened.is_err() {
-            // Nothing refers to it yet. If it cannot be removed, `create` will say so.
-            drop(disk.unlink(&path).await);
+            // Nothing refers to it yet. If it cannot be removed now, the next attempt does it.
+            disk.unlink(&path).await.ok();
         }
         opened
     }
@@ -106,7 +106,15 @@ impl Appender {
         let mut nonce = [0; 16];
         self.nonces.fill(&mut nonce);
         let nonce = Nonce(nonce);
-        let file = self.env.disk.create(path).await?;
+        let file = match self.env.disk.create(path).await {
+            // An earlier attempt failed and could not remove what it had made. The id was never
+            // used, so nothing refers to it.
+            Err(error) if error.kind == DiskErrorKind::AlreadyExists => {
+                self.env.disk.unlink(path).await?;
+                self.env.disk.create(path).await?
+            }
+            created => created?,
+        };
         match file.allocate(self.config.segment_bytes).await {
             Err(error) if error.kind != DiskErrorKind::Unsupported => return Err(error),
             Ok(()) | Err(_) => {}
