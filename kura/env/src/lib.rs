@@ -8,6 +8,7 @@ mod catalog;
 mod clock;
 pub mod conformance;
 mod disk;
+mod effect;
 mod entropy;
 mod net;
 mod tasks;
@@ -19,6 +20,7 @@ pub use clock::{Clock, Elapsed, Instant, Wall, timeout};
 pub use disk::{
     DirEntry, Disk, DiskError, DiskErrorKind, DiskPath, File, FileKind, Lock, LockOutcome, Space,
 };
+pub use effect::{DiskEffect, EffectKind, path_class};
 pub use entropy::{Entropy, EntropyStream};
 pub use net::{Listener, Net, NetError, NetErrorKind, Stream};
 pub use tasks::{TaskControl, TaskEnd, TaskHandle, Tasks};

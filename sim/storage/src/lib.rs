@@ -1,1 +1,24 @@
-//! (being written)
+//! The simulated storage of a node: a device that keeps what a real one would keep after a crash,
+//! and a catalog on top of it.
+//!
+//! Knows time only through `Clock` and no executor, so that any engine can carry it. Every random
+//! choice comes from a stream keyed by the device's seed and what the choice is for.
+
+mod attached;
+mod blocks;
+mod catalog;
+mod config;
+mod content;
+mod device;
+mod disk;
+mod draw;
+mod effect;
+mod file;
+mod names;
+mod volume;
+
+pub use catalog::{RowCosts, SimCatalog, SimCatalogConfig};
+pub use config::{Crash, Keep, SimDiskConfig};
+pub use disk::{SimDisk, WalkedFile};
+pub use effect::{CrashReport, Effect, EffectHook, EffectVerdict, LifeId};
+pub use volume::DirUsage;

@@ -1,0 +1,453 @@
+//! A model of the catalog on the node's own disk: a log of checksummed batches, a snapshot, and the
+//! rows in memory. Bytes, full disks, failures and crashes are those of the disk.
+//!
+//! Commits go in groups: whoever finds nobody writing takes everything that waits, writes it at one
+//! go, syncs it if anyone in the group asked for it, and tells all. A committer that is dropped
+//! leaves its group to the next one, which writes the same bytes to the same place.
+
+mod files;
+mod frame;
+mod rows;
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use kura_env::{
+    Batch, BoxFuture, Catalog, CatalogError, CatalogHealth, Clock, CommitDurability, Disk,
+    DiskPath, Keyspace, Row,
+};
+use parking_lot::Mutex;
+
+use self::{
+    files::{Files, Log, of_disk},
+    frame::FrameWriter,
+    rows::Rows,
+};
+
+/// A group takes no further batch once it has this many bytes.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// Where the catalog lies, when it compacts, and what its work costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimCatalogConfig {
+    /// Its directory.
+    pub dir: DiskPath,
+    /// The log is replaced by a snapshot once it is longer than this and than the snapshot before.
+    pub log_bytes_max: u64,
+    /// What work costs beside the bytes on the disk.
+    pub costs: RowCosts,
+}
+
+/// Time for work on rows, beside the bytes on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowCosts {
+    /// Finding a row.
+    pub hit: Duration,
+    /// Finding that there is no row.
+    pub miss: Duration,
+    /// A row of a range.
+    pub scanned: Duration,
+    /// A row of a batch.
+    pub written: Duration,
+    /// A row read while opening.
+    pub replayed: Duration,
+}
+
+impl RowCosts {
+    /// Work that costs nothing.
+    pub const NONE: Self = Self {
+        hit: Duration::ZERO,
+        miss: Duration::ZERO,
+        scanned: Duration::ZERO,
+        written: Duration::ZERO,
+        replayed: Duration::ZERO,
+    };
+}
+
+impl Default for RowCosts {
+    /// What fjall was measured at on two cores.
+    fn default() -> Self {
+        Self {
+            hit: Duration::from_micros(30),
+            miss: Duration::from_nanos(700),
+            scanned: Duration::from_nanos(1_500),
+            written: Duration::from_micros(15),
+            replayed: Duration::from_micros(1),
+        }
+    }
+}
+
+impl Default for SimCatalogConfig {
+    fn default() -> Self {
+        Self { dir: DiskPath::new("catalog"), log_bytes_max: 8 << 20, costs: RowCosts::default() }
+    }
+}
+
+/// The catalog of one life of a node; the next life makes its own over the same disk.
+pub struct SimCatalog {
+    files: Files,
+    clock: Arc<dyn Clock>,
+    spaces: Vec<Keyspace>,
+    config: SimCatalogConfig,
+    state: Mutex<State>,
+}
+
+struct State {
+    health: CatalogHealth,
+    rows: Rows,
+    log: Option<Log>,
+    /// A sync of the log failed: what the log holds in memory may never reach the device.
+    log_is_forsaken: bool,
+    /// A generation may count already while commits still go to the log before it: nothing may be
+    /// committed until a newer generation stands.
+    rollover_is_open: bool,
+    /// The last generation that was prepared.
+    generation: u64,
+    queue: Vec<Waiting>,
+    /// The group that is being written.
+    group: Vec<Waiting>,
+    /// Somebody commits, opens or closes.
+    is_busy: bool,
+    wakers: Vec<Waker>,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    batch: Arc<Batch>,
+    durability: CommitDurability,
+    outcome: Arc<Mutex<Option<Result<(), CatalogError>>>>,
+}
+
+impl SimCatalog {
+    /// A closed catalog with these keyspaces.
+    #[must_use]
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        spaces: &[Keyspace],
+        config: SimCatalogConfig,
+    ) -> Self {
+        let state = State {
+            health: CatalogHealth::Closed,
+            rows: Rows::new(spaces),
+            log: None,
+            log_is_forsaken: false,
+            rollover_is_open: false,
+            generation: 0,
+            queue: Vec::new(),
+            group: Vec::new(),
+            is_busy: false,
+            wakers: Vec::new(),
+        };
+        Self {
+            files: Files { disk, dir: config.dir.clone() },
+            clock,
+            spaces: spaces.to_vec(),
+            config,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// A row as a reader would see it, without a cost. Nothing if the catalog is closed.
+    #[must_use]
+    pub fn peek(&self, space: Keyspace, key: &[u8]) -> Option<Bytes> {
+        self.state.lock().rows.space(space).get(key).cloned()
+    }
+
+    /// All rows of a keyspace, without a cost. None if the catalog is closed.
+    #[must_use]
+    pub fn peek_rows(&self, space: Keyspace) -> Vec<Row> {
+        let state = self.state.lock();
+        state.rows.range(space, &[], &[]).map(owned).collect()
+    }
+
+    /// How many rows a keyspace has.
+    #[must_use]
+    pub fn peek_len(&self, space: Keyspace) -> usize {
+        self.state.lock().rows.space(space).len()
+    }
+
+    async fn spend(&self, each: Duration, rows: usize) {
+        let cost = each.saturating_mul(u32::try_from(rows).unwrap_or(u32::MAX));
+        if !cost.is_zero() {
+            self.clock.sleep(cost).await;
+        }
+    }
+
+    /// Waits until nobody commits, opens or closes, and keeps it so. `None` if `unless` came true
+    /// before.
+    async fn turn(&self, unless: impl Fn() -> bool) -> Option<Turn<'_>> {
+        poll_fn(|context| {
+            if unless() {
+                return Poll::Ready(None);
+            }
+            let mut state = self.state.lock();
+            if state.is_busy {
+                if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                    state.wakers.push(context.waker().clone());
+                }
+                return Poll::Pending;
+            }
+            state.is_busy = true;
+            Poll::Ready(Some(Turn { catalog: self }))
+        })
+        .await
+    }
+
+    async fn reopen(&self) -> Result<(), CatalogError> {
+        let opened = self.files.open(&self.spaces).await?;
+        let replayed = usize::try_from(opened.replayed).unwrap_or(usize::MAX);
+        self.spend(self.config.costs.replayed, replayed).await;
+        let is_forsaken = {
+            let mut state = self.state.lock();
+            state.refuse_all(&CatalogError::Closed);
+            state.generation = state.generation.max(opened.log.generation);
+            state.rows = opened.rows;
+            state.log = Some(opened.log);
+            state.rollover_is_open = false;
+            state.log_is_forsaken
+        };
+        if is_forsaken {
+            self.roll_over().await?;
+        }
+        self.state.lock().health = CatalogHealth::Open;
+        Ok(())
+    }
+
+    /// Writes everything that waits. The caller has the turn.
+    async fn commit_group(&self) {
+        if self.state.lock().rollover_is_open
+            && let Err(error) = self.roll_over().await
+        {
+            self.state.lock().poison(&error);
+            return;
+        }
+        let Some((log, writer, rows, synced)) = self.state.lock().next_group() else { return };
+        self.spend(self.config.costs.written, rows).await;
+        let tail = match files::write(&log, writer).await {
+            Ok(tail) => tail,
+            Err(error) => return self.state.lock().poison(&error),
+        };
+        if synced && let Err(error) = log.file.sync_data().await {
+            let mut state = self.state.lock();
+            state.log_is_forsaken = true;
+            return state.poison(&of_disk(error));
+        }
+        let is_long = {
+            let mut state = self.state.lock();
+            state.apply_group();
+            if let Some(log) = &mut state.log {
+                log.tail = tail;
+            }
+            tail.end_bytes > self.config.log_bytes_max.max(log.snapshot_bytes)
+        };
+        if is_long && let Err(error) = self.roll_over().await {
+            self.state.lock().poison(&error);
+        }
+    }
+
+    /// Replaces log and snapshot by those of the next generation. The caller has the turn.
+    async fn roll_over(&self) -> Result<(), CatalogError> {
+        let (old, generation, rows) = {
+            let mut state = self.state.lock();
+            let old = state.log.as_ref().map_or(state.generation, |log| log.generation);
+            state.generation += 1;
+            (old, state.generation, state.rows.clone())
+        };
+        let log = self.files.prepare(generation, &rows).await?;
+        self.state.lock().rollover_is_open = true;
+        self.files.publish(generation).await?;
+        {
+            let mut state = self.state.lock();
+            state.log = Some(log);
+            state.rollover_is_open = false;
+            state.log_is_forsaken = false;
+        }
+        self.files.retire(old).await
+    }
+}
+
+impl State {
+    /// What the next group writes: the log, its frames, how many rows, and whether to sync.
+    fn next_group(&mut self) -> Option<(Log, FrameWriter, usize, bool)> {
+        let log = self.log.clone()?;
+        let mut writer = FrameWriter::behind(log.tail);
+        for waiting in &self.group {
+            writer.batch(&waiting.batch);
+        }
+        while writer.len() < GROUP_BYTES_MAX && !self.queue.is_empty() {
+            let waiting = self.queue.remove(0);
+            writer.batch(&waiting.batch);
+            self.group.push(waiting);
+        }
+        let rows = self.group.iter().map(|waiting| waiting.batch.len()).sum();
+        let synced = self.group.iter().any(|w| w.durability == CommitDurability::Synced);
+        (!self.group.is_empty()).then_some((log, writer, rows, synced))
+    }
+
+    fn apply_group(&mut self) {
+        for waiting in std::mem::take(&mut self.group) {
+            self.rows.apply(&waiting.batch);
+            *waiting.outcome.lock() = Some(Ok(()));
+        }
+    }
+
+    /// A write failed: its group is unknown, and who waits behind it is refused.
+    fn poison(&mut self, error: &CatalogError) {
+        let reason = error.to_string();
+        for waiting in std::mem::take(&mut self.group) {
+            *waiting.outcome.lock() = Some(Err(error.clone()));
+        }
+        self.refuse_all(&CatalogError::Poisoned(reason.clone()));
+        self.health = CatalogHealth::Poisoned(reason);
+    }
+
+    /// Everybody who waits gets this error.
+    fn refuse_all(&mut self, error: &CatalogError) {
+        let queued = std::mem::take(&mut self.queue);
+        for waiting in std::mem::take(&mut self.group).into_iter().chain(queued) {
+            *waiting.outcome.lock() = Some(Err(error.clone()));
+        }
+    }
+
+    fn check_readable(&self) -> Result<(), CatalogError> {
+        match &self.health {
+            CatalogHealth::Closed => Err(CatalogError::Closed),
+            CatalogHealth::Open | CatalogHealth::Poisoned(_) => Ok(()),
+        }
+    }
+
+    fn check_writable(&self) -> Result<(), CatalogError> {
+        match &self.health {
+            CatalogHealth::Closed => Err(CatalogError::Closed),
+            CatalogHealth::Poisoned(reason) => Err(CatalogError::Poisoned(reason.clone())),
+            CatalogHealth::Open => Ok(()),
+        }
+    }
+}
+
+/// The right to write. Passed on by drop.
+struct Turn<'a> {
+    catalog: &'a SimCatalog,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let wakers = {
+            let mut state = self.catalog.state.lock();
+            state.is_busy = false;
+            std::mem::take(&mut state.wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A place in the queue. Given up by drop, if the batch is not being written yet.
+struct Queued<'a> {
+    catalog: &'a SimCatalog,
+    outcome: Arc<Mutex<Option<Result<(), CatalogError>>>>,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let mut state = self.catalog.state.lock();
+        state.queue.retain(|waiting| !Arc::ptr_eq(&waiting.outcome, &self.outcome));
+    }
+}
+
+fn owned((key, value): (&Bytes, &Bytes)) -> Row {
+    (key.clone(), value.clone())
+}
+
+impl Catalog for SimCatalog {
+    fn open(&self) -> BoxFuture<'_, Result<(), CatalogError>> {
+        Box::pin(async move {
+            let _turn = self.turn(|| false).await;
+            self.reopen().await
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let _turn = self.turn(|| false).await;
+            let mut state = self.state.lock();
+            state.refuse_all(&CatalogError::Closed);
+            state.health = CatalogHealth::Closed;
+            state.rows = Rows::new(&self.spaces);
+            state.log = None;
+        })
+    }
+
+    fn health(&self) -> CatalogHealth {
+        self.state.lock().health.clone()
+    }
+
+    fn get<'a>(
+        &'a self,
+        space: Keyspace,
+        key: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Bytes>, CatalogError>> {
+        Box::pin(async move {
+            let found = {
+                let state = self.state.lock();
+                state.check_readable()?;
+                state.rows.space(space).get(key).cloned()
+            };
+            let costs = &self.config.costs;
+            self.spend(if found.is_some() { costs.hit } else { costs.miss }, 1).await;
+            Ok(found)
+        })
+    }
+
+    fn range<'a>(
+        &'a self,
+        space: Keyspace,
+        from: &'a [u8],
+        to: &'a [u8],
+        rows_max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, CatalogError>> {
+        Box::pin(async move {
+            let found: Vec<Row> = {
+                let state = self.state.lock();
+                state.check_readable()?;
+                state.rows.range(space, from, to).take(rows_max).map(owned).collect()
+            };
+            self.spend(self.config.costs.scanned, found.len()).await;
+            Ok(found)
+        })
+    }
+
+    fn commit(
+        &self,
+        batch: Batch,
+        durability: CommitDurability,
+    ) -> BoxFuture<'_, Result<(), CatalogError>> {
+        Box::pin(async move {
+            let outcome = Arc::new(Mutex::new(None));
+            {
+                let mut state = self.state.lock();
+                state.check_writable()?;
+                for operation in &batch.0 {
+                    state.rows.assert_known(operation);
+                }
+                let batch = Arc::new(batch);
+                let outcome = Arc::clone(&outcome);
+                state.queue.push(Waiting { batch, durability, outcome });
+            }
+            let queued = Queued { catalog: self, outcome };
+            loop {
+                let turn = self.turn(|| queued.outcome.lock().is_some()).await;
+                if let Some(result) = queued.outcome.lock().take() {
+                    return result;
+                }
+                self.commit_group().await;
+                drop(turn);
+            }
+        })
+    }
+}
