@@ -34,6 +34,9 @@ const RUN_TIME_MAX: Duration = Duration::from_secs(300);
 /// What `kura-sim run --json` prints, as far as it is read here.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Verdict {
+    /// Whether the program said so by its exit status.
+    #[serde(skip)]
+    pub(crate) passed: bool,
     /// `passed`, or how the run failed.
     pub(crate) verdict: String,
     /// The invariant that reported first, if one did.
@@ -64,7 +67,7 @@ impl Run<'_> {
     /// # Errors
     ///
     /// If the program does not run, refuses its arguments, or prints no verdict.
-    pub(crate) fn verdict(&self) -> Result<(bool, Verdict), Failure> {
+    pub(crate) fn verdict(&self) -> Result<Verdict, Failure> {
         let mut command = Command::new(self.program);
         command.arg("run").arg(self.scenario).args(["--seed", &self.seed.to_string(), "--json"]);
         for setting in self.settings {
@@ -75,11 +78,11 @@ impl Run<'_> {
         }
         let caught = process::catch(&mut command, RUN_TIME_MAX)?;
         let text = caught.stdout.trim();
-        let verdict = serde_json::from_str(text).map_err(|_| {
+        let verdict: Verdict = serde_json::from_str(text).map_err(|_| {
             report::line(caught.stderr.trim_end());
             Failure::Output { line: process::line(&command), expected: "verdict" }
         })?;
-        Ok((caught.status.success(), verdict))
+        Ok(Verdict { passed: caught.status.success(), ..verdict })
     }
 }
 
@@ -121,7 +124,7 @@ pub(crate) fn determinism(workspace: &Workspace, artifacts: &Artifacts) -> Resul
     for scenario in files(workspace)? {
         for seed in COMPARED_SEEDS {
             let run = Run { program, scenario: &scenario, seed, settings: &[], mutant: None };
-            let (first, second) = (run.verdict()?.1, run.verdict()?.1);
+            let (first, second) = (run.verdict()?, run.verdict()?);
             let name = stem(&scenario);
             if first.journal_hash != second.journal_hash {
                 return Err(Failure::Unmet {

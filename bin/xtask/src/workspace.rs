@@ -39,6 +39,12 @@ impl Workspace {
         }
     }
 
+    /// One that lies elsewhere.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     /// A path in it.
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
@@ -63,7 +69,7 @@ impl Workspace {
     ///
     /// If git fails, as it does outside of a repository.
     pub(crate) fn git(&self, arguments: &[&str]) -> Result<String, Failure> {
-        let mut command = Command::new("git");
+        let mut command = git();
         command.current_dir(&self.root).args(arguments);
         process::output(&mut command, GIT_TIME_MAX)
     }
@@ -76,6 +82,16 @@ impl Workspace {
     pub(crate) fn read(&self, relative: &str) -> Result<String, Failure> {
         read(&self.path(relative))
     }
+}
+
+/// A git command that looks for its repository from where it runs. Within a hook of git's own it
+/// would be told another one.
+pub(crate) fn git() -> Command {
+    let mut command = Command::new("git");
+    for variable in ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_PREFIX"] {
+        command.env_remove(variable);
+    }
+    command
 }
 
 /// The text of a file.

@@ -51,7 +51,7 @@ const WORLDLY: &[(&str, &[&str])] = &[
     ("rand_chacha", &["kura-host", "sim", "sim-engine", "sim-storage"]),
     ("reqwest", &[]),
     ("rustix", &["kura", "kura-host"]),
-    ("tempfile", &["kura", "kura-host", "kura-tests"]),
+    ("tempfile", &["kura", "kura-host", "kura-tests", "xtask"]),
     ("tracing-subscriber", &["kura"]),
 ];
 

@@ -43,6 +43,7 @@ struct Programs {
 }
 
 /// What became of one mutant.
+#[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     /// Its oracle reported first, at this seed.
     Caught { seed: u64 },
@@ -145,26 +146,61 @@ fn try_one(
     let name = mutant.patch().map(|_| mutant.name.as_str());
     for seed in mutant.seeds.clone() {
         let clean = Run { program, scenario: &scenario, seed, settings: &[], mutant: None };
-        let (passed, verdict) = clean.verdict()?;
-        if !passed {
-            return Ok(Outcome::Missed(format!("seed {seed} fails without it: {}", why(&verdict))));
+        let without = clean.verdict()?;
+        let with = Run { settings, mutant: name, ..clean }.verdict()?;
+        if let Some(outcome) = judge(&mutant.oracle, seed, &without, &with) {
+            return Ok(outcome);
         }
-        let (passed, verdict) = Run { settings, mutant: name, ..clean }.verdict()?;
-        if passed {
-            continue;
-        }
-        let oracle = verdict.invariant.as_deref() == Some(mutant.oracle.as_str());
-        return Ok(if oracle {
-            Outcome::Caught { seed }
-        } else {
-            Outcome::Missed(format!("seed {seed} failed otherwise: {}", why(&verdict)))
-        });
     }
     Ok(Outcome::Missed(format!("no seed of {:?} failed", mutant.seeds)))
+}
+
+/// What a seed says about a mutant; nothing if the run passes with it, as without.
+fn judge(oracle: &str, seed: u64, without: &Verdict, with: &Verdict) -> Option<Outcome> {
+    if !without.passed {
+        return Some(Outcome::Missed(format!("seed {seed} fails without it: {}", why(without))));
+    }
+    if with.passed {
+        return None;
+    }
+    Some(if with.invariant.as_deref() == Some(oracle) {
+        Outcome::Caught { seed }
+    } else {
+        Outcome::Missed(format!("seed {seed} failed otherwise: {}", why(with)))
+    })
 }
 
 fn why(verdict: &Verdict) -> String {
     let invariant = verdict.invariant.as_deref().unwrap_or("no invariant");
     let reason = verdict.reason.as_deref().unwrap_or("no reason");
     format!("{} by {invariant}: {reason}", verdict.verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(invariant: Option<&str>) -> Verdict {
+        Verdict {
+            passed: invariant.is_none(),
+            verdict: "v".to_owned(),
+            invariant: invariant.map(str::to_owned),
+            reason: None,
+            journal_hash: String::new(),
+        }
+    }
+
+    #[test]
+    fn only_its_own_oracle_catches_a_mutant() {
+        let with = |invariant| judge("mine", 3, &verdict(None), &verdict(invariant));
+        assert_eq!(with(Some("mine")), Some(Outcome::Caught { seed: 3 }));
+        assert!(matches!(with(Some("other")), Some(Outcome::Missed(_))));
+        assert_eq!(with(None), None);
+    }
+
+    #[test]
+    fn a_scenario_that_fails_anyway_proves_nothing() {
+        let outcome = judge("mine", 3, &verdict(Some("mine")), &verdict(Some("mine")));
+        assert!(matches!(outcome, Some(Outcome::Missed(_))), "{outcome:?}");
+    }
 }

@@ -8,7 +8,6 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -16,7 +15,7 @@ use super::registry::{DIRECTORY, Mutant};
 use crate::{
     failure::Failure,
     process, report,
-    workspace::{PROFILE, Workspace, files_below, read},
+    workspace::{PROFILE, Workspace, files_below, git, read},
 };
 
 /// The name of the program with mutants in it, so that it can lie beside the one without.
@@ -92,7 +91,7 @@ fn apply(workspace: &Workspace, staged: &Path, name: &str, patch: &str) -> Resul
         let problem = format!("does not ask {question}, so it would change every other mutant too");
         return Err(Failure::Data { path, problem });
     }
-    let mut git = Command::new("git");
+    let mut git = git();
     git.args(["apply", "--whitespace=nowarn"]).arg(&path).current_dir(staged);
     // The copy lies below the repository, whose root git must not take the paths to start from.
     git.env("GIT_CEILING_DIRECTORIES", staged.parent().unwrap_or(staged));
@@ -139,4 +138,67 @@ fn remove(directory: &Path) -> Result<(), Failure> {
     }
     fs::remove_dir_all(directory)
         .map_err(|source| Failure::File { path: directory.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATCH: &str = "--- a/kura/f.rs\n+++ b/kura/f.rs\n@@ -1,2 +1,3 @@\n fn f() {\n\
+                         +    if kura_core::mutant::active(\"m\") { return; }\n }\n";
+
+    /// A repository with one source, one patch, and the source staged in a directory below.
+    fn repository(patch: &str) -> (tempfile::TempDir, Workspace, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let workspace = Workspace::at(directory.path());
+        workspace.git(&["init", "--quiet"]).unwrap();
+        write(&workspace.path("kura/f.rs"), b"fn f() {\n}\n").unwrap();
+        write(&workspace.path("scenarios/mutants/m.patch"), patch.as_bytes()).unwrap();
+        let staged = workspace.path("target/mutants/staged");
+        stage(&workspace, &staged).unwrap();
+        (directory, workspace, staged)
+    }
+
+    fn problem(patch: &str) -> String {
+        let (_directory, workspace, staged) = repository(patch);
+        let outcome = apply(&workspace, &staged, "m", "m.patch");
+        outcome.map_or_else(|failure| failure.to_string(), |()| "none".to_owned())
+    }
+
+    #[test]
+    fn a_patch_changes_the_copy_and_not_the_sources() {
+        let (_directory, workspace, staged) = repository(PATCH);
+        apply(&workspace, &staged, "m", "m.patch").unwrap();
+        assert!(read(&staged.join("kura/f.rs")).unwrap().contains("active(\"m\")"));
+        assert_eq!(workspace.read("kura/f.rs").unwrap(), "fn f() {\n}\n");
+    }
+
+    #[test]
+    fn a_patch_that_does_not_apply_or_asks_for_nothing_is_named() {
+        let stale = problem(&PATCH.replace(" fn f() {", " fn g() {"));
+        assert!(stale.contains("m.patch") && stale.contains("does not apply"), "{stale}");
+        let unguarded = problem(&PATCH.replace("(\"m\")", "(\"other\")"));
+        assert!(unguarded.contains("does not ask"), "{unguarded}");
+    }
+
+    #[test]
+    fn equal_files_keep_their_time_stamps() {
+        let directory = tempfile::tempdir().unwrap();
+        let (staged, sources) = (directory.path().join("a"), directory.path().join("b"));
+        for (place, name, text) in [
+            (&staged, "same", "1"),
+            (&sources, "same", "1"),
+            (&staged, "d/new", "2"),
+            (&sources, "gone", "3"),
+        ] {
+            write(&place.join(name), text.as_bytes()).unwrap();
+        }
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        fs::File::open(sources.join("same")).unwrap().set_modified(long_ago).unwrap();
+        settle(&staged, &sources).unwrap();
+        let modified = fs::metadata(sources.join("same")).unwrap().modified().unwrap();
+        assert_eq!(modified, long_ago);
+        assert_eq!(read(&sources.join("d/new")).unwrap(), "2");
+        assert!(!sources.join("gone").exists());
+    }
 }
