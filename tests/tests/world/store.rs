@@ -1,0 +1,344 @@
+//! The store alone: what it keeps, what it gives back, and what it makes of damage.
+
+use bytes::Bytes;
+use kura_core::{
+    address::{Address, Space},
+    digest::Digest,
+    place::{CONTENTS, PLACES},
+    record::SegmentId,
+};
+use kura_env::{DiskErrorKind, EffectKind, Keyspace};
+use kura_node::service::Refusal;
+use sim_storage::{Crash, Effect, EffectVerdict, Keep};
+
+use crate::bed::{Bed, body, plain, put};
+
+const POWER_LOSS: Crash = Crash::PowerLoss { keep: Keep::Nothing };
+
+#[test]
+fn what_is_put_comes_back_and_survives_every_kind_of_stop() {
+    let mut bed = Bed::new(1);
+    bed.start().unwrap();
+    let bodies = [("small", 10), ("empty", 0), ("staged", 20_000), ("chunks", 58_000)];
+    for (key, len) in bodies {
+        let published = bed.put(plain(key), body(9, len)).unwrap();
+        assert_eq!((published.len_bytes, published.digest), (len as u64, Digest::of(&body(9, len))));
+    }
+    for stop in [None, Some(Crash::Sigkill), Some(POWER_LOSS)] {
+        for (key, len) in bodies {
+            assert_eq!(bed.get(&plain(key)).unwrap(), Some(body(9, len)), "{key} before {stop:?}");
+        }
+        match stop {
+            None => bed.close(),
+            Some(crash) => bed.crash(crash),
+        }
+        bed.start().unwrap();
+    }
+    assert_eq!(bed.get(&plain("absent")).unwrap(), None);
+    assert_eq!(bed.staged_bytes(), 0);
+}
+
+#[test]
+fn the_last_put_of_a_key_wins_also_when_the_whole_index_is_made_again() {
+    let mut bed = Bed::new(2);
+    bed.start().unwrap();
+    for round in 0..5 {
+        bed.put(plain("key"), body(round, 100)).unwrap();
+    }
+    bed.close();
+    for file in bed.disk.walk() {
+        if file.path.as_str().starts_with("catalog/") {
+            let disk = bed.disk.attach();
+            bed.run(async move { disk.unlink(&file.path).await.unwrap() });
+        }
+    }
+    bed.start().unwrap();
+    assert_eq!(bed.metrics().store.recovered_records.get(), 5);
+    assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(4, 100)));
+}
+
+#[test]
+fn the_ring_turns_within_its_capacity_and_what_left_it_is_a_miss() {
+    let mut bed = Bed::new(3);
+    bed.start().unwrap();
+    let keys: Vec<String> = (0..200).map(|n| format!("key-{n}")).collect();
+    let mut sequences = Vec::new();
+    for (n, key) in keys.iter().enumerate() {
+        sequences.push(bed.put(plain(key), body(n as u64, 9_000)).unwrap().sequence);
+        assert!(bed.segments().len() <= 9, "eight and one that is being evicted");
+    }
+    bed.settle();
+    assert_eq!(bed.segments().len(), 8);
+    let horizon = bed.store().ring_status()["horizon_sequence"].as_u64().unwrap();
+    let mut kept = 0;
+    for (n, key) in keys.iter().enumerate() {
+        let found = bed.get(&plain(key)).unwrap();
+        let expected = (sequences[n] >= horizon).then(|| body(n as u64, 9_000));
+        assert_eq!(found, expected, "{key}, sequence {}, horizon {horizon}", sequences[n]);
+        kept += usize::from(found.is_some());
+    }
+    assert!((40..60).contains(&kept), "{kept} of 200 fit the ring");
+    assert_eq!(bed.catalog().peek_len(Keyspace(PLACES)), kept + 8, "rows and watermarks");
+    assert_eq!(bed.catalog().peek_len(Keyspace(CONTENTS)), kept + 8, "rows and watermarks");
+}
+
+#[test]
+fn a_body_of_another_digest_or_length_stores_nothing() {
+    let mut bed = Bed::new(4);
+    bed.start().unwrap();
+    let name = Digest::of(b"one").to_string();
+    let address = Address::new("team", Space::Cas, name).unwrap();
+    let refusal = bed.put(address.clone(), Bytes::from_static(b"two")).unwrap_err();
+    assert!(matches!(refusal, Refusal::WrongDigest { .. }), "{refusal}");
+    assert_eq!(bed.get(&address).unwrap(), None);
+
+    let store = bed.store();
+    let refusals = bed.run(async move {
+        let mut long = store.begin(plain("long"), Some(3)).await.unwrap();
+        let long = long.write(Bytes::from_static(b"four")).await.unwrap_err();
+        let mut short = store.begin(plain("short"), Some(9_000)).await.unwrap();
+        short.write(body(1, 8_999)).await.unwrap();
+        [long, short.publish().await.unwrap_err()]
+    });
+    for refusal in refusals {
+        assert!(matches!(refusal, Refusal::Length { .. }), "{refusal}");
+    }
+    bed.settle();
+    assert_eq!((bed.get(&plain("long")).unwrap(), bed.get(&plain("short")).unwrap()), (None, None));
+    assert_eq!(bed.staged_bytes(), 0);
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_whether_declared_or_not() {
+    let mut bed = Bed::new(5);
+    bed.start().unwrap();
+    let store = bed.store();
+    bed.run(async move {
+        let declared = store.begin(plain("key"), Some(64 << 10)).await.err();
+        assert!(matches!(declared, Some(Refusal::TooLarge { .. })), "{declared:?}");
+        let mut upload = store.begin(plain("key"), None).await.unwrap();
+        let refusal = loop {
+            if let Err(refusal) = upload.write(body(1, 1000)).await {
+                break refusal;
+            }
+        };
+        assert!(matches!(refusal, Refusal::TooLarge { declared_bytes: None, .. }), "{refusal}");
+    });
+    bed.settle();
+    assert_eq!(bed.staged_bytes(), 0);
+}
+
+#[test]
+fn the_largest_body_fits_a_segment_of_its_own() {
+    let mut bed = Bed::new(6);
+    bed.start().unwrap();
+    let store = bed.store();
+    let limit = bed.run(async move {
+        match store.begin(plain("key"), Some(u64::MAX)).await.err() {
+            Some(Refusal::TooLarge { limit_bytes, .. }) => usize::try_from(limit_bytes).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    });
+    let longest = Address::new("n".repeat(128), Space::Plain, "k".repeat(1024)).unwrap();
+    bed.put(longest.clone(), body(1, limit)).unwrap();
+    assert_eq!(bed.get(&longest).unwrap(), Some(body(1, limit)));
+    for file in bed.disk.walk() {
+        assert!(file.len_bytes <= bed.config.segment_bytes, "{}", file.path);
+    }
+}
+
+#[test]
+fn staging_that_is_used_up_refuses_and_comes_back() {
+    let mut bed = Bed::new(7);
+    bed.config.staging_bytes_max = 30_000;
+    bed.start().unwrap();
+    let store = bed.store();
+    bed.run(async move {
+        let first = store.begin(plain("first"), Some(20_000)).await.unwrap();
+        let second = store.begin(plain("second"), Some(20_000)).await.err();
+        assert!(
+            matches!(second, Some(Refusal::StagingFull { in_use_bytes: 20_000, .. })),
+            "{second:?}"
+        );
+        drop(first);
+    });
+    bed.settle();
+    bed.put(plain("second"), body(2, 20_000)).unwrap();
+    assert_eq!(bed.metrics().store.staging_refused.get(), 1);
+    assert_eq!(bed.store().staging_status()["in_use_bytes"], 0);
+}
+
+#[test]
+fn many_writers_share_one_sync() {
+    let mut bed = Bed::new(8);
+    bed.start().unwrap();
+    let store = bed.store();
+    bed.run(async move {
+        let puts = (0..64).map(|n| put(store.clone(), plain(&format!("key-{n}")), body(n, 100)));
+        for published in futures_util::future::join_all(puts).await {
+            published.unwrap();
+        }
+    });
+    let syncs = bed.metrics().store.segment_syncs.get();
+    assert!(syncs <= 2, "{syncs} syncs for 64 writers");
+}
+
+#[test]
+fn a_rotten_chunk_breaks_the_body_and_is_a_miss_from_then_on() {
+    let mut bed = Bed::new(9);
+    bed.start().unwrap();
+    bed.put(plain("key"), body(1, 10_000)).unwrap();
+    bed.put(plain("other"), body(2, 10_000)).unwrap();
+    let path = format!("blobs/{}", bed.segments()[0].file_name());
+    bed.disk.rot(&path, 5_000, 1).unwrap();
+    let refusal = bed.get(&plain("key")).unwrap_err();
+    assert!(matches!(refusal, Refusal::Damaged { .. }), "{refusal}");
+    bed.settle();
+    assert_eq!(bed.get(&plain("key")).unwrap(), None);
+    assert_eq!(bed.get(&plain("other")).unwrap(), Some(body(2, 10_000)));
+}
+
+#[test]
+fn a_body_that_looks_like_records_is_never_taken_for_one() {
+    let mut bed = Bed::new(10);
+    bed.start().unwrap();
+    bed.put(plain("victim"), body(1, 100)).unwrap();
+    // The very bytes of the segment, its header and a valid record, as the body of another put.
+    let path = format!("blobs/{}", bed.segments()[0].file_name());
+    let copy = bed.disk.peek(&path).unwrap();
+    bed.put(plain("copy"), copy.clone()).unwrap();
+    bed.crash(Crash::Sigkill);
+    let disk = bed.disk.attach();
+    bed.run(async move {
+        for entry in disk.list(&kura_env::DiskPath::new("catalog")).await.unwrap() {
+            disk.unlink(&kura_env::DiskPath::new("catalog").join(&entry.name)).await.unwrap();
+        }
+    });
+    bed.start().unwrap();
+    assert_eq!(bed.metrics().store.recovered_records.get(), 2);
+    assert_eq!(bed.get(&plain("copy")).unwrap(), Some(copy));
+    assert_eq!(bed.get(&plain("victim")).unwrap(), Some(body(1, 100)));
+}
+
+#[test]
+fn appends_go_on_behind_a_torn_tail() {
+    let mut bed = Bed::new(11);
+    bed.start().unwrap();
+    bed.put(plain("before"), body(1, 3_000)).unwrap();
+    let segment = bed.segments()[0];
+    let path = format!("blobs/{}", segment.file_name());
+    bed.disk.set_effect_hook(Box::new(|effect: &Effect| match effect.change.kind {
+        EffectKind::SyncData => EffectVerdict::CrashBefore(Crash::Sigkill),
+        _ => EffectVerdict::Go,
+    }));
+    let store = bed.store();
+    let torn = async move { put(store, plain("torn"), body(2, 3_000)).await };
+    let deadline = bed.now() + std::time::Duration::from_secs(5);
+    assert!(bed.world.block_on(torn, deadline).is_err(), "nobody is told");
+    bed.crash(Crash::Sigkill);
+    bed.disk.set_effect_hook(Box::new(|_: &Effect| EffectVerdict::Go));
+    // What a torn write leaves: the last bytes are not what was written.
+    let len = bed.disk.peek(&path).unwrap().len() as u64;
+    bed.disk.rot(&path, len - 10, 0xff).unwrap();
+    bed.start().unwrap();
+    assert_eq!(bed.metrics().store.recovered_torn_tails.get(), 1);
+    assert_eq!(bed.get(&plain("torn")).unwrap(), None);
+    bed.put(plain("after"), body(3, 3_000)).unwrap();
+    assert_eq!(bed.segments(), [segment], "the same segment goes on");
+    for stop in 0..2 {
+        bed.crash(POWER_LOSS);
+        bed.start().unwrap();
+        assert_eq!(bed.get(&plain("before")).unwrap(), Some(body(1, 3_000)), "stop {stop}");
+        assert_eq!(bed.get(&plain("after")).unwrap(), Some(body(3, 3_000)), "stop {stop}");
+    }
+}
+
+#[test]
+fn a_lost_ring_is_made_again_from_the_segments() {
+    let mut bed = Bed::new(12);
+    bed.start().unwrap();
+    for n in 0..30 {
+        bed.put(plain(&format!("key-{n}")), body(n, 9_000)).unwrap();
+    }
+    bed.close();
+    let before = bed.segments();
+    bed.disk.rot("RING", 20, 1).unwrap();
+    bed.start().unwrap();
+    assert_eq!(bed.metrics().store.recovered_rings.get(), 1);
+    bed.settle();
+    assert_eq!(bed.segments(), before);
+    let published = bed.put(plain("new"), body(99, 9_000)).unwrap();
+    assert!(published.sequence > 30);
+    for n in 0..30 {
+        assert_eq!(bed.get(&plain(&format!("key-{n}"))).unwrap(), Some(body(n, 9_000)), "{n}");
+    }
+}
+
+#[test]
+fn files_that_the_ring_does_not_know_are_swept_and_foreign_ones_stay() {
+    let mut bed = Bed::new(13);
+    bed.start().unwrap();
+    bed.put(plain("key"), body(1, 100)).unwrap();
+    bed.close();
+    let orphan = format!("blobs/{}", SegmentId(0xdead).file_name());
+    bed.disk.plant(&orphan, &Bytes::from_static(b"left over")).unwrap();
+    bed.disk.plant("blobs/README", &Bytes::from_static(b"mine")).unwrap();
+    bed.disk.plant("tmp/0000000000000007.part", &Bytes::from_static(b"stale")).unwrap();
+    bed.start().unwrap();
+    assert_eq!(bed.staged_bytes(), 0);
+    bed.settle();
+    assert_eq!(bed.segments().len(), 1);
+    assert!(bed.disk.peek("blobs/README").is_some());
+    assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(1, 100)));
+}
+
+#[test]
+fn a_failed_sync_refuses_its_writers_and_the_segment_takes_no_more() {
+    let mut bed = Bed::new(14);
+    bed.start().unwrap();
+    bed.put(plain("before"), body(1, 100)).unwrap();
+    let mut failures = 1;
+    bed.disk.set_effect_hook(Box::new(move |effect: &Effect| {
+        if effect.change.kind == EffectKind::SyncData && failures > 0 {
+            failures -= 1;
+            return EffectVerdict::Fail(DiskErrorKind::Io);
+        }
+        EffectVerdict::Go
+    }));
+    let refusal = bed.put(plain("failed"), body(2, 100)).unwrap_err();
+    assert!(matches!(refusal, Refusal::Disk(_)), "{refusal}");
+    let refusal = bed.put(plain("too soon"), body(2, 100)).unwrap_err();
+    assert!(matches!(refusal, Refusal::DiskFailed { .. }), "{refusal}");
+    assert_eq!(bed.get(&plain("failed")).unwrap(), None);
+    bed.settle();
+    bed.put(plain("after"), body(3, 100)).unwrap();
+    assert_eq!(bed.segments().len(), 2);
+    assert_eq!(bed.metrics().store.segments_given_up.get(), 1);
+    for (key, seed) in [("before", 1), ("after", 3)] {
+        assert_eq!(bed.get(&plain(key)).unwrap(), Some(body(seed, 100)), "{key}");
+    }
+}
+
+#[test]
+fn a_disk_that_others_filled_refuses_writes_and_serves_reads_until_space_returns() {
+    let mut bed = Bed::new(15);
+    bed.start().unwrap();
+    bed.put(plain("early"), body(1, 9_000)).unwrap();
+    let free = bed.disk.space().available_bytes;
+    bed.disk.set_foreign_bytes(free);
+    let mut refused = 0;
+    for n in 0..20 {
+        match bed.put(plain(&format!("key-{n}")), body(n, 9_000)) {
+            Ok(_) => {}
+            Err(Refusal::DiskFull(_)) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+        assert_eq!(bed.get(&plain("early")).unwrap(), Some(body(1, 9_000)), "after put {n}");
+    }
+    assert!(refused > 0, "the disk is full");
+    assert_eq!(bed.staged_bytes(), 0);
+    bed.disk.set_foreign_bytes(0);
+    bed.settle();
+    bed.put(plain("late"), body(2, 9_000)).unwrap();
+    assert_eq!(bed.get(&plain("late")).unwrap(), Some(body(2, 9_000)));
+}
