@@ -1,3 +1,92 @@
-//! (being written)
+//! `kura`: runs a node, and prints what it would run with. The only place that reads arguments and
+//! the environment; both are handed on as plain data.
 
-fn main() {}
+mod cli;
+mod exit;
+mod logging;
+mod serve;
+mod settings;
+mod signals;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use crate::{
+    cli::{GivenSettings, Invocation},
+    exit::Exit,
+    serve::World,
+    settings::{Settings, page, render},
+};
+
+fn main() -> ExitCode {
+    // What a panic has to say, its hook has said.
+    let exit = std::panic::catch_unwind(start).unwrap_or(Exit::Internal);
+    ExitCode::from(exit.code())
+}
+
+fn start() -> Exit {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    // A node hears signals before it does anything else. Other commands just end by them.
+    let world = arguments.get(1).is_some_and(|word| word == cli::SERVE).then(World::begin);
+    match cli::parse(arguments) {
+        Ok(Invocation::Serve(given)) => match load(&given, &variables) {
+            Ok(settings) => serve::run(world.unwrap_or_else(World::begin), &settings),
+            Err(exit) => exit,
+        },
+        Ok(Invocation::ConfigShow(given)) => match load(&given, &variables) {
+            Ok(settings) => show(&settings),
+            Err(exit) => exit,
+        },
+        Ok(Invocation::ConfigExample) => print(&render::example()),
+        Ok(Invocation::ConfigDocs) => print(&page::page()),
+        Err(error) => not_understood(&error),
+    }
+}
+
+/// Understands the settings, or says on standard error all that is wrong with them.
+fn load(given: &GivenSettings, variables: &[(OsString, OsString)]) -> Result<Settings, Exit> {
+    Settings::load(given.file.as_deref(), variables, &given.flags).map_err(|problems| {
+        let lines: String = problems.iter().map(|problem| format!("  {problem}\n")).collect();
+        let count = problems.len();
+        let noun = if count == 1 { "problem" } else { "problems" };
+        complain(&format!("kura: {count} {noun} with the settings:\n{lines}"));
+        Exit::Config
+    })
+}
+
+fn show(settings: &Settings) -> Exit {
+    for warning in settings.warnings() {
+        complain(&format!("kura: {warning}\n"));
+    }
+    print(&render::effective(settings))
+}
+
+/// Prints help, which somebody asked for, or what is wrong with the command line.
+fn not_understood(error: &clap::Error) -> Exit {
+    match error.print() {
+        Ok(()) if error.use_stderr() => Exit::Usage,
+        Ok(()) => Exit::Clean,
+        Err(_) => Exit::Io,
+    }
+}
+
+fn print(text: &str) -> Exit {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Exit::Clean,
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Clean,
+        Err(error) => {
+            complain(&format!("kura: standard output cannot be written: {error}\n"));
+            Exit::Io
+        }
+    }
+}
+
+/// Writes to standard error. Where that fails there is nobody left to tell.
+pub(crate) fn complain(text: &str) {
+    drop(io::stderr().write_all(text.as_bytes()));
+}

@@ -1,0 +1,236 @@
+//! `kura serve`: one node, from the first signal that it hears to its end.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use kura_core::capacity::{Capacity, capacity};
+use kura_env::{Env, NetErrorKind};
+use kura_host::{HostOptions, host_env};
+use kura_node::{
+    config::{NodeConfig, StoreConfig},
+    node::{Ended, Node, StartError},
+    store::KEYSPACES,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::{complain, exit::Exit, logging, settings::Settings, signals::Signals};
+
+/// How long threads of the runtime may take to end. Nothing of a node runs on them any more.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Files that a node keeps open beside its segments and connections: the catalog's, staging, the
+/// lock, the runtime's.
+const FILES_BESIDE: u64 = 256;
+
+/// What has to be there before anything else: a runtime, and ears for signals.
+pub(crate) struct World {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl World {
+    /// Starts the runtime and catches signals from now on.
+    ///
+    /// # Errors
+    ///
+    /// The system has no threads or descriptors left.
+    pub(crate) fn begin() -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread().enable_all().build()?;
+        let signals = {
+            let _inside = runtime.enter();
+            Signals::catch()?
+        };
+        Ok(Self { runtime, signals })
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the system gives no threads or file descriptors")]
+    World(#[source] io::Error),
+    #[error(
+        "the data directory {} cannot be made; make it for this user, or choose another",
+        path.display()
+    )]
+    DataDir { path: PathBuf, source: io::Error },
+    #[error("the threads of the node cannot be started")]
+    Host(#[source] io::Error),
+    #[error("the data directory {}", path.display())]
+    Locked { path: PathBuf, source: StartError },
+    #[error("choose another port, or stop the program that listens there")]
+    AddressTaken(#[source] StartError),
+    #[error("the node cannot start")]
+    Start(#[source] StartError),
+}
+
+impl Failure {
+    fn start(error: StartError, settings: &Settings) -> Self {
+        match &error {
+            StartError::Locked { .. } => {
+                Self::Locked { path: settings.data_dir().to_owned(), source: error }
+            }
+            StartError::Net(net) if matches!(net.kind, NetErrorKind::AddressInUse) => {
+                Self::AddressTaken(error)
+            }
+            StartError::Net(_) | StartError::Disk(_) => Self::Start(error),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Locked { .. } => Exit::Locked,
+            Self::World(_)
+            | Self::DataDir { .. }
+            | Self::Host(_)
+            | Self::AddressTaken(_)
+            | Self::Start(_) => Exit::Io,
+        }
+    }
+}
+
+/// Runs a node until it is drained or cannot go on.
+pub(crate) fn run(world: io::Result<World>, settings: &Settings) -> Exit {
+    logging::start(settings);
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let ended = world.map_err(Failure::World).and_then(|world| {
+        let World { runtime, mut signals } = world;
+        let ended = runtime.block_on(live(settings, runtime.handle(), &mut signals));
+        runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+        ended
+    });
+    ended.unwrap_or_else(|failure| {
+        complain(&format!("kura: {}\n", with_causes(&failure)));
+        failure.exit()
+    })
+}
+
+/// The life of the node, on the runtime.
+async fn live(
+    settings: &Settings,
+    runtime: &Handle,
+    signals: &mut Signals,
+) -> Result<Exit, Failure> {
+    let path = settings.data_dir();
+    std::fs::create_dir_all(path)
+        .map_err(|source| Failure::DataDir { path: path.to_owned(), source })?;
+    let host = host_env(HostOptions::new(path, &KEYSPACES), runtime.clone());
+    let env = host.map_err(Failure::Host)?.env;
+    let config = settings.node_config();
+    let ring = ring(&env, &config.store).await;
+    have_files_for(&config, &ring);
+
+    let holder =
+        format!("kura {} with process id {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    let node = tokio::select! {
+        biased;
+        started = Node::start(env, config, &holder) => {
+            started.map_err(|error| Failure::start(error, settings))?
+        }
+        caught = signals.next() => {
+            tracing::info!(signal = ?caught, "stopped before the node had started");
+            return Ok(Exit::Clean);
+        }
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = %path.display(),
+        address = %node.local_addr(),
+        ring_segments_max = ring.segments_max,
+        "started"
+    );
+    if ring.clamped {
+        tracing::warn!(
+            wanted_bytes = ring.wanted_bytes,
+            ceiling_bytes = ring.ceiling_bytes,
+            "store.capacity is more than four fifths of the disk, and is taken as that"
+        );
+    }
+    announce(&node);
+    Ok(until_the_end(node, signals, settings).await)
+}
+
+/// Waits for a signal and drains; a second one, or a node that cannot go on, ends it at once.
+async fn until_the_end(node: Node, signals: &mut Signals, settings: &Settings) -> Exit {
+    let caught = tokio::select! {
+        biased;
+        ended = node.failed() => return failed(&ended, settings),
+        caught = signals.next() => caught,
+    };
+    tracing::info!(signal = ?caught, "draining");
+    tokio::select! {
+        biased;
+        _ = node.drain() => {
+            tracing::info!("drained");
+            Exit::Clean
+        }
+        // Nothing is waited for: what was acknowledged is safe, and that is all that is promised.
+        caught = signals.impatient() => {
+            std::process::exit(Exit::Impatient(caught.number()).code().into())
+        }
+    }
+}
+
+fn failed(ended: &Ended, settings: &Settings) -> Exit {
+    match ended {
+        Ended::Drained => Exit::Clean,
+        Ended::Failed(error) => {
+            let path = settings.data_dir().display();
+            let causes = with_causes(error);
+            complain(&format!("kura: the data directory {path} cannot be read back: {causes}\n"));
+            Exit::Io
+        }
+    }
+}
+
+/// Tells programs and people where the node listens: the only line on standard output.
+fn announce(node: &Node) {
+    let line = format!("listening on http://{}\n", node.local_addr());
+    let mut out = io::stdout();
+    if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        tracing::warn!(%error, "the address cannot be written to standard output");
+    }
+}
+
+/// What the ring may hold on this disk.
+async fn ring(env: &Env, store: &StoreConfig) -> Capacity {
+    let disk_bytes = env.disk.space().await.map_or(0, |space| space.total_bytes);
+    capacity(store.capacity_bytes, disk_bytes, store.segment_bytes)
+}
+
+/// Raises the limit on open files as far as it goes, and warns where that is not far enough.
+fn have_files_for(config: &NodeConfig, ring: &Capacity) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let limit = if raised.is_ok() { maximum } else { current }.unwrap_or(u64::MAX);
+    let connections = u64::try_from(config.surface.connections_max).unwrap_or(u64::MAX);
+    let segments = u64::try_from(ring.segments_max).unwrap_or(u64::MAX);
+    let wanted = connections.saturating_add(segments).saturating_add(FILES_BESIDE);
+    if limit < wanted {
+        tracing::warn!(
+            limit,
+            wanted,
+            connections,
+            segments,
+            "too few open files are allowed; raise the limit (ulimit -n, LimitNOFILE) or lower \
+             http.max_connections"
+        );
+    }
+}
+
+/// An error and all its causes, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,71 @@
+//! What settings demand of each other. A check whose settings cannot be read waits until they can.
+
+use kura_core::{capacity::SEGMENTS_MIN, record::body_bytes_max};
+
+use super::{
+    Settings,
+    problem::{Conflict, Party},
+    setting::Key,
+    units::show_bytes,
+};
+
+/// All pairs of settings that do not go together.
+pub(super) fn conflicts(settings: &Settings) -> Vec<Conflict> {
+    [
+        ring_has_enough_segments(settings),
+        largest_body_fits_a_segment(settings),
+        largest_body_can_be_staged(settings),
+        memory_holds_one_body(settings),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn ring_has_enough_segments(settings: &Settings) -> Option<Conflict> {
+    let segments_min = SEGMENTS_MIN as u64;
+    let needed = settings.bytes(Key::Segment)?.saturating_mul(segments_min);
+    (settings.bytes(Key::Capacity)? < needed).then(|| Conflict {
+        low: party(settings, Key::Capacity),
+        high: party(settings, Key::Segment),
+        reason: format!(
+            "a ring has at least {segments_min} segments, so it needs {}",
+            show_bytes(needed)
+        ),
+    })
+}
+
+fn largest_body_fits_a_segment(settings: &Settings) -> Option<Conflict> {
+    let largest = body_bytes_max(settings.bytes(Key::Segment)?);
+    (settings.bytes(Key::MaxBody)? > largest).then(|| Conflict {
+        low: party(settings, Key::Segment),
+        high: party(settings, Key::MaxBody),
+        reason: format!("the largest body that fits such a segment is {}", show_bytes(largest)),
+    })
+}
+
+fn largest_body_can_be_staged(settings: &Settings) -> Option<Conflict> {
+    (settings.bytes(Key::MaxBody)? > settings.bytes(Key::StagingMax)?).then(|| Conflict {
+        low: party(settings, Key::StagingMax),
+        high: party(settings, Key::MaxBody),
+        reason: "the largest body would never fit staging, and its client would retry for ever"
+            .to_owned(),
+    })
+}
+
+fn memory_holds_one_body(settings: &Settings) -> Option<Conflict> {
+    (settings.bytes(Key::MemoryBody)? > settings.bytes(Key::MemoryMax)?).then(|| Conflict {
+        low: party(settings, Key::MemoryMax),
+        high: party(settings, Key::MemoryBody),
+        reason: "not even one such body would fit the memory".to_owned(),
+    })
+}
+
+fn party(settings: &Settings, key: Key) -> Party {
+    let entry = settings.entry(key);
+    Party {
+        toml: key.setting().toml,
+        value: entry.map(|entry| entry.value.to_string()).unwrap_or_default(),
+        origin: entry.map_or(super::Origin::Default, |entry| entry.origin.clone()),
+    }
+}

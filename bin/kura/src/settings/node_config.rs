@@ -1,0 +1,56 @@
+//! From settings to what a node is told.
+
+use std::net::SocketAddr;
+
+use kura_node::config::{Durability, NodeConfig, StoreConfig, SurfaceConfig};
+
+use super::{Settings, setting::Key, table::PROCESS_CRASH, value::Value, wrong_kind};
+
+impl Settings {
+    /// What the node is told.
+    pub(crate) fn node_config(&self) -> NodeConfig {
+        NodeConfig {
+            listen: SocketAddr::new(self.address(Key::Bind), self.port()),
+            store: self.store_config(),
+            surface: SurfaceConfig {
+                idle_timeout: self.duration(Key::IdleTimeout),
+                header_timeout: self.duration(Key::HeaderTimeout),
+                connections_max: self.connections_max(),
+                drain_body_bytes_max: self.known_bytes(Key::DrainBodyMax),
+                retry_after: self.duration(Key::RetryAfter),
+                date_header: true,
+            },
+            drain_timeout: self.duration(Key::DrainTimeout),
+        }
+    }
+
+    fn store_config(&self) -> StoreConfig {
+        let durability = match self.choice(Key::Durability) {
+            PROCESS_CRASH => Durability::ProcessCrash,
+            _ => Durability::PowerLoss,
+        };
+        StoreConfig {
+            segment_bytes: self.known_bytes(Key::Segment),
+            capacity_bytes: self.bytes(Key::Capacity),
+            staging_bytes_max: self.known_bytes(Key::StagingMax),
+            memory_bytes_max: self.known_bytes(Key::MemoryMax),
+            memory_body_bytes_max: self.known_bytes(Key::MemoryBody),
+            body_bytes_max: self.known_bytes(Key::MaxBody),
+            durability,
+        }
+    }
+
+    /// Connections at once.
+    pub(crate) fn connections_max(&self) -> usize {
+        usize::try_from(self.count(Key::MaxConnections)).unwrap_or(usize::MAX)
+    }
+
+    fn port(&self) -> u16 {
+        let port = self.count(Key::Port);
+        u16::try_from(port).unwrap_or_else(|_| wrong_kind(Key::Port, Some(&Value::Count(port))))
+    }
+
+    fn known_bytes(&self, key: Key) -> u64 {
+        self.bytes(key).unwrap_or_else(|| wrong_kind(key, None))
+    }
+}

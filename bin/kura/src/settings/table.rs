@@ -1,0 +1,372 @@
+//! The table of settings. The TOML reader, the variables, the flags, `kura config example`, `kura
+//! config show` and `docs/configuration.md` are all made from it; nothing else names a setting.
+
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use super::{
+    setting::{DefaultValue, Key, Section, Setting, Stakes},
+    value::{Choice, GIB, KIB, Kind, MIB, TIB, Value},
+};
+
+/// An acknowledged write survives power loss.
+pub(crate) const POWER_LOSS: &str = "power-loss";
+/// An acknowledged write survives the death of the process only.
+pub(crate) const PROCESS_CRASH: &str = "process-crash";
+/// The log is lines for people.
+pub(crate) const TEXT: &str = "text";
+/// The log is one JSON object a line.
+pub(crate) const JSON: &str = "json";
+
+/// The sections of a TOML file, in the order of the table.
+pub(crate) static SECTIONS: [Section; 5] = [
+    Section { name: "node", about: "The node as a whole." },
+    Section { name: "http", about: "The public port." },
+    Section { name: "store", about: "What is kept, and how safely." },
+    Section { name: "staging", about: "Bodies in flight: received, and not stored yet." },
+    Section { name: "log", about: "The log, which goes to standard error." },
+];
+
+/// Every setting, by section. The order is that of [`Key`].
+pub(crate) static SETTINGS: [Setting; 18] = [
+    Setting {
+        key: Key::DataDir,
+        toml: "node.data_dir",
+        variable: "KURA_DATA_DIR",
+        flag: "data-dir",
+        kind: Kind::Path,
+        default: DefaultValue::Required { example: "\"/var/lib/kura\"" },
+        meaning: "The directory that holds everything the node keeps, uploads in flight included. \
+                  It is made if it is not there. One node uses it at a time.",
+        stakes: Stakes::Choice(
+            "On a memory file system every restart begins with an empty cache. On a disk shared \
+             with others, they can fill it; then the node serves reads and refuses writes.",
+        ),
+    },
+    Setting {
+        key: Key::DrainTimeout,
+        toml: "node.drain_timeout",
+        variable: "KURA_DRAIN_COMPLETION_TIMEOUT_MS",
+        flag: "drain-completion-timeout",
+        kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(3600) },
+        default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(30))),
+        meaning: "After SIGTERM, SIGINT or SIGUSR1: how long requests in flight may go on before \
+                  they are cut.",
+        stakes: Stakes::Ends {
+            too_low: "Requests in flight are cut, and clients see resets at every restart.",
+            too_high: "Whoever stops the node (Kubernetes after 30 s, systemd after 90 s) loses \
+                       patience first and kills it. Nothing that was acknowledged is lost then \
+                       either, but the next start has to recover.",
+        },
+    },
+    Setting {
+        key: Key::Bind,
+        toml: "http.bind",
+        variable: "KURA_BIND",
+        flag: "bind",
+        kind: Kind::Address,
+        default: DefaultValue::Fixed(Value::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
+        meaning: "The address to listen on. `0.0.0.0` is every IPv4 address of the machine, `::` \
+                  every address.",
+        stakes: Stakes::Choice(
+            "There is no authentication: whoever reaches the port can read and write the cache. \
+             On `127.0.0.1` only programs on the same machine can.",
+        ),
+    },
+    Setting {
+        key: Key::Port,
+        toml: "http.port",
+        variable: "KURA_PORT",
+        flag: "port",
+        kind: Kind::Count { min: 0, max: 65535 },
+        default: DefaultValue::Fixed(Value::Count(4000)),
+        meaning: "The port to listen on. 0 takes a free one, which the line that `kura serve` \
+                  prints then names.",
+        stakes: Stakes::Choice(
+            "A port that is taken stops the start. One below 1024 needs a privilege on most \
+             systems.",
+        ),
+    },
+    Setting {
+        key: Key::MaxConnections,
+        toml: "http.max_connections",
+        variable: "KURA_MAX_CONNECTIONS",
+        flag: "max-connections",
+        kind: Kind::Count { min: 1, max: 1_000_000 },
+        default: DefaultValue::Fixed(Value::Count(4096)),
+        meaning: "Connections that are served at once. Further ones wait to be accepted.",
+        stakes: Stakes::Ends {
+            too_low: "Clients wait in line while the node has nothing to do.",
+            too_high: "Each connection takes a file descriptor and some memory. When descriptors \
+                       run out, files cannot be opened either.",
+        },
+    },
+    Setting {
+        key: Key::IdleTimeout,
+        toml: "http.idle_timeout",
+        variable: "KURA_IDLE_TIMEOUT_MS",
+        flag: "idle-timeout",
+        kind: Kind::Duration { min: Duration::from_millis(100), max: Duration::from_secs(3600) },
+        default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(30))),
+        meaning: "A connection on which no byte moves in either direction for this long is \
+                  closed, and with it an upload that stalls. There is no limit on how long a body \
+                  may take while it moves.",
+        stakes: Stakes::Ends {
+            too_low: "Uploads over slow networks are cut at every pause.",
+            too_high: "Dead clients hold connections and staging.",
+        },
+    },
+    Setting {
+        key: Key::HeaderTimeout,
+        toml: "http.header_timeout",
+        variable: "KURA_HEADER_TIMEOUT_MS",
+        flag: "header-timeout",
+        kind: Kind::Duration { min: Duration::from_millis(100), max: Duration::from_secs(600) },
+        default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(10))),
+        meaning: "How long a client may take to send the header of a request.",
+        stakes: Stakes::Ends {
+            too_low: "Clients on slow networks never get a request through.",
+            too_high: "Clients that send a header byte by byte, or none, hold connections.",
+        },
+    },
+    Setting {
+        key: Key::DrainBodyMax,
+        toml: "http.drain_body_max",
+        variable: "KURA_DRAIN_BODY_MAX_BYTES",
+        flag: "drain-body-max",
+        kind: Kind::Bytes { min: 0, max: GIB },
+        default: DefaultValue::Fixed(Value::Bytes(16 * MIB)),
+        meaning: "When an upload is refused before its body was read, up to this much of the body \
+                  is read and thrown away, so that the client sees the answer.",
+        stakes: Stakes::Ends {
+            too_low: "Clients that send before they listen see a reset and no reason.",
+            too_high: "Refused uploads use the network for nothing.",
+        },
+    },
+    Setting {
+        key: Key::RetryAfter,
+        toml: "http.retry_after",
+        variable: "KURA_RETRY_AFTER_MS",
+        flag: "retry-after",
+        kind: Kind::Duration { min: Duration::from_secs(1), max: Duration::from_secs(3600) },
+        default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(1))),
+        meaning: "What `Retry-After` says on a refusal that will pass, in whole seconds.",
+        stakes: Stakes::Ends {
+            too_low: "Clients come back before anything has changed.",
+            too_high: "Clients give up, or wait long after the node has room again.",
+        },
+    },
+    Setting {
+        key: Key::Capacity,
+        toml: "store.capacity",
+        variable: "KURA_CAS_CAPACITY_BYTES",
+        flag: "cas-capacity",
+        kind: Kind::Bytes { min: 5 * MIB, max: 1024 * TIB },
+        default: DefaultValue::Derived {
+            rule: "half of the file system that holds the data directory",
+            example: "\"100GiB\"",
+        },
+        meaning: "How many bytes of segments the ring may hold. When it is full, the eldest \
+                  segment makes room for a new one.",
+        stakes: Stakes::Ends {
+            too_low: "Artifacts are evicted before the next build asks for them. Below a few \
+                      segments every rotation takes a large part of the cache with it.",
+            too_high: "The disk fills. Writes are refused until there is space again.",
+        },
+    },
+    Setting {
+        key: Key::Segment,
+        toml: "store.segment",
+        variable: "KURA_SEGMENT_BYTES",
+        flag: "segment",
+        kind: Kind::Bytes { min: MIB, max: 4 * GIB },
+        default: DefaultValue::Derived {
+            rule: "512MiB, or a fifth of `store.capacity` where that is set and less",
+            example: "\"512MiB\"",
+        },
+        meaning: "Size of one segment file, the unit in which space is taken and given back.",
+        stakes: Stakes::Ends {
+            too_low: "Bodies that do not fit are refused, and rotations come often.",
+            too_high: "Eviction is coarse, and a small ring holds too few segments to tell old \
+                       from new.",
+        },
+    },
+    Setting {
+        key: Key::MaxBody,
+        toml: "store.max_body",
+        variable: "KURA_MAX_BODY_BYTES",
+        flag: "max-body",
+        kind: Kind::Bytes { min: 1, max: 4 * GIB },
+        default: DefaultValue::Derived {
+            rule: "the largest body that fits a segment and staging",
+            example: "\"256MiB\"",
+        },
+        meaning: "The largest body that is accepted; larger ones are answered 413. Never more \
+                  than fits a segment.",
+        stakes: Stakes::Ends {
+            too_low: "Large artifacts are never cached.",
+            too_high: "A few huge artifacts push many small ones out.",
+        },
+    },
+    Setting {
+        key: Key::Durability,
+        toml: "store.durability",
+        variable: "KURA_DURABILITY",
+        flag: "durability",
+        kind: Kind::Choice(&[
+            Choice {
+                name: POWER_LOSS,
+                meaning: "a write is acknowledged once it is on the disk itself; writers at the \
+                          same time share one sync",
+            },
+            Choice {
+                name: PROCESS_CRASH,
+                meaning: "a write is acknowledged once the operating system has it",
+            },
+        ]),
+        default: DefaultValue::Fixed(Value::Choice(POWER_LOSS)),
+        meaning: "What an acknowledged write survives. Whatever the choice, nothing wrong is \
+                  served after a crash.",
+        stakes: Stakes::Choice(
+            "With `process-crash` the last writes before a power cut are forgotten. With \
+             `power-loss` a single writer waits for the disk at every write.",
+        ),
+    },
+    Setting {
+        key: Key::StagingMax,
+        toml: "staging.disk_max",
+        variable: "KURA_TMP_DIR_MAX_BYTES",
+        flag: "tmp-dir-max",
+        kind: Kind::Bytes { min: MIB, max: 16 * TIB },
+        default: DefaultValue::Fixed(Value::Bytes(8 * GIB)),
+        meaning: "Bytes of bodies in flight on disk, over all requests. An upload that does not \
+                  fit is answered 503 with `Retry-After`.",
+        stakes: Stakes::Ends {
+            too_low: "Large uploads are refused when several come at once.",
+            too_high: "Uploads take space that the ring could use.",
+        },
+    },
+    Setting {
+        key: Key::MemoryMax,
+        toml: "staging.memory_max",
+        variable: "KURA_MEMORY_MAX_BYTES",
+        flag: "memory-max",
+        kind: Kind::Bytes { min: 64 * KIB, max: TIB },
+        default: DefaultValue::Fixed(Value::Bytes(256 * MIB)),
+        meaning: "Bytes of bodies in flight in memory, over all requests.",
+        stakes: Stakes::Ends {
+            too_low: "Small uploads go through files, which is slower, when many come at once.",
+            too_high: "A burst of uploads can exhaust the memory of the machine.",
+        },
+    },
+    Setting {
+        key: Key::MemoryBody,
+        toml: "staging.memory_body",
+        variable: "KURA_MEMORY_BODY_BYTES",
+        flag: "memory-body",
+        kind: Kind::Bytes { min: 0, max: GIB },
+        default: DefaultValue::Fixed(Value::Bytes(256 * KIB)),
+        meaning: "Bodies up to this size are gathered in memory, larger ones in a staging file.",
+        stakes: Stakes::Ends {
+            too_low: "Small uploads pay for a file each.",
+            too_high: "A few uploads use the memory meant for many.",
+        },
+    },
+    Setting {
+        key: Key::LogFilter,
+        toml: "log.filter",
+        variable: "KURA_LOG",
+        flag: "log",
+        kind: Kind::LogFilter,
+        default: DefaultValue::Fixed(Value::LogFilter(Cow::Borrowed("info"))),
+        meaning: "What is logged.",
+        stakes: Stakes::Choice(
+            "At `debug` and `trace` every request writes lines, which costs time and disk. At \
+             `error` and `off` nobody learns why requests were refused but the clients.",
+        ),
+    },
+    Setting {
+        key: Key::LogFormat,
+        toml: "log.format",
+        variable: "KURA_LOG_FORMAT",
+        flag: "log-format",
+        kind: Kind::Choice(&[
+            Choice { name: TEXT, meaning: "lines for people" },
+            Choice { name: JSON, meaning: "one JSON object a line, for log collectors" },
+        ]),
+        default: DefaultValue::Fixed(Value::Choice(TEXT)),
+        meaning: "How the log is written.",
+        stakes: Stakes::Choice("A collector that expects the other form cannot read the log."),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::settings::value::Written;
+
+    #[test]
+    fn every_key_has_its_row_at_its_place() {
+        for (place, setting) in SETTINGS.iter().enumerate() {
+            assert_eq!(setting.key as usize, place, "{}", setting.toml);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_follow_one_rule() {
+        let mut names = BTreeSet::new();
+        for setting in &SETTINGS {
+            for name in [setting.toml, setting.variable, setting.flag] {
+                assert!(names.insert(name), "{name} stands twice");
+            }
+            let unit = match &setting.kind {
+                Kind::Bytes { .. } => "_BYTES",
+                Kind::Duration { .. } => "_MS",
+                Kind::Count { .. }
+                | Kind::Address
+                | Kind::Path
+                | Kind::Choice(_)
+                | Kind::LogFilter => "",
+            };
+            let stem = setting.variable.strip_prefix("KURA_").and_then(|s| s.strip_suffix(unit));
+            let flag = stem.expect(setting.variable).to_ascii_lowercase().replace('_', "-");
+            assert_eq!(setting.flag, flag, "the flag is the variable without prefix and unit");
+        }
+    }
+
+    #[test]
+    fn sections_stand_together_and_in_order() {
+        let mut sections: Vec<_> = SETTINGS.iter().map(Setting::section).collect();
+        sections.dedup();
+        let declared: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
+        assert_eq!(sections, declared);
+    }
+
+    #[test]
+    fn every_default_is_itself_allowed() {
+        for setting in &SETTINGS {
+            let DefaultValue::Fixed(value) = &setting.default else { continue };
+            let shown = value.to_string();
+            let text = shown.trim_matches('"').to_owned();
+            assert_eq!(setting.kind.read(&Written::Flag(text)).as_ref(), Ok(value), "{shown}");
+        }
+    }
+
+    #[test]
+    fn texts_are_whole_sentences() {
+        for setting in &SETTINGS {
+            let stakes = match setting.stakes {
+                Stakes::Ends { too_low, too_high } => vec![too_low, too_high],
+                Stakes::Choice(text) => vec![text],
+            };
+            for text in stakes.into_iter().chain([setting.meaning]) {
+                assert!(text.ends_with('.') && !text.contains("  "), "{}: {text:?}", setting.toml);
+            }
+        }
+    }
+}
