@@ -87,7 +87,7 @@ macro_rules! label_value {
 
 /// What a request was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Surface {
+pub enum SurfaceLabel {
     /// Content-addressed artifacts.
     Cas,
     /// Action results.
@@ -100,7 +100,7 @@ pub enum Surface {
     None,
 }
 
-impl Surface {
+impl SurfaceLabel {
     fn name(self) -> &'static str {
         match self {
             Self::Cas => "cas",
@@ -112,11 +112,11 @@ impl Surface {
     }
 }
 
-label_value!(Surface);
+label_value!(SurfaceLabel);
 
 /// Which kind of request it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
+pub enum MethodLabel {
     /// `GET`.
     Get,
     /// `HEAD`.
@@ -127,7 +127,7 @@ pub enum Method {
     Other,
 }
 
-impl Method {
+impl MethodLabel {
     fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -138,15 +138,15 @@ impl Method {
     }
 }
 
-label_value!(Method);
+label_value!(MethodLabel);
 
 /// Labels of `kura_http_requests_total`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
     /// Its method.
-    pub method: Method,
+    pub method: MethodLabel,
     /// What it was about.
-    pub surface: Surface,
+    pub surface: SurfaceLabel,
     /// What was answered.
     pub status: u16,
 }
@@ -285,6 +285,13 @@ impl ConnectionMetrics {
             bytes: counters(registry, "bytes", "Bytes on the wire"),
         }
     }
+
+    /// The counters of bytes from clients and to clients, for a connection to keep.
+    #[must_use]
+    pub fn byte_counters(&self) -> (Counter, Counter) {
+        let of = |direction| self.bytes.get_or_create(&DirectionLabels { direction }).clone();
+        (of(Direction::In), of(Direction::Out))
+    }
 }
 
 /// Makes and registers a counter; its name gets `_total` behind it.
@@ -317,7 +324,8 @@ mod tests {
         let render = |statuses: &[u16]| {
             let metrics = Metrics::default();
             for &status in statuses {
-                let labels = RequestLabels { method: Method::Get, surface: Surface::Cas, status };
+                let labels =
+                    RequestLabels { method: MethodLabel::Get, surface: SurfaceLabel::Cas, status };
                 metrics.http.requests.get_or_create(&labels).inc();
             }
             metrics.store.staging_bytes.set(7);

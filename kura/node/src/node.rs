@@ -14,7 +14,7 @@ use crate::{
     metrics::Metrics,
     service::{Service, State},
     store::{RecoverError, Store},
-    surface,
+    surface::Surface,
 };
 
 const LOCK: &str = "LOCK";
@@ -76,15 +76,13 @@ impl Node {
         let (service, metrics) = (Service::default(), Arc::new(Metrics::default()));
         let (drain, draining) = watch::channel(false);
         let (end, ended) = watch::channel(None);
-        let serving = surface::serve(
-            listener,
-            service.clone(),
-            metrics.clone(),
-            config.surface.clone(),
-            env.clone(),
-            draining,
-        );
-        let surface = env.tasks.spawn("surface", Box::pin(serving));
+        let surface = Surface {
+            service: service.clone(),
+            metrics: metrics.clone(),
+            config: config.surface.clone(),
+            env: env.clone(),
+        };
+        let surface = env.tasks.spawn("surface", Box::pin(surface.serve(listener, draining)));
         service.enter(State::Recovering, "recovering: opening the data directory".to_owned());
         let recovering = recover(env.clone(), config.clone(), service.clone(), metrics, end);
         let recovery = env.tasks.spawn("recovery", Box::pin(recovering));

@@ -1,0 +1,183 @@
+//! `GET`, `HEAD` and `PUT` of artifacts, from bytes to calls of the service and back.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
+use kura_core::address::{Address, Space};
+use kura_core::digest::Digest;
+
+use super::{
+    Surface,
+    activity::Activity,
+    answer, body,
+    outcome::{Failure, Outcome},
+};
+use crate::{
+    metrics::SurfaceLabel,
+    service::{Meta, Published},
+};
+
+/// What a stored body is answered with: its place in the order of this node's changes.
+const SEQUENCE: &str = "x-kura-sequence";
+
+/// The methods that are offered on artifacts.
+pub(crate) const METHODS: &str = "GET, HEAD, PUT";
+
+/// Answers every request whose path is not one of the node's own pages.
+pub(crate) async fn artifact(State(surface): State<Arc<Surface>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let activity = head
+        .extensions
+        .get::<Arc<Activity>>()
+        .expect("every connection gives its activity to its requests")
+        .clone();
+    let mut incoming = body::Incoming::new(
+        body,
+        head.version,
+        surface.env.clock.clone(),
+        surface.config.idle_timeout,
+    );
+    let address = Address::from_path(head.uri.path());
+    let label = address.as_ref().map_or(SurfaceLabel::None, |address| match address.space() {
+        Space::Cas => SurfaceLabel::Cas,
+        Space::Ac => SurfaceLabel::Ac,
+        Space::Plain => SurfaceLabel::Plain,
+    });
+    let exchange = Exchange { surface: &surface, activity, head: &head };
+    let mut response = match exchange.carry_out(address.map_err(Failure::from), &mut incoming).await
+    {
+        Ok(response) => response,
+        Err(failure) => exchange.refuse(&failure, incoming).await,
+    };
+    response.extensions_mut().insert(label);
+    response
+}
+
+/// One request while it is being answered.
+struct Exchange<'a> {
+    surface: &'a Arc<Surface>,
+    activity: Arc<Activity>,
+    head: &'a http::request::Parts,
+}
+
+impl Exchange<'_> {
+    async fn carry_out(
+        &self,
+        address: Result<Address, Failure>,
+        incoming: &mut body::Incoming,
+    ) -> Result<Response, Failure> {
+        match self.head.method {
+            Method::GET => self.get(&address?).await,
+            Method::HEAD => self.look(&address?).await,
+            Method::PUT => self.put(address?, incoming).await,
+            _ => Err(Failure::Method),
+        }
+    }
+
+    async fn get(&self, address: &Address) -> Result<Response, Failure> {
+        let opened = {
+            let _turn = self.activity.turn();
+            self.surface.service.open(address).await?
+        };
+        let Some(reading) = opened else { return Ok(empty(Outcome::Miss, false)) };
+        let headers = found(reading.meta());
+        let body =
+            body::outgoing(reading, self.activity.clone(), self.surface.metrics.clone()).await?;
+        let mut response = empty(Outcome::Found, false);
+        *response.headers_mut() = headers;
+        *response.body_mut() = body;
+        Ok(response)
+    }
+
+    async fn look(&self, address: &Address) -> Result<Response, Failure> {
+        let _turn = self.activity.turn();
+        let Some(meta) = self.surface.service.head(address).await? else {
+            return Ok(empty(Outcome::Miss, false));
+        };
+        let mut response = empty(Outcome::Found, false);
+        *response.headers_mut() = found(&meta);
+        Ok(response)
+    }
+
+    async fn put(
+        &self,
+        address: Address,
+        incoming: &mut body::Incoming,
+    ) -> Result<Response, Failure> {
+        if self.head.version < Version::HTTP_2 && !says_how_long(&self.head.headers) {
+            return Err(Failure::NoLength);
+        }
+        let mut upload = {
+            let _turn = self.activity.turn();
+            self.surface.service.begin(address, incoming.declared_bytes()).await?
+        };
+        while let Some(data) = incoming.next().await? {
+            let _turn = self.activity.turn();
+            upload.write(data).await?;
+        }
+        let _turn = self.activity.turn();
+        Ok(stored(&upload.publish().await?))
+    }
+
+    /// Answers a failure. What is left of the body is read first, so that the client sees the
+    /// answer and keeps its connection; if that is too much, the connection ends with the answer.
+    async fn refuse(&self, failure: &Failure, mut incoming: body::Incoming) -> Response {
+        let rule = failure.outcome().rule();
+        let waits_to_send =
+            self.head.headers.contains_key(header::EXPECT) && !incoming.is_touched();
+        let mut ends_here = rule.closes;
+        if !ends_here {
+            if waits_to_send {
+                ends_here = true;
+            } else {
+                let bytes_max = self.surface.config.drain_body_bytes_max;
+                let (discarded, all) = incoming.discard(bytes_max).await;
+                self.surface.metrics.http.drained_bytes.inc_by(discarded);
+                ends_here = !all;
+            }
+        }
+        let mut response = answer::failure(failure, &self.surface.config, &self.head.method);
+        if ends_here && self.head.version < Version::HTTP_2 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.surface.note_failure(failure, self.head);
+        response
+    }
+}
+
+/// Whether a request over HTTP/1 frames its body. hyper has checked that the two go not together.
+fn says_how_long(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+fn empty(outcome: Outcome, is_write: bool) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = outcome.rule().status(is_write);
+    response
+}
+
+fn found(meta: &Meta) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(3);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(meta.len_bytes));
+    headers.insert(header::ETAG, etag(meta.digest));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers
+}
+
+fn stored(published: &Published) -> Response {
+    let mut response = empty(Outcome::Stored, true);
+    let headers = response.headers_mut();
+    headers.insert(SEQUENCE, HeaderValue::from(published.sequence));
+    headers.insert(header::ETAG, etag(published.digest));
+    response
+}
+
+fn etag(digest: Digest) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{digest}\""))
+        .expect("quotes and hexadecimal digits are legal in a header")
+}

@@ -1,0 +1,41 @@
+//! The pages of the node itself. None of them waits for anything.
+
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+
+use super::{Surface, answer};
+
+/// The process answers. Touches no lock, no disk, no store: an orchestrator restarts what does not
+/// answer here, and a busy node must not be restarted.
+pub(crate) async fn up() -> Response {
+    answer::text("up\n")
+}
+
+/// Whether to send work here, and if not, why not.
+pub(crate) async fn ready(State(surface): State<Arc<Surface>>) -> Response {
+    let readiness = surface.service.readiness();
+    let mut response = answer::json(&serde_json::json!({
+        "state": readiness.state,
+        "ready": readiness.ready,
+        "reasons": readiness.reasons,
+    }));
+    if !readiness.ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+}
+
+/// What the node counts, as OpenMetrics text.
+pub(crate) async fn metrics(State(surface): State<Arc<Surface>>) -> Response {
+    answer::with_type(
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        surface.metrics.render(),
+    )
+}
+
+/// What an operator or a checker wants to know.
+pub(crate) async fn status(State(surface): State<Arc<Surface>>) -> Response {
+    answer::json(&surface.service.status())
+}
