@@ -80,13 +80,13 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Artifacts, Failure> {
     collect(workspace, &["--all-targets"])
 }
 
-/// Builds the programs of the workspace, without their tests.
+/// Builds the simulator alone, from the same dependencies as [`build`].
 ///
 /// # Errors
 ///
-/// If they do not compile.
-pub(crate) fn build_programs(workspace: &Workspace) -> Result<Artifacts, Failure> {
-    collect(workspace, &["--bins"])
+/// If it does not compile.
+pub(crate) fn build_simulator(workspace: &Workspace) -> Result<Artifacts, Failure> {
+    collect(workspace, &["--bin", "kura-sim"])
 }
 
 fn collect(workspace: &Workspace, selection: &[&str]) -> Result<Artifacts, Failure> {

@@ -172,7 +172,7 @@ pub(crate) fn test(
 ///
 /// If it does not build, a scenario does not exist, or a run fails.
 pub(crate) fn sweep(workspace: &Workspace, seeds: &str, names: &[String]) -> Result<(), Failure> {
-    let artifacts = artifacts::build_programs(workspace)?;
+    let artifacts = artifacts::build_simulator(workspace)?;
     let scenarios = if names.is_empty() {
         files(workspace)?
     } else {

@@ -187,6 +187,37 @@ fn node_code_has_no_branch_for_the_simulator() {
     );
 }
 
+/// Lines that open a block of Rust in a comment for documentation.
+fn examples(page: &Page) -> Vec<String> {
+    let mut findings = Vec::new();
+    let mut open = false;
+    for (number, line) in page.lines() {
+        let line = line.trim_start();
+        let comment = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
+        let fence = comment.and_then(|comment| comment.trim_start().strip_prefix("```"));
+        if let Some(language) = fence {
+            open = !open;
+            if open && (language.is_empty() || language.starts_with("rust")) {
+                findings.push(format!("{}:{number}", page.path));
+            }
+        }
+    }
+    findings
+}
+
+#[test]
+fn no_example_goes_unrun() {
+    let findings: Vec<String> = tree::sources().iter().flat_map(examples).collect();
+    no_findings("no step runs examples in comments; name the block's language:", &findings);
+}
+
+#[test]
+fn examples_are_told_by_their_language() {
+    let page = |text: &str| Page { path: "p".to_owned(), text: text.to_owned() };
+    assert!(examples(&page("//! ```text\n//! a\n//! ```\n")).is_empty());
+    assert_eq!(examples(&page("/// ```\n/// a\n/// ```\n")), ["p:1"]);
+}
+
 #[test]
 fn nothing_is_left_unfinished() {
     let mut findings = Vec::new();

@@ -57,7 +57,7 @@ enum Outcome {
 ///
 /// As [`prove`], or if it does not build.
 pub(crate) fn run(workspace: &Workspace, choice: &Choice) -> Result<(), Failure> {
-    let artifacts = artifacts::build_programs(workspace)?;
+    let artifacts = artifacts::build_simulator(workspace)?;
     prove(workspace, &artifacts, choice)
 }
 
