@@ -102,7 +102,7 @@ fn with_settings(command: Command) -> Command {
     let flags = SETTINGS.iter().map(|setting| {
         Arg::new(setting.flag)
             .long(setting.flag)
-            .value_name("VALUE")
+            .value_name(setting.kind.placeholder())
             .action(ArgAction::Set)
             // What is wrong with a value is reported together with everything else that is wrong.
             .value_parser(StringValueParser::new())

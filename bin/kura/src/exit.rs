@@ -9,7 +9,7 @@ pub(crate) enum Exit {
     Usage,
     /// A fault of our own.
     Internal,
-    /// A disk or the network failed.
+    /// A disk, the data on it, or the network failed.
     Io,
     /// Another process has the data directory.
     Locked,
@@ -24,7 +24,7 @@ pub(crate) const TABLE: [(&str, &str); 7] = [
     ("0", "clean end; for `kura serve`: drained after SIGTERM, SIGINT or SIGUSR1"),
     ("64", "the command line cannot be understood"),
     ("70", "a fault of Kura itself"),
-    ("74", "the disk or the network failed: the message says which and why"),
+    ("74", "the disk, the data on it, or the network failed: the message says what and why"),
     (
         "75",
         "another process has the data directory: the message names it; try again when it is gone",

@@ -7,7 +7,7 @@ use std::{
 };
 
 use kura_core::capacity::{Capacity, capacity};
-use kura_env::{Env, NetErrorKind};
+use kura_env::{Env, NetError, NetErrorKind};
 use kura_host::{HostOptions, host_env};
 use kura_node::{
     config::{NodeConfig, StoreConfig},
@@ -60,24 +60,27 @@ enum Failure {
     DataDir { path: PathBuf, source: io::Error },
     #[error("the threads of the node cannot be started")]
     Host(#[source] io::Error),
-    #[error("the data directory {}", path.display())]
-    Locked { path: PathBuf, source: StartError },
-    #[error("choose another port, or stop the program that listens there")]
-    AddressTaken(#[source] StartError),
+    #[error(
+        "the data directory {} is in use by {holder}; stop it, or choose another directory",
+        path.display()
+    )]
+    Locked { path: PathBuf, holder: String },
+    #[error("{0}; choose another port, or stop the program that listens there")]
+    AddressTaken(NetError),
     #[error("the node cannot start")]
     Start(#[source] StartError),
 }
 
 impl Failure {
     fn start(error: StartError, settings: &Settings) -> Self {
-        match &error {
-            StartError::Locked { .. } => {
-                Self::Locked { path: settings.data_dir().to_owned(), source: error }
+        match error {
+            StartError::Locked { holder } => {
+                Self::Locked { path: settings.data_dir().to_owned(), holder }
             }
             StartError::Net(net) if matches!(net.kind, NetErrorKind::AddressInUse) => {
-                Self::AddressTaken(error)
+                Self::AddressTaken(net)
             }
-            StartError::Net(_) | StartError::Disk(_) => Self::Start(error),
+            other @ (StartError::Net(_) | StartError::Disk(_)) => Self::Start(other),
         }
     }
 
@@ -224,12 +227,15 @@ fn have_files_for(config: &NodeConfig, ring: &Capacity) {
     }
 }
 
-/// An error and all its causes, in one line.
+/// An error and all its causes, in one line. A cause that an error tells itself is not repeated.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let told = error.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
         cause = error.source();
     }
     text

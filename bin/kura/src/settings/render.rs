@@ -83,12 +83,12 @@ pub(super) fn default_of(setting: &Setting) -> String {
 
 /// What `--help` says about a setting.
 pub(crate) fn flag_help(setting: &Setting) -> String {
-    format!(
-        "{} [{}] [default: {}]",
-        setting.meaning,
-        setting.variable,
-        default_of(setting).replace('`', "")
-    )
+    let default = match &setting.default {
+        DefaultValue::Required { .. } => "must be set".to_owned(),
+        DefaultValue::Fixed(value) => format!("default: {value}"),
+        DefaultValue::Derived { rule, .. } => format!("default: {}", rule.replace('`', "")),
+    };
+    format!("{} [{}] [{default}]", setting.meaning, setting.variable)
 }
 
 pub(super) fn settings_of(section: &Section) -> impl Iterator<Item = &'static Setting> {

@@ -281,8 +281,10 @@ pub(crate) static SETTINGS: [Setting; 18] = [
         variable: "KURA_LOG",
         flag: "log",
         kind: Kind::LogFilter,
-        default: DefaultValue::Fixed(Value::LogFilter(Cow::Borrowed("info"))),
-        meaning: "What is logged.",
+        default: DefaultValue::Fixed(Value::LogFilter(Cow::Borrowed(
+            "info,fjall=warn,lsm_tree=warn",
+        ))),
+        meaning: "What is logged. The parts `fjall` and `lsm_tree` are the catalog.",
         stakes: Stakes::Choice(
             "At `debug` and `trace` every request writes lines, which costs time and disk. At \
              `error` and `off` nobody learns why requests were refused but the clients.",

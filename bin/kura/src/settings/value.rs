@@ -171,6 +171,19 @@ impl Kind {
         }
     }
 
+    /// What stands for a value in the help of a flag.
+    pub(crate) fn placeholder(&self) -> &'static str {
+        match self {
+            Self::Bytes { .. } => "SIZE",
+            Self::Duration { .. } => "TIME",
+            Self::Count { .. } => "NUMBER",
+            Self::Address => "ADDRESS",
+            Self::Path => "PATH",
+            Self::Choice(_) => "WORD",
+            Self::LogFilter => "FILTER",
+        }
+    }
+
     /// What may be written, for people: it ends the sentence "allowed: ...".
     pub(crate) fn allowed(&self) -> String {
         match self {
