@@ -76,9 +76,7 @@ impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} tasks at {}", self.tasks.len(), Seconds(self.at.0))?;
         for task in &self.tasks {
-            let TaskLine { id, name, node, since, waits_for } = task;
-            let since = Seconds(since.0);
-            write!(f, "\n  {node}/{name} ({id}) since {since} for {waits_for}")?;
+            write!(f, "\n  {task}")?;
         }
         Ok(())
     }

@@ -222,6 +222,13 @@ pub struct TaskLine {
     pub waits_for: String,
 }
 
+impl fmt::Display for TaskLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, name, node, since, waits_for } = self;
+        write!(f, "{node}/{name} ({id}) since {} for {waits_for}", Seconds(since.0))
+    }
+}
+
 /// What a [`kura_env::TaskHandle`] holds.
 pub(crate) struct Control {
     pub(crate) shared: Arc<Shared>,

@@ -67,6 +67,9 @@ pub(super) struct Link {
     turns: VecDeque<(Flow, usize)>,
     /// What is left of the quantum of the first flow; 0 if it has not begun.
     turn_left_bytes: u64,
+    /// The first flow has used its quantum up and has more to send. It goes to the back when the
+    /// link is free, so behind those who came while it was sending.
+    turn_over: bool,
     chance: KeyedStream,
 }
 
@@ -111,6 +114,7 @@ impl Network {
             sending: false,
             turns: VecDeque::new(),
             turn_left_bytes: 0,
+            turn_over: false,
             chance,
         });
         LinkId(self.links.len() - 1)
@@ -157,6 +161,9 @@ impl Network {
             if link.sending || link.stalled {
                 return;
             }
+            if std::mem::take(&mut link.turn_over) {
+                link.turns.rotate_left(1);
+            }
             let Some(&(flow, hop)) = link.turns.front() else { return };
             let Some(conn) = self.conns.get_mut(&flow.conn) else {
                 link.end_turn();
@@ -176,8 +183,8 @@ impl Network {
             if queue.items.is_empty() {
                 queue.has_turn = false;
                 link.end_turn();
-            } else if link.turn_left_bytes == 0 {
-                link.turns.rotate_left(1);
+            } else {
+                link.turn_over = link.turn_left_bytes == 0;
             }
             self.send_off(id, (flow, hop), item, moment);
         }

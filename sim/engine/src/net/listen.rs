@@ -109,7 +109,6 @@ impl Network {
         &mut self,
         (key, serial): (ListenKey, u64),
         waker: &Waker,
-        moment: &mut Moment<'_>,
     ) -> Poll<(u64, SocketAddr)> {
         let listening = self.listeners.get_mut(&key).filter(|found| found.serial == serial);
         let Some(listening) = listening else { return Poll::Pending };
@@ -367,7 +366,7 @@ impl Listener for SimListener {
     fn accept(&self) -> BoxFuture<'_, Result<Box<dyn Stream>, NetError>> {
         Box::pin(std::future::poll_fn(|cx| {
             let which = (self.key, self.serial);
-            match self.shared.with_net(|net, moment| net.accept(which, cx.waker(), moment)) {
+            match self.shared.with_net(|net, _| net.accept(which, cx.waker())) {
                 Poll::Pending => {
                     self.shared.waiting(Wait::Accept(self.addr));
                     Poll::Pending
