@@ -189,6 +189,10 @@ fn failed(ended: &Ended, settings: &Settings) -> Exit {
             complain(&format!("kura: the data directory {path} cannot be read back: {causes}\n"));
             Exit::Io
         }
+        Ended::SurfaceEnded(end) => {
+            complain(&format!("kura: the public surface ended by itself: {end:?}\n"));
+            Exit::Internal
+        }
     }
 }
 

@@ -4,9 +4,11 @@
 //! while the store is still being read back. Everything that runs is owned by the [`Node`]; dropping
 //! it ends it all at once, as a crash would.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use kura_env::{DiskError, DiskPath, Env, Lock, LockOutcome, NetError, TaskHandle, timeout};
+use kura_env::{
+    DiskError, DiskPath, Env, Lock, LockOutcome, NetError, TaskEnd, TaskHandle, timeout,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -18,6 +20,8 @@ use crate::{
 };
 
 const LOCK: &str = "LOCK";
+/// The store has at least this long to close, also when requests in flight used up the drain.
+const CLOSE_TIME_MIN: Duration = Duration::from_secs(2);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,8 @@ pub enum Ended {
     Drained,
     /// Its data directory could not be read back.
     Failed(RecoverError),
+    /// The public surface ended by itself, which it must not.
+    SurfaceEnded(TaskEnd),
 }
 
 /// A running node.
@@ -101,24 +107,35 @@ impl Node {
         &self.service
     }
 
-    /// Waits until recovery has failed; for ever if it does not.
+    /// Waits until the node has failed: its data directory cannot be read back, or its surface is
+    /// gone. For ever if it does not.
     pub async fn failed(&self) -> Arc<Ended> {
+        let surface = self.surface.join();
         let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await.ok().and_then(|end| end.clone()) {
-            Some(end) => end,
-            // Recovery is over and went well.
-            None => std::future::pending().await,
+        let recovery = async move {
+            match ended.wait_for(Option::is_some).await.ok().and_then(|end| end.clone()) {
+                Some(end) => end,
+                // Recovery is over and went well.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            end = recovery => end,
+            end = surface => Arc::new(Ended::SurfaceEnded(end)),
         }
     }
 
     /// Stops: no new work, what is in flight is finished within `drain_timeout` and then cut, the
-    /// store is closed.
+    /// store is closed in what is left of that, and in two seconds at the least.
     pub async fn drain(self) -> Ended {
         self.service.enter(State::Draining, "draining".to_owned());
         // An error means that the surface has ended already.
         self.drain.send(true).ok();
         let clock = self.env.clock.clone();
-        let finished = timeout(&*clock, self.config.drain_timeout, self.surface.join()).await;
+        let limit = self.config.drain_timeout;
+        let deadline = clock.now() + limit;
+        let finished = timeout(&*clock, limit, self.surface.join()).await;
         if finished.is_err() {
             tracing::warn!(limit = ?self.config.drain_timeout, "requests in flight were cut");
         }
@@ -126,7 +143,9 @@ impl Node {
         drop(self.surface);
         drop(self.recovery);
         if let Some(store) = self.service.take_store()
-            && timeout(&*clock, self.config.drain_timeout, store.close()).await.is_err()
+            && timeout(&*clock, deadline.since(clock.now()).max(CLOSE_TIME_MIN), store.close())
+                .await
+                .is_err()
         {
             tracing::warn!(limit = ?self.config.drain_timeout, "the store did not close in time");
         }
