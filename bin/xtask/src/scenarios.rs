@@ -37,12 +37,12 @@ pub(crate) struct Verdict {
     /// Whether the program said so by its exit status.
     #[serde(skip)]
     pub(crate) passed: bool,
-    /// `passed`, or how the run failed.
+    /// `pass`, or how the run failed.
     pub(crate) verdict: String,
-    /// The invariant that reported first, if one did.
-    pub(crate) invariant: Option<String>,
-    /// What it said.
-    pub(crate) reason: Option<String>,
+    /// The invariant that reported first; empty if none did.
+    pub(crate) invariant: String,
+    /// What it said; empty if it said nothing.
+    pub(crate) reason: String,
     /// Rolling hash over all events.
     pub(crate) journal_hash: String,
 }

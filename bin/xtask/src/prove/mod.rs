@@ -163,7 +163,7 @@ fn judge(oracle: &str, seed: u64, without: &Verdict, with: &Verdict) -> Option<O
     if with.passed {
         return None;
     }
-    Some(if with.invariant.as_deref() == Some(oracle) {
+    Some(if with.invariant == oracle {
         Outcome::Caught { seed }
     } else {
         Outcome::Missed(format!("seed {seed} failed otherwise: {}", why(with)))
@@ -171,9 +171,8 @@ fn judge(oracle: &str, seed: u64, without: &Verdict, with: &Verdict) -> Option<O
 }
 
 fn why(verdict: &Verdict) -> String {
-    let invariant = verdict.invariant.as_deref().unwrap_or("no invariant");
-    let reason = verdict.reason.as_deref().unwrap_or("no reason");
-    format!("{} by {invariant}: {reason}", verdict.verdict)
+    let Verdict { verdict, invariant, reason, .. } = verdict;
+    format!("{verdict} by {invariant:?}: {reason}")
 }
 
 #[cfg(test)]
@@ -184,8 +183,8 @@ mod tests {
         Verdict {
             passed: invariant.is_none(),
             verdict: "v".to_owned(),
-            invariant: invariant.map(str::to_owned),
-            reason: None,
+            invariant: invariant.unwrap_or_default().to_owned(),
+            reason: String::new(),
             journal_hash: String::new(),
         }
     }
