@@ -39,7 +39,8 @@ pub(crate) fn plain(key: &str) -> Address {
 
 /// A body that differs for each seed.
 pub(crate) fn body(seed: u64, len: usize) -> Bytes {
-    (0..len as u64).map(|at| (at.wrapping_mul(31).wrapping_add(seed * 7) >> 3) as u8).collect()
+    let byte = |at: u64| (at.wrapping_mul(31).wrapping_add(seed * 7) >> 3).to_le_bytes()[0];
+    (0..len as u64).map(byte).collect()
 }
 
 impl Bed {
@@ -61,14 +62,16 @@ impl Bed {
     }
 
     /// Runs `work` to its end; a world that stops before that is a failure.
-    pub(crate) fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
         let deadline = self.world.now() + Duration::from_secs(600);
         self.world.block_on(work, deadline).unwrap_or_else(|outcome| panic!("{outcome:?}"))
     }
 
-    /// Opens the store on what lies on the disk.
-    pub(crate) fn start(&mut self) -> Result<(), String> {
-        assert!(self.running.is_none(), "stop it first");
+    /// A new life of the node on the disk.
+    pub(crate) fn env(&self) -> (Env, Arc<SimCatalog>) {
         let disk = self.disk.attach();
         let clock = self.world.clock(self.node);
         let catalog = Arc::new(SimCatalog::new(
@@ -85,6 +88,13 @@ impl Bed {
             entropy: self.world.entropy(self.node),
             tasks: self.world.tasks(self.node),
         };
+        (env, catalog)
+    }
+
+    /// Opens the store on what lies on the disk.
+    pub(crate) fn start(&mut self) -> Result<(), String> {
+        assert!(self.running.is_none(), "stop it first");
+        let (env, catalog) = self.env();
         let metrics = Arc::new(Metrics::default());
         let (config, counted) = (self.config.clone(), metrics.clone());
         let recovering = async move { Store::recover(env, config, counted, &|_| ()).await };

@@ -22,7 +22,10 @@ fn what_is_put_comes_back_and_survives_every_kind_of_stop() {
     let bodies = [("small", 10), ("empty", 0), ("staged", 20_000), ("chunks", 58_000)];
     for (key, len) in bodies {
         let published = bed.put(plain(key), body(9, len)).unwrap();
-        assert_eq!((published.len_bytes, published.digest), (len as u64, Digest::of(&body(9, len))));
+        assert_eq!(
+            (published.len_bytes, published.digest),
+            (len as u64, Digest::of(&body(9, len)))
+        );
     }
     for stop in [None, Some(Crash::Sigkill), Some(POWER_LOSS)] {
         for (key, len) in bodies {
@@ -227,9 +230,9 @@ fn appends_go_on_behind_a_torn_tail() {
     bed.put(plain("before"), body(1, 3_000)).unwrap();
     let segment = bed.segments()[0];
     let path = format!("blobs/{}", segment.file_name());
-    bed.disk.set_effect_hook(Box::new(|effect: &Effect| match effect.change.kind {
-        EffectKind::SyncData => EffectVerdict::CrashBefore(Crash::Sigkill),
-        _ => EffectVerdict::Go,
+    bed.disk.set_effect_hook(Box::new(|effect: &Effect| {
+        let is_sync = effect.change.kind == EffectKind::SyncData;
+        if is_sync { EffectVerdict::CrashBefore(Crash::Sigkill) } else { EffectVerdict::Go }
     }));
     let store = bed.store();
     let torn = async move { put(store, plain("torn"), body(2, 3_000)).await };
