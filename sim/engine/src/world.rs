@@ -50,11 +50,7 @@ impl Drop for World {
 }
 
 impl World {
-    /// An empty world at time zero.
-    ///
-    /// # Panics
-    ///
-    /// Never: the address of the operator's host is the first one.
+    /// A world at time zero, with nothing in it but the operator's host at 192.0.2.254.
     #[must_use]
     pub fn new(config: WorldConfig) -> Self {
         let world = Self { shared: Shared::new(config), owner: true };
@@ -69,6 +65,18 @@ impl World {
     /// If the name or the address is taken.
     pub fn add_node(&self, name: &str, addr: IpAddr) -> NodeId {
         self.shared.hosts.lock().add(name, addr)
+    }
+
+    /// All hosts, the operator's first, in the order in which they were added.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.shared.hosts.lock().nodes().collect()
+    }
+
+    /// The host of this name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<NodeId> {
+        self.shared.hosts.lock().by_name(name)
     }
 
     /// The present time.
@@ -147,6 +155,10 @@ impl World {
     ///
     /// Called from within a poll, the futures are dropped when that poll returns; none is polled
     /// again in any case.
+    ///
+    /// # Panics
+    ///
+    /// If it is the operator's host.
     pub fn kill(&self, node: NodeId) {
         if self.power(node) == Power::Up {
             self.end_life(node, Power::ProcessDead);
@@ -155,6 +167,10 @@ impl World {
 
     /// Power loss: the host is silent from now on. Its peers hear nothing until it is started
     /// again; from then on whoever has sent it something, or does so, sees a reset.
+    ///
+    /// # Panics
+    ///
+    /// If it is the operator's host.
     pub fn kill_silent(&self, node: NodeId) {
         if self.power(node) != Power::Dark {
             self.end_life(node, Power::Dark);
@@ -190,6 +206,12 @@ impl World {
     #[must_use]
     pub fn power(&self, node: NodeId) -> Power {
         self.shared.hosts.lock().power(node)
+    }
+
+    /// Which life of the node this is: 1 for the first.
+    #[must_use]
+    pub fn life(&self, node: NodeId) -> u32 {
+        self.shared.hosts.lock().life(node).number
     }
 
     /// The name a node was added with.

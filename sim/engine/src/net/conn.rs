@@ -4,16 +4,9 @@
 //! Not held: it was dropped in good order and the host goes on sending what was accepted. *Dead*:
 //! the host knows nothing of it any more, and answers whatever arrives with a reset.
 
-use std::{
-    collections::VecDeque,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    task::{Poll, Waker},
-};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, task::Waker};
 
 use bytes::Bytes;
-use tokio::io::ReadBuf;
 
 use super::{LinkId, Moment, NetEvent, Network};
 use crate::{
@@ -55,11 +48,11 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    fn number(self) -> u64 {
+    pub(super) fn number(self) -> u64 {
         self.conn * 2 + u64::from(self.side == Side::Server)
     }
 
-    fn back(self) -> Self {
+    pub(super) fn back(self) -> Self {
         Self { conn: self.conn, side: self.side.other() }
     }
 }
@@ -122,21 +115,21 @@ impl HopQueue {
 pub(super) struct Pipe {
     pub(super) path: Arc<[LinkId]>,
     pub(super) hops: Vec<HopQueue>,
-    window_bytes: u64,
+    pub(super) window_bytes: u64,
     /// Accepted from the writer and not yet known to be read. Never above `window_bytes`.
-    used_bytes: u64,
+    pub(super) used_bytes: u64,
     /// The writer has declared the end.
-    ended: bool,
+    pub(super) ended: bool,
     pub(super) writer: Option<Waker>,
     /// Arrived and not yet read.
     pub(super) unread: VecDeque<Bytes>,
     /// The end has arrived.
-    end_arrived: bool,
+    pub(super) end_arrived: bool,
     pub(super) reader: Option<Waker>,
     /// Read, and the writer not yet told.
-    read_bytes: u64,
+    pub(super) read_bytes: u64,
     /// Something was swallowed by a host without power, so a reset will come once it is back.
-    lost: bool,
+    pub(super) lost: bool,
 }
 
 impl Pipe {
@@ -217,12 +210,12 @@ impl Conn {
         self.ends.iter().any(|end| end.node == node)
     }
 
-    /// Nobody holds an end, and nothing is left to be seen by anybody.
+    /// Nobody holds an end, and nothing more can come of it.
     fn is_over(&self) -> bool {
         let nobody = self.ends.iter().all(|end| !end.held);
-        nobody
-            && (self.ends.iter().any(|end| end.dead)
-                || self.pipes.iter().all(|pipe| pipe.end_arrived))
+        let dead = self.ends.iter().any(|end| end.dead);
+        let ended = self.pipes.iter().all(|pipe| pipe.end_arrived);
+        nobody && (dead || ended || self.muted)
     }
 
     fn wake_all(&mut self, side: Side, moment: &mut Moment<'_>) {
@@ -260,52 +253,6 @@ impl Network {
                 moment.stale.extend(pipe.writer);
             }
         }
-    }
-
-    /// Bytes, or the end, reach the host of the reader.
-    pub(super) fn deliver(&mut self, flow: Flow, item: Item, moment: &mut Moment<'_>) {
-        let reader = flow.side.other();
-        let Some(conn) = self.conns.get_mut(&flow.conn) else { return };
-        let (from, to) = conn.direction(flow.side);
-        let end = conn.end(reader);
-        if end.dead {
-            if moment.shared.hosts.lock().power(to) == Power::Dark {
-                conn.pipe_mut(flow.side).lost = true;
-            } else {
-                self.send_packet(to, from, Packet::Reset(flow.conn, flow.side), moment);
-            }
-            return;
-        }
-        match item {
-            Item::Bytes(_) if !end.held => self.abort(flow.conn, reader, moment),
-            Item::Bytes(bytes) => {
-                let len = len_bytes(bytes.len());
-                self.bytes_delivered += len;
-                moment.shared.record(Event::Deliver, [flow.number(), len], || {
-                    format!("{from}>{to} c{} {len} bytes", flow.conn)
-                });
-                let pipe = conn.pipe_mut(flow.side);
-                pipe.unread.push_back(bytes);
-                moment.wake(&mut pipe.reader);
-            }
-            Item::End => {
-                moment.shared.record(Event::Eof, [flow.number(), 0], || {
-                    format!("{from}>{to} c{}", flow.conn)
-                });
-                let pipe = conn.pipe_mut(flow.side);
-                pipe.end_arrived = true;
-                moment.wake(&mut pipe.reader);
-                self.reap(flow.conn, moment);
-            }
-        }
-    }
-
-    /// The writer learns that so many bytes were read.
-    pub(super) fn make_room(&mut self, flow: Flow, bytes: u64, moment: &mut Moment<'_>) {
-        let Some(conn) = self.conns.get_mut(&flow.conn) else { return };
-        let pipe = conn.pipe_mut(flow.side);
-        pipe.used_bytes -= bytes;
-        moment.wake(&mut pipe.writer);
     }
 
     /// This end gives the connection up: the other one will see a reset.
@@ -411,132 +358,4 @@ impl Network {
             self.reap(id, moment);
         }
     }
-
-    /// Declares the end of what `side` writes, once.
-    pub(super) fn end_writing(&mut self, id: u64, side: Side, moment: &mut Moment<'_>) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        if conn.end(side).dead {
-            return;
-        }
-        let pipe = conn.pipe_mut(side);
-        if !std::mem::replace(&mut pipe.ended, true) {
-            self.enqueue(Flow { conn: id, side }, 0, Item::End, moment);
-        }
-    }
-
-    /// Reads into `buffer` what has arrived at `side`.
-    pub(super) fn read(
-        &mut self,
-        (id, side): (u64, Side),
-        buffer: &mut ReadBuf<'_>,
-        waker: &Waker,
-        moment: &mut Moment<'_>,
-    ) -> Poll<io::Result<()>> {
-        // Only the stream of a dead life has no connection, and it waits for ever.
-        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.end(side).held) else {
-            return Poll::Pending;
-        };
-        let reset = conn.end(side).reset;
-        let flow = Flow { conn: id, side }.back();
-        let pipe = conn.pipe_mut(flow.side);
-        let room = buffer.remaining();
-        while let Some(chunk) = pipe.unread.front_mut() {
-            if chunk.len() > buffer.remaining() {
-                let part = chunk.split_to(buffer.remaining());
-                buffer.put_slice(&part);
-                break;
-            }
-            buffer.put_slice(chunk);
-            pipe.unread.pop_front();
-        }
-        let taken = room - buffer.remaining();
-        if taken > 0 || room == 0 || pipe.end_arrived {
-            pipe.read_bytes += len_bytes(taken);
-            self.tell_writer(flow, moment);
-            return Poll::Ready(Ok(()));
-        }
-        if reset {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        moment.park(&mut pipe.reader, waker);
-        Poll::Pending
-    }
-
-    /// Tells the writer what was read, once it is a quarter of the window: then a full window
-    /// always moves on, and small reads cost no packet each.
-    fn tell_writer(&mut self, flow: Flow, moment: &mut Moment<'_>) {
-        let Some(conn) = self.conns.get_mut(&flow.conn) else { return };
-        let (from, to) = conn.direction(flow.side);
-        let pipe = conn.pipe_mut(flow.side);
-        if pipe.read_bytes < pipe.window_bytes.div_ceil(4) {
-            return;
-        }
-        let bytes = std::mem::take(&mut pipe.read_bytes);
-        if from == to {
-            self.make_room(flow, bytes, moment);
-        } else {
-            self.send_packet(to, from, Packet::Room(flow, bytes), moment);
-        }
-    }
-
-    /// Takes from `slices` what the window of `side` has room for.
-    pub(super) fn write(
-        &mut self,
-        (id, side): (u64, Side),
-        slices: &[io::IoSlice<'_>],
-        waker: &Waker,
-        moment: &mut Moment<'_>,
-    ) -> Poll<io::Result<usize>> {
-        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.end(side).held) else {
-            return Poll::Pending;
-        };
-        if conn.end(side).reset {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        let pipe = conn.pipe_mut(side);
-        if pipe.ended {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-        if wanted == 0 {
-            return Poll::Ready(Ok(0));
-        }
-        let room_bytes = pipe.window_bytes - pipe.used_bytes;
-        if room_bytes == 0 {
-            moment.park(&mut pipe.writer, waker);
-            return Poll::Pending;
-        }
-        let accepted = wanted.min(usize::try_from(room_bytes).unwrap_or(usize::MAX));
-        pipe.used_bytes += len_bytes(accepted);
-        for chunk in chunks(slices, accepted) {
-            self.enqueue(Flow { conn: id, side }, 0, Item::Bytes(chunk), moment);
-        }
-        Poll::Ready(Ok(accepted))
-    }
-}
-
-/// Copies the first `accepted` bytes of `slices`, as if joined, into chunks.
-fn chunks(slices: &[io::IoSlice<'_>], accepted: usize) -> impl Iterator<Item = Bytes> {
-    let chunk_max = usize::try_from(CHUNK_BYTES_MAX).expect("64 KiB fit into a length");
-    let mut slices = slices.iter().map(|slice| &**slice);
-    let mut rest: &[u8] = &[];
-    let mut left = accepted;
-    std::iter::from_fn(move || {
-        if left == 0 {
-            return None;
-        }
-        let len = left.min(chunk_max);
-        left -= len;
-        let mut chunk = Vec::with_capacity(len);
-        while chunk.len() < len {
-            if rest.is_empty() {
-                rest = slices.next()?;
-                continue;
-            }
-            let (part, after) = rest.split_at(rest.len().min(len - chunk.len()));
-            chunk.extend_from_slice(part);
-            rest = after;
-        }
-        Some(Bytes::from(chunk))
-    })
 }

@@ -16,6 +16,7 @@ mod gate;
 mod link;
 mod listen;
 mod stream;
+mod transfer;
 
 use std::{collections::BTreeMap, net::IpAddr, task::Waker, time::Duration};
 

@@ -171,6 +171,8 @@ fn a_connection_is_cut_after_so_many_bytes() {
             assert_eq!(network.cuts_fired(), 1);
             assert_eq!(next(&here, &mut *server).await, reader_sees);
             assert_eq!(next(&here, &mut *client).await, writer_sees);
+            drop((client, server));
+            assert_eq!(network.connections(), 0);
             // It was one connection that was cut.
             let (mut client, mut server) = pair(&here, near, far).await;
             client.write_all(&[0; 5_000]).await.unwrap();
