@@ -86,8 +86,7 @@ impl Exchange<'_> {
         };
         let Some(reading) = opened else { return Ok(empty(Outcome::Miss, false)) };
         let headers = found(reading.meta());
-        let body =
-            body::outgoing(reading, self.activity.clone(), self.surface.metrics.clone()).await?;
+        let body = body::outgoing(reading, &self.activity, self.surface.metrics.clone()).await?;
         let mut response = empty(Outcome::Found, false);
         *response.headers_mut() = headers;
         *response.body_mut() = body;

@@ -146,7 +146,7 @@ pub(crate) enum BrokenReading {
 /// What the store says to the first chunk.
 pub(crate) async fn outgoing(
     mut reading: Reading,
-    activity: Arc<Activity>,
+    activity: &Arc<Activity>,
     metrics: Arc<Metrics>,
 ) -> Result<Body, Refusal> {
     let len_bytes = reading.meta().len_bytes;
@@ -154,10 +154,12 @@ pub(crate) async fn outgoing(
         let _turn = activity.turn();
         reading.next().await?
     };
+    // No turn is taken for the rest: hyper does not ask for more while the client does not read, so
+    // a turn could be held by a read that is long done, and the connection would never be idle.
     if let Some(whole) = first.as_ref().filter(|first| first.len() as u64 == len_bytes) {
         return Ok(Body::from(whole.clone()));
     }
-    let rest = Outgoing { reading, first, len_bytes, sent_bytes: 0, activity };
+    let rest = Outgoing { reading, first, len_bytes, sent_bytes: 0 };
     Ok(Body::from_stream(stream::try_unfold(rest, move |mut rest| {
         let metrics = metrics.clone();
         async move {
@@ -179,17 +181,13 @@ struct Outgoing {
     first: Option<Bytes>,
     len_bytes: u64,
     sent_bytes: u64,
-    activity: Arc<Activity>,
 }
 
 impl Outgoing {
     async fn next(&mut self) -> Result<Option<Bytes>, BrokenReading> {
         let chunk = match self.first.take() {
             Some(first) => Some(first),
-            None => {
-                let _turn = self.activity.turn();
-                self.reading.next().await?
-            }
+            None => self.reading.next().await?,
         };
         let (len_bytes, sent_bytes) = (self.len_bytes, self.sent_bytes);
         match chunk {
