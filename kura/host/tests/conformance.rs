@@ -2,12 +2,33 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use kura_env::{Clock, Entropy, Net, Tasks, conformance};
-use kura_host::{HostClock, HostEntropy, HostNet, HostTasks};
+use kura_env::{Catalog, Clock, Disk, Entropy, EntropyStream, Net, Tasks, conformance};
+use kura_host::{HostCatalog, HostClock, HostDisk, HostEntropy, HostNet, HostTasks};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{RngCore, SeedableRng},
+};
 use tokio::runtime::Handle;
 
 /// A suite that hangs is broken too.
 const SUITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Seeds of the random operations; a failure names the one it came from.
+const SEEDS: std::ops::Range<u64> = 0..4;
+
+/// Operations drawn from each seed.
+const OPERATIONS: usize = 500;
+
+struct Seeded(ChaCha8Rng);
+
+impl EntropyStream for Seeded {
+    fn next_u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+}
+
+/// Where the disk is tried: on what the machine builds on, and in memory.
+const PLACES: [&str; 2] = [env!("CARGO_TARGET_TMPDIR"), "/dev/shm"];
 
 async fn within_limit(suite: impl Future<Output = ()>) {
     tokio::time::timeout(SUITE_TIMEOUT, suite).await.expect("the suite hangs");
@@ -53,4 +74,36 @@ async fn net_keeps_its_contract_over_both_families() {
     let local = net.resolve("localhost", 80).await.unwrap();
     assert!(local.contains(&"127.0.0.1:80".parse().unwrap()), "{local:?}");
     assert!(local.is_sorted());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disk_keeps_its_contract_on_a_device_and_in_memory() {
+    for place in PLACES {
+        let root = tempfile::tempdir_in(place).unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(HostDisk::new(root.path(), 4).unwrap());
+        within_limit(conformance::disk::suite(disk.clone())).await;
+        for seed in SEEDS {
+            eprintln!("{place}, seed {seed}");
+            let draws = &mut Seeded(ChaCha8Rng::seed_from_u64(seed));
+            let operations = conformance::disk::random_operations(disk.clone(), draws, OPERATIONS);
+            within_limit(operations).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn catalog_keeps_its_contract() {
+    let root = tempfile::tempdir_in(PLACES[0]).unwrap();
+    let spaces = &conformance::catalog::SPACES;
+    let catalog: Arc<dyn Catalog> =
+        Arc::new(HostCatalog::new(root.path().join("catalog"), spaces).unwrap());
+    within_limit(conformance::catalog::suite(catalog.clone())).await;
+    for seed in SEEDS {
+        eprintln!("seed {seed}");
+        let catalog: Arc<dyn Catalog> =
+            Arc::new(HostCatalog::new(root.path().join(seed.to_string()), spaces).unwrap());
+        catalog.open().await.unwrap();
+        let draws = &mut Seeded(ChaCha8Rng::seed_from_u64(seed));
+        within_limit(conformance::catalog::random_operations(catalog, draws, OPERATIONS)).await;
+    }
 }
