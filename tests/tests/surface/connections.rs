@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kura_env::Clock as _;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::bed::{Bed, HEADER_TIMEOUT, IDLE_TIMEOUT, put, surface_config};
