@@ -4,11 +4,14 @@
 //! here is tested as tables and properties.
 
 pub mod address;
+pub mod backoff;
 pub mod capacity;
 pub mod digest;
+pub mod feed;
 pub mod framing;
 pub mod hlc;
 pub mod place;
+pub mod readiness;
 pub mod record;
 pub mod recovery;
 pub mod ring;
