@@ -25,7 +25,13 @@ const FULL_SEEDS_COUNT: u64 = 500;
 const FIXED_SEEDS: &str = "0..20";
 const FAST_SEEDS: &str = "0..5";
 
-/// Seeds whose runs are made twice and compared.
+/// Scenarios that are here to be timed. One run says as much as many.
+const TIMED: &str = "scenarios/speed";
+
+/// What `kura-sim run --twice` ends with when its two runs differ.
+const EXIT_DIFFERENT: i32 = 4;
+
+/// Seeds whose runs are made again and compared.
 const COMPARED_SEEDS: [u64; 2] = [1, 7];
 
 /// Many times what one run takes.
@@ -34,9 +40,12 @@ const RUN_TIME_MAX: Duration = Duration::from_secs(300);
 /// What `kura-sim run --json` prints, as far as it is read here.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Verdict {
-    /// Whether the program said so by its exit status.
+    /// Whether the program ended with success.
     #[serde(skip)]
     pub(crate) passed: bool,
+    /// Whether the program made the run twice and saw it differ.
+    #[serde(skip)]
+    pub(crate) differs: bool,
     /// `pass`, or how the run failed.
     pub(crate) verdict: String,
     /// The invariant that reported first; empty if none did.
@@ -48,7 +57,10 @@ pub(crate) struct Verdict {
 }
 
 /// One run to make.
+#[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
+    /// Where the workspace lies: scenarios are named from there.
+    pub(crate) workspace: &'a Workspace,
     /// The program, which may be one with mutants in it.
     pub(crate) program: &'a Path,
     /// The scenario's file.
@@ -68,8 +80,18 @@ impl Run<'_> {
     ///
     /// If the program does not run, refuses its arguments, or prints no verdict.
     pub(crate) fn verdict(&self) -> Result<Verdict, Failure> {
+        self.verdict_with(&[])
+    }
+
+    /// Runs it twice in one process. Otherwise as [`Run::verdict`].
+    fn verdict_twice(&self) -> Result<Verdict, Failure> {
+        self.verdict_with(&["--twice"])
+    }
+
+    fn verdict_with(&self, flags: &[&str]) -> Result<Verdict, Failure> {
         let mut command = Command::new(self.program);
-        command.arg("run").arg(self.scenario).args(["--seed", &self.seed.to_string(), "--json"]);
+        command.current_dir(self.workspace.path("")).arg("run").arg(self.scenario).args(flags);
+        command.args(["--seed", &self.seed.to_string(), "--json"]);
         for setting in self.settings {
             command.args(["--set", setting]);
         }
@@ -77,24 +99,28 @@ impl Run<'_> {
             command.env("KURA_MUTANT", name);
         }
         let caught = process::catch(&mut command, RUN_TIME_MAX)?;
-        let text = caught.stdout.trim();
-        let verdict: Verdict = serde_json::from_str(text).map_err(|_| {
+        let verdict: Verdict = serde_json::from_str(caught.stdout.trim()).map_err(|_| {
             report::line(caught.stderr.trim_end());
             Failure::Output { line: process::line(&command), expected: "verdict" }
         })?;
-        Ok(Verdict { passed: caught.status.success(), ..verdict })
+        let differs = caught.status.code() == Some(EXIT_DIFFERENT);
+        Ok(Verdict { passed: caught.status.success(), differs, ..verdict })
     }
 }
 
-/// All scenario files, sorted. Mutants and the corpus of seeds are no scenarios.
+/// All scenario files from the root of the workspace, sorted. Mutants and the corpus of seeds are no
+/// scenarios.
 ///
 /// # Errors
 ///
 /// If there is none, or a directory cannot be read.
 pub(crate) fn files(workspace: &Workspace) -> Result<Vec<PathBuf>, Failure> {
-    let mut found = files_below(&workspace.path("scenarios"), ".toml")?;
-    let beside = [workspace.path("scenarios/mutants"), workspace.path("scenarios/corpus")];
-    found.retain(|path| !beside.iter().any(|directory| path.starts_with(directory)));
+    let root = workspace.path("");
+    let below = |path: PathBuf| path.strip_prefix(&root).map(Path::to_owned).unwrap_or(path);
+    let found = files_below(&workspace.path("scenarios"), ".toml")?.into_iter().map(below);
+    let beside = ["scenarios/mutants", "scenarios/corpus"];
+    let found: Vec<PathBuf> =
+        found.filter(|path| !beside.iter().any(|directory| path.starts_with(directory))).collect();
     if found.is_empty() {
         return Err(Failure::Absent { what: "scenario".to_owned() });
     }
@@ -107,14 +133,12 @@ pub(crate) fn files(workspace: &Workspace) -> Result<Vec<PathBuf>, Failure> {
 ///
 /// If no scenario is called that.
 pub(crate) fn file(workspace: &Workspace, name: &str) -> Result<PathBuf, Failure> {
-    let is = |path: &PathBuf| {
-        path.file_stem().is_some_and(|stem| stem == name) || *path == workspace.path(name)
-    };
+    let is = |path: &PathBuf| stem(path) == name || path == Path::new(name);
     let found = files(workspace)?.into_iter().find(is);
     found.ok_or_else(|| Failure::Absent { what: format!("scenario {name}") })
 }
 
-/// Makes each run in two processes and compares their journals.
+/// Makes each run twice in one process and once more in another, and compares their journals.
 ///
 /// # Errors
 ///
@@ -122,26 +146,25 @@ pub(crate) fn file(workspace: &Workspace, name: &str) -> Result<PathBuf, Failure
 pub(crate) fn determinism(workspace: &Workspace, artifacts: &Artifacts) -> Result<(), Failure> {
     let program = artifacts.program("kura-sim")?;
     for scenario in files(workspace)? {
-        for seed in COMPARED_SEEDS {
-            let run = Run { program, scenario: &scenario, seed, settings: &[], mutant: None };
-            let (first, second) = (run.verdict()?, run.verdict()?);
-            let name = stem(&scenario);
-            if first.journal_hash != second.journal_hash {
+        let timed = scenario.starts_with(TIMED);
+        let scenario = scenario.as_path();
+        for seed in COMPARED_SEEDS.into_iter().take(if timed { 1 } else { usize::MAX }) {
+            let run = Run { workspace, program, scenario, seed, settings: &[], mutant: None };
+            let (here, there) = (run.verdict_twice()?, run.verdict()?);
+            let name = stem(scenario);
+            if here.differs || here.journal_hash != there.journal_hash {
+                let place = if here.differs { "in one process" } else { "in two processes" };
                 return Err(Failure::Unmet {
-                    what: format!(
-                        "{name} with seed {seed} is not deterministic: {} and {}; write both \
-                         journals with `kura-sim run --out` and compare them with `kura-sim diff`",
-                        first.journal_hash, second.journal_hash
-                    ),
+                    what: format!("{name} with seed {seed} is not the same twice {place}"),
                 });
             }
-            report::line(&format!("{name} seed {seed}: {} twice", first.journal_hash));
+            report::line(&format!("{name} seed {seed}: {} three times", here.journal_hash));
         }
     }
     Ok(())
 }
 
-/// Sweeps all scenarios over the fixed seeds and over the tenth of the full range whose turn it is.
+/// Sweeps the scenarios over the fixed seeds and over the tenth of the full range whose turn it is.
 ///
 /// # Errors
 ///
@@ -152,7 +175,8 @@ pub(crate) fn test(
     fast: bool,
 ) -> Result<(), Failure> {
     let program = artifacts.program("kura-sim")?;
-    let scenarios = files(workspace)?;
+    let mut scenarios = files(workspace)?;
+    scenarios.retain(|path| !path.starts_with(TIMED));
     if fast {
         return sweep_with(workspace, program, FAST_SEEDS, &scenarios);
     }
@@ -161,20 +185,20 @@ pub(crate) fn test(
     let from = rotation::part(workspace)? * size;
     let seeds = format!("{from}..{}", from + size);
     report::line(&format!(
-        "seeds {seeds}, by the commit; the same with `cargo xtask sweep --seeds {seeds}`"
+        "seeds {seeds}, by the commit; the same again: cargo xtask sweep --seeds {seeds}"
     ));
     sweep_with(workspace, program, &seeds, &scenarios)
 }
 
-/// Builds the simulator and sweeps the named scenarios, or all.
+/// Builds the simulator and sweeps the named scenarios, or all but those that are here to be timed.
 ///
 /// # Errors
 ///
 /// If it does not build, a scenario does not exist, or a run fails.
 pub(crate) fn sweep(workspace: &Workspace, seeds: &str, names: &[String]) -> Result<(), Failure> {
     let artifacts = artifacts::build_simulator(workspace)?;
-    let scenarios = if names.is_empty() {
-        files(workspace)?
+    let scenarios: Vec<PathBuf> = if names.is_empty() {
+        files(workspace)?.into_iter().filter(|path| !path.starts_with(TIMED)).collect()
     } else {
         names.iter().map(|name| file(workspace, name)).collect::<Result<_, _>>()?
     };

@@ -277,6 +277,7 @@ impl Volume {
         let file = self.file_mut(id);
         file.frozen = true;
         let freed = file.blocks.truncate(keep);
+        // Somebody else may take these blocks at once, so they do not come back after power loss.
         file.synced_blocks.truncate(keep);
         self.account_blocks(id, -i128::from(freed));
     }

@@ -1,5 +1,7 @@
 //! The disk and the catalog of the simulator keep what every disk and catalog must.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::sync::Arc;

@@ -17,7 +17,6 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("scratch file", "staging file"),
     ("spool", "staging"),
     ("temp file", "staging file"),
-    ("temporary file", "staging file"),
     ("vacuum", "eviction, or sweep"),
     ("write-ahead log", "segment"),
 ];

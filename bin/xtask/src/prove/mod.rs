@@ -145,7 +145,8 @@ fn try_one(
     };
     let name = mutant.patch().map(|_| mutant.name.as_str());
     for seed in mutant.seeds.clone() {
-        let clean = Run { program, scenario: &scenario, seed, settings: &[], mutant: None };
+        let scenario = scenario.as_path();
+        let clean = Run { workspace, program, scenario, seed, settings: &[], mutant: None };
         let without = clean.verdict()?;
         let with = Run { settings, mutant: name, ..clean }.verdict()?;
         if let Some(outcome) = judge(&mutant.oracle, seed, &without, &with) {
@@ -182,6 +183,7 @@ mod tests {
     fn verdict(invariant: Option<&str>) -> Verdict {
         Verdict {
             passed: invariant.is_none(),
+            differs: false,
             verdict: "v".to_owned(),
             invariant: invariant.unwrap_or_default().to_owned(),
             reason: String::new(),

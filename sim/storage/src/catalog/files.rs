@@ -209,11 +209,11 @@ async fn read_all(file: &dyn File) -> Result<Bytes, CatalogError> {
 }
 
 fn name(kind: &str, generation: u64) -> String {
-    format!("{kind}-{generation:08}")
+    format!("{generation:08}.{kind}")
 }
 
 fn generation_of(name: &str, kind: &str) -> Option<u64> {
-    name.strip_prefix(kind)?.strip_prefix('-')?.parse().ok()
+    name.strip_suffix(kind)?.strip_suffix('.')?.parse().ok()
 }
 
 /// What a failure of the disk means to who uses the catalog.

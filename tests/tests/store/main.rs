@@ -1,0 +1,5 @@
+//! The store in the simulated world: what it keeps, what it gives back, and what it makes of damage.
+#![allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
+
+mod bed;
+mod stories;
