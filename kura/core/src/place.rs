@@ -118,16 +118,41 @@ pub fn is_watermark_in_places(key: &[u8]) -> bool {
     key.starts_with(&WATERMARK_IN_PLACES)
 }
 
-/// The value of a watermark: every record below it is in the index.
-#[must_use]
-pub fn encode_watermark(offset: u64) -> [u8; 8] {
-    offset.to_le_bytes()
+/// How far a segment was read into the index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watermark {
+    /// Every record below is in the index.
+    pub offset: u64,
+    /// No version in them has a later time.
+    pub hlc: u64,
 }
 
-/// Reads a watermark back. What is missing or no watermark reads as zero: scan it all.
-#[must_use]
-pub fn decode_watermark(row: Option<&[u8]>) -> u64 {
-    row.and_then(|row| row.try_into().ok()).map_or(0, u64::from_le_bytes)
+impl Watermark {
+    /// The value of its row.
+    #[must_use]
+    pub fn encode(self) -> [u8; 16] {
+        let mut out = [0; 16];
+        out[..8].copy_from_slice(&self.offset.to_le_bytes());
+        out[8..].copy_from_slice(&self.hlc.to_le_bytes());
+        out
+    }
+
+    /// Reads a row back. What is missing or no watermark reads as zero: scan it all.
+    #[must_use]
+    pub fn decode(row: Option<&[u8]>) -> Self {
+        let halves = row.and_then(|row| {
+            let (offset, hlc) = row.split_first_chunk::<8>()?;
+            Some((u64::from_le_bytes(*offset), u64::from_le_bytes(hlc.try_into().ok()?)))
+        });
+        let (offset, hlc) = halves.unwrap_or_default();
+        Self { offset, hlc }
+    }
+
+    /// What counts where the keyspaces disagree: only what is in both of them is in the index.
+    #[must_use]
+    pub fn agreed(self, other: Self) -> Self {
+        Self { offset: self.offset.min(other.offset), hlc: self.hlc.max(other.hlc) }
+    }
 }
 
 #[cfg(test)]
@@ -149,8 +174,10 @@ mod tests {
         assert_eq!(Place::decode(&place.encode()), Some(place));
         assert_eq!(Place::decode(&place.encode()[1..]), None);
         assert_eq!(parse_contents_key(&contents_key(SegmentId(8), 9)), Some((SegmentId(8), 9)));
-        assert_eq!(decode_watermark(Some(&encode_watermark(10))), 10);
-        assert_eq!(decode_watermark(None), 0);
+        let (low, high) = (Watermark { offset: 10, hlc: 7 }, Watermark { offset: 30, hlc: 5 });
+        assert_eq!(Watermark::decode(Some(&low.encode())), low);
+        assert_eq!(Watermark::decode(None), Watermark::default());
+        assert_eq!(low.agreed(high), Watermark { offset: 10, hlc: 7 });
     }
 
     #[test]

@@ -66,6 +66,7 @@ const RECORD_MAGIC: [u8; 4] = *b"KREC";
 const KIND_ARTIFACT: u8 = 1;
 const KIND_SKIP: u8 = 2;
 const CHUNK_LOG2: u8 = 16;
+const FLAG_REPLICA: u8 = 1;
 
 /// The secret of a segment that keys the checksums of its records' headers.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -168,6 +169,8 @@ pub struct Artifact {
     pub sequence: u64,
     /// Decides against other bodies of the same name.
     pub version: Version,
+    /// Whether the body came from a peer, which has told everybody already.
+    pub replica: bool,
     /// CRC-32C of each [`CHUNK_BYTES`] of the body, the last one of the rest.
     pub chunk_sums: Vec<u32>,
 }
@@ -202,6 +205,7 @@ impl Artifact {
         let mut out = fixed(KIND_ARTIFACT, self.header_bytes(), self.body_bytes);
         let (namespace, key) = (self.address.namespace(), self.address.key());
         out[5] = self.address.space().number();
+        out[7] = if self.replica { FLAG_REPLICA } else { 0 };
         out[12..14].copy_from_slice(&length_u16(namespace).to_le_bytes());
         out[14..16].copy_from_slice(&length_u16(key).to_le_bytes());
         out[24..32].copy_from_slice(&self.sequence.to_le_bytes());
@@ -349,7 +353,7 @@ pub fn chunk_sum(chunk: &[u8]) -> u32 {
 
 fn decode_artifact(header: &[u8], body_bytes: u64) -> Result<Artifact, Invalid> {
     let space = Space::from_number(header[5]).ok_or(Invalid::Field)?;
-    if header[6] != CHUNK_LOG2 {
+    if header[6] != CHUNK_LOG2 || header[7] & !FLAG_REPLICA != 0 {
         return Err(Invalid::Field);
     }
     let namespace_end = FIXED_BYTES + usize::from(u16_at(header, 12));
@@ -374,6 +378,7 @@ fn decode_artifact(header: &[u8], body_bytes: u64) -> Result<Artifact, Invalid> 
         digest: Digest(digest),
         sequence: u64_at(header, 24),
         version: Version { time: u64_at(header, 32), node: u64_at(header, 40) },
+        replica: header[7] & FLAG_REPLICA != 0,
         chunk_sums,
     })
 }
@@ -441,6 +446,7 @@ mod tests {
             digest: Digest::of(body),
             sequence: 9,
             version: Version { time: 11, node: 13 },
+            replica: true,
             chunk_sums: sums.finish(),
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct Identity {
     pub(crate) format: u32,
     /// Drawn at random when the directory was made.
     pub(crate) node: u64,
+    /// Drawn at random with the directory: a peer's cursor is of no use in another.
+    pub(crate) incarnation: u64,
 }
 
 /// Why it cannot be told who this node is.
@@ -59,7 +61,9 @@ pub(crate) async fn load_or_create(env: &Env) -> Result<Identity, IdentityError>
 }
 
 async fn create(env: &Env) -> Result<Identity, IdentityError> {
-    let identity = Identity { format: FORMAT, node: env.entropy.stream("identity").next_u64() };
+    let mut stream = env.entropy.stream("identity");
+    let (node, incarnation) = (stream.next_u64(), stream.next_u64());
+    let identity = Identity { format: FORMAT, node, incarnation };
     let text = serde_json::to_vec(&identity).map_err(IdentityError::Damaged)?;
     let new = DiskPath::new(IDENTITY_NEW);
     // What a crash in the middle of this left.

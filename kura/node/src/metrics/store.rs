@@ -57,6 +57,7 @@ store_metrics! {
     evicted_for_space: "Segments evicted because the disk had no room for a new one",
     eviction_errors: "Steps of eviction that failed and are tried again",
     index_failures: "Batches that the catalog refused",
+    replicas_known: "Bodies of peers that were here already, or superseded",
     staging_refused: "Bodies refused for lack of staging",
     staging_stuck: "Staging files that could not be removed and keep their reservation",
     staging_cleared: "Staging files of an earlier life removed at start",

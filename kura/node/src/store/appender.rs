@@ -11,17 +11,19 @@
 //! After a failed append or sync nobody knows what the segment holds behind its last good record:
 //! it gets no more appends, is never synced again, and its writers are refused.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use kura_core::{
     address::Address,
     digest::Digest,
+    feed::supersedes,
     hlc::Hlc,
-    place::{
-        Place, contents_key, encode_watermark, place_key, watermark_in_contents,
-        watermark_in_places,
-    },
+    place::{Place, Watermark, place_key},
     record::{Artifact, SegmentId, Version, header_bytes},
     ring::Ring,
 };
@@ -29,9 +31,11 @@ use kura_env::{Batch, CommitDurability, DiskError, EntropyStream, Env, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    CONTENTS_SPACE, PLACES_SPACE,
+    PLACES_SPACE,
     budget::Reservation,
+    peers::Head,
     recovery::Recovered,
+    rows,
     segments::{Segment, View},
     staging::StagedFile,
     total_bytes,
@@ -67,6 +71,8 @@ pub(super) struct Publish {
     pub(super) body_bytes: u64,
     pub(super) digest: Digest,
     pub(super) chunk_sums: Vec<u32>,
+    /// Given if a peer has decided it already.
+    pub(super) version: Option<Version>,
     pub(super) body: Body,
     pub(super) reply: oneshot::Sender<Result<Published, Refusal>>,
 }
@@ -113,6 +119,8 @@ pub(super) struct Appender {
     hlc: Hlc,
     /// Rows of durable records that the catalog refused. They go first, before any new one.
     unindexed: Batch,
+    /// One above the last row of the feed that followers may see.
+    head: Arc<Head>,
     rest_until: Option<Instant>,
 }
 
@@ -127,6 +135,7 @@ enum Next {
 struct Written {
     place: Place,
     address: Address,
+    replica: bool,
     reply: oneshot::Sender<Result<Published, Refusal>>,
     /// Held until the answer, so that memory in flight is counted to the end.
     _body: Option<Body>,
@@ -138,6 +147,7 @@ impl Appender {
         config: StoreConfig,
         recovered: Recovered,
         metrics: Arc<Metrics>,
+        head: Arc<Head>,
     ) -> Self {
         let nonces = env.entropy.stream("segment nonces");
         Self {
@@ -156,6 +166,7 @@ impl Appender {
             next_sequence: recovered.next_sequence,
             node: recovered.node,
             unindexed: Batch::default(),
+            head,
             rest_until: None,
         }
     }
@@ -233,6 +244,7 @@ impl Appender {
                 Err(_) => break,
             }
         }
+        self.leave_out_known(&mut group).await;
         while let Some(next) = group.front() {
             let room = self.make_room(next.record_bytes()).await;
             let taken = match room {
@@ -245,6 +257,46 @@ impl Appender {
             self.store(taken).await;
         }
         closing
+    }
+
+    /// Answers for bodies of peers that would not take the place of what is here.
+    async fn leave_out_known(&mut self, group: &mut VecDeque<Box<Publish>>) {
+        if group.iter().all(|publish| publish.version.is_none()) {
+            return;
+        }
+        // What is ahead in this very group counts as if it were here.
+        let mut ahead = BTreeMap::new();
+        for publish in std::mem::take(group) {
+            let Some(version) = publish.version else {
+                ahead.insert(publish.address.clone(), None);
+                group.push_back(publish);
+                continue;
+            };
+            let known = match ahead.get(&publish.address) {
+                Some(known) => *known,
+                None => self.current(&publish.address).await,
+            };
+            // A write of our own, also in this group, gets a later version than all that was seen.
+            self.hlc = self.hlc.witness(version.time);
+            let is_behind_own = ahead.get(&publish.address) == Some(&None);
+            if is_behind_own || !supersedes((version, publish.digest), known.map(|it| it.0)) {
+                self.metrics.store.replicas_known.inc();
+                let sequence = known.map_or(0, |(_, sequence)| sequence);
+                let (len_bytes, digest) = (publish.body_bytes, publish.digest);
+                publish.reply.send(Ok(Published { sequence, len_bytes, digest })).ok();
+                continue;
+            }
+            let next = ((version, publish.digest), 0);
+            ahead.insert(publish.address.clone(), Some(next));
+            group.push_back(publish);
+        }
+    }
+
+    /// What is here under this name: its version and its sequence.
+    async fn current(&self, address: &Address) -> Option<((Version, Digest), u64)> {
+        let row = self.env.catalog.get(PLACES_SPACE, &place_key(address)).await.ok()??;
+        let place = Place::decode(&row).filter(|place| self.ring.contains(place.segment))?;
+        Some(((place.version, place.digest), place.sequence))
     }
 
     /// Makes sure that a record of `record_bytes` fits the newest segment; returns the room there.
@@ -330,7 +382,8 @@ impl Appender {
             let (place, header, publish) = self.place(active, publish);
             active.end += place.record_bytes();
             parts.push(header);
-            let Publish { address, body, reply, .. } = publish;
+            let Publish { address, body, reply, version, .. } = publish;
+            let replica = version.is_some();
             let body = match body {
                 Body::Memory { mut pieces, reservation } => {
                     parts.append(&mut pieces);
@@ -343,7 +396,7 @@ impl Appender {
                 }
                 Body::Staged(_) => None,
             };
-            written.push(Written { place, address, reply, _body: body });
+            written.push(Written { place, address, replica, reply, _body: body });
         }
         match failed {
             Some(error) => Err(error),
@@ -354,14 +407,25 @@ impl Appender {
 
     /// Gives a body its sequence, version and place, and makes its header.
     fn place(&mut self, active: &Active, publish: Publish) -> (Place, Bytes, Publish) {
-        self.hlc = self.hlc.next(self.env.clock.wall().0);
         let mut publish = publish;
+        let version = match publish.version {
+            // What is written here from now on is later than what was seen.
+            Some(version) => {
+                self.hlc = self.hlc.witness(version.time);
+                version
+            }
+            None => {
+                self.hlc = self.hlc.next(self.env.clock.wall().0);
+                Version { time: self.hlc.0, node: self.node }
+            }
+        };
         let artifact = Artifact {
             address: publish.address,
             body_bytes: publish.body_bytes,
             digest: publish.digest,
             sequence: self.next_sequence,
-            version: Version { time: self.hlc.0, node: self.node },
+            version,
+            replica: publish.version.is_some(),
             chunk_sums: std::mem::take(&mut publish.chunk_sums),
         };
         self.next_sequence += 1;
@@ -386,15 +450,16 @@ impl Appender {
         end: u64,
         written: &[Written],
     ) -> Result<(), Refusal> {
-        for Written { place, address, .. } in written {
-            let contents = contents_key(segment, place.offset);
-            self.unindexed.put(PLACES_SPACE, place_key(address), place.encode());
-            self.unindexed.put(CONTENTS_SPACE, contents, place_key(address));
+        for Written { place, address, replica, .. } in written {
+            rows::add_record(&mut self.unindexed, address, place, true, *replica);
         }
-        let watermark = Bytes::copy_from_slice(&encode_watermark(end));
-        self.unindexed.put(PLACES_SPACE, watermark_in_places(segment), watermark.clone());
-        self.unindexed.put(CONTENTS_SPACE, watermark_in_contents(segment), watermark);
-        self.index_leftovers().await
+        let watermark = Watermark { offset: end, hlc: self.hlc.0 };
+        rows::add_watermark(&mut self.unindexed, segment, watermark);
+        self.index_leftovers().await?;
+        if let Some(newest) = written.iter().rfind(|written| !written.replica) {
+            self.head.grow(newest.place.sequence + 1);
+        }
+        Ok(())
     }
 
     async fn index_leftovers(&mut self) -> Result<(), Refusal> {

@@ -1,13 +1,21 @@
 //! A budget of bytes: reserved before the first byte comes, given back on drop.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 /// Bytes that may be in use at once.
 pub(crate) struct Budget {
     limit_bytes: u64,
-    in_use_bytes: Mutex<u64>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    in_use_bytes: u64,
+    /// Those who wait, in order of arrival. As many as there are fetches under way at the most.
+    waiting: VecDeque<(u64, oneshot::Sender<()>)>,
 }
 
 /// The budget has no room.
@@ -19,7 +27,7 @@ pub(crate) struct Exhausted {
 
 impl Budget {
     pub(crate) fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { limit_bytes, in_use_bytes: Mutex::new(0) })
+        Arc::new(Self { limit_bytes, state: Mutex::default() })
     }
 
     pub(crate) fn limit_bytes(&self) -> u64 {
@@ -27,7 +35,42 @@ impl Budget {
     }
 
     pub(crate) fn in_use_bytes(&self) -> u64 {
-        *self.in_use_bytes.lock()
+        self.state.lock().in_use_bytes
+    }
+
+    /// Reserves `bytes` as soon as there is room, in order of arrival. `None` if there never will
+    /// be: it is more than the whole budget.
+    pub(crate) async fn wait(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+        if bytes > self.limit_bytes {
+            return None;
+        }
+        let mut turn = Turn { budget: self, bytes, granted: None };
+        {
+            let mut state = self.state.lock();
+            let (grant, granted) = oneshot::channel();
+            state.waiting.push_back((bytes, grant));
+            turn.granted = Some(granted);
+            self.admit(&mut state);
+        }
+        // The sender is dropped only together with the budget.
+        if let Some(granted) = &mut turn.granted {
+            granted.await.ok()?;
+        }
+        turn.granted = None;
+        Some(Reservation { budget: self.clone(), bytes })
+    }
+
+    /// Lets in who waits first, as far as there is room.
+    fn admit(&self, state: &mut State) {
+        while let Some((bytes, _)) = state.waiting.front()
+            && state.in_use_bytes + bytes <= self.limit_bytes
+        {
+            let Some((bytes, grant)) = state.waiting.pop_front() else { return };
+            // Who went away meanwhile needs nothing.
+            if grant.send(()).is_ok() {
+                state.in_use_bytes += bytes;
+            }
+        }
     }
 
     /// A reservation of nothing, which always fits.
@@ -40,6 +83,26 @@ impl Budget {
         let mut reservation = self.nothing();
         reservation.grow(bytes)?;
         Ok(reservation)
+    }
+}
+
+/// A place in the queue of those who wait. Given up half-way, it gives back what it was granted.
+struct Turn<'a> {
+    budget: &'a Arc<Budget>,
+    bytes: u64,
+    granted: Option<oneshot::Receiver<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(mut granted) = self.granted.take() else { return };
+        let mut state = self.budget.state.lock();
+        granted.close();
+        if granted.try_recv().is_ok() {
+            state.in_use_bytes -= self.bytes;
+        }
+        state.waiting.retain(|(_, grant)| !grant.is_closed());
+        self.budget.admit(&mut state);
     }
 }
 
@@ -56,27 +119,57 @@ impl Reservation {
 
     /// Reserves `more` on top. On refusal what was held stays held.
     pub(crate) fn grow(&mut self, more: u64) -> Result<(), Exhausted> {
-        let mut in_use = self.budget.in_use_bytes.lock();
-        match in_use.checked_add(more) {
+        let mut state = self.budget.state.lock();
+        match state.in_use_bytes.checked_add(more) {
             Some(sum) if sum <= self.budget.limit_bytes => {
-                *in_use = sum;
+                state.in_use_bytes = sum;
                 self.bytes += more;
                 Ok(())
             }
-            Some(_) | None => Err(Exhausted { in_use_bytes: *in_use }),
+            Some(_) | None => Err(Exhausted { in_use_bytes: state.in_use_bytes }),
         }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        *self.budget.in_use_bytes.lock() -= self.bytes;
+        let mut state = self.budget.state.lock();
+        state.in_use_bytes -= self.bytes;
+        self.budget.admit(&mut state);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_is_let_in_in_order_of_arrival_and_may_go_away() {
+        use std::task::{Context, Poll, Waker};
+        let budget = Budget::new(10);
+        let held = budget.reserve(8).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut large, mut gone, mut small) =
+            (Box::pin(budget.wait(9)), Box::pin(budget.wait(9)), Box::pin(budget.wait(1)));
+        for waiting in [&mut large, &mut gone, &mut small] {
+            assert!(waiting.as_mut().poll(&mut cx).is_pending(), "the small one waits its turn");
+        }
+        drop(gone);
+        drop(held);
+        let Poll::Ready(Some(first)) = large.as_mut().poll(&mut cx) else { panic!("its turn") };
+        let Poll::Ready(Some(last)) = small.as_mut().poll(&mut cx) else { panic!("fits beside") };
+        assert_eq!((first.bytes(), last.bytes(), budget.in_use_bytes()), (9, 1, 10));
+        // A grant that nobody took comes back.
+        let mut late = Box::pin(budget.wait(5));
+        assert!(late.as_mut().poll(&mut cx).is_pending());
+        drop((first, last));
+        assert_eq!(budget.in_use_bytes(), 5);
+        drop(late);
+        assert_eq!(budget.in_use_bytes(), 0);
+        let Poll::Ready(None) = Box::pin(budget.wait(11)).as_mut().poll(&mut cx) else {
+            panic!("never fits")
+        };
+    }
 
     #[test]
     fn what_is_reserved_comes_back_on_drop_and_never_exceeds_the_limit() {

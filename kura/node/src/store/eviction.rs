@@ -2,14 +2,16 @@
 //! that a stop at any point leaves the file to say what is still to be done.
 
 use kura_core::{
-    place::{Place, contents_key, parse_contents_key, watermark_in_contents, watermark_in_places},
+    feed::feed_key,
+    place::{Place, contents_key, parse_contents_key},
     record::SegmentId,
 };
 use kura_env::{Batch, DiskErrorKind, DiskPath, Instant};
 
 use super::{
-    CONTENTS_SPACE, PLACES_SPACE,
+    CONTENTS_SPACE, FEED_SPACE, PLACES_SPACE,
     appender::{Appender, FAILURE_REST},
+    rows,
     segments::{SEGMENT_DIR, segment_path},
 };
 use crate::service::Refusal;
@@ -48,16 +50,16 @@ impl Appender {
         let Some(segment) = self.debts.front().copied() else { return Ok(()) };
         let catalog = self.env.catalog.clone();
         let (from, to) = (contents_key(segment, 0), contents_key(SegmentId(segment.0 + 1), 0));
-        let rows = catalog
+        let contents = catalog
             .range(CONTENTS_SPACE, &from, &to, STEP_ROWS_MAX)
             .await
             .map_err(Refusal::Catalog)?;
         let mut batch = Batch::default();
         let (mut artifacts, mut bytes) = (0, 0);
-        for (contents, key) in &rows {
+        for (row, key) in &contents {
             let place = catalog.get(PLACES_SPACE, key).await.map_err(Refusal::Catalog)?;
             let place = place.as_deref().and_then(Place::decode);
-            let offset = parse_contents_key(contents).map(|(_, offset)| offset);
+            let offset = parse_contents_key(row).map(|(_, offset)| offset);
             // Another record may have taken the name over since; that one stays.
             if let Some(place) = place
                 && place.segment == segment
@@ -67,12 +69,11 @@ impl Appender {
                 artifacts += 1;
                 bytes += place.body_bytes;
             }
-            batch.delete(CONTENTS_SPACE, contents.clone());
+            batch.delete(CONTENTS_SPACE, row.clone());
         }
-        let last = rows.len() < STEP_ROWS_MAX;
+        let last = contents.len() < STEP_ROWS_MAX && !self.trim_feed(&mut batch).await?;
         if last {
-            batch.delete(PLACES_SPACE, watermark_in_places(segment));
-            batch.delete(CONTENTS_SPACE, watermark_in_contents(segment));
+            rows::remove_watermark(&mut batch, segment);
         }
         self.commit(batch).await?;
         self.metrics.store.evicted_artifacts.inc_by(artifacts);
@@ -83,6 +84,20 @@ impl Appender {
             self.metrics.store.evicted_segments.inc();
         }
         Ok(())
+    }
+
+    /// Removes rows of the feed below the horizon: what they are about has left the ring. Whether
+    /// there may be more of them.
+    async fn trim_feed(&self, batch: &mut Batch) -> Result<bool, Refusal> {
+        let horizon = feed_key(self.ring.horizon_sequence());
+        let catalog = &self.env.catalog;
+        let rows = catalog.range(FEED_SPACE, &[], &horizon, STEP_ROWS_MAX).await;
+        let rows = rows.map_err(Refusal::Catalog)?;
+        let is_full = rows.len() == STEP_ROWS_MAX;
+        for (key, _) in rows {
+            batch.delete(FEED_SPACE, key);
+        }
+        Ok(is_full)
     }
 
     async fn unlink_segment(&self, segment: SegmentId) -> Result<(), Refusal> {

@@ -10,10 +10,12 @@
 mod appender;
 mod budget;
 mod eviction;
+mod peers;
 mod reading;
 mod recovery;
 mod ring_file;
 mod rotation;
+mod rows;
 mod segments;
 mod staging;
 mod upload;
@@ -24,12 +26,14 @@ use bytes::Bytes;
 use kura_core::{
     address::Address,
     capacity::Capacity,
+    feed::FEED,
     place::{CONTENTS, PLACES, Place, place_key},
 };
 use kura_env::{Env, Keyspace, TaskHandle};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+pub use peers::{ListToken, Page};
 pub use reading::Reading;
 pub use recovery::RecoverError;
 pub use upload::Upload;
@@ -37,6 +41,7 @@ pub use upload::Upload;
 use self::{
     appender::{Appender, Command},
     budget::Budget,
+    peers::Head,
     segments::{Segment, View},
     staging::Staging,
 };
@@ -46,8 +51,11 @@ use crate::{config::StoreConfig, metrics::Metrics, service::Refusal};
 pub(crate) const PLACES_SPACE: Keyspace = Keyspace(PLACES);
 /// (segment, offset) -> address, and watermarks.
 pub(crate) const CONTENTS_SPACE: Keyspace = Keyspace(CONTENTS);
+/// sequence -> change, and watermarks.
+pub(crate) const FEED_SPACE: Keyspace = Keyspace(FEED);
 /// The keyspaces that the node's catalog must have.
-pub const KEYSPACES: [Keyspace; 2] = [PLACES_SPACE, CONTENTS_SPACE];
+pub const KEYSPACES: [Keyspace; 4] =
+    [PLACES_SPACE, CONTENTS_SPACE, FEED_SPACE, peers::CURSORS_SPACE];
 
 /// Changes that wait for the appender; a writer beyond that waits to hand its change over.
 const COMMANDS_MAX: usize = 1024;
@@ -74,6 +82,9 @@ struct Shared {
     memory: Arc<Budget>,
     staging: Staging,
     commands: mpsc::Sender<Command>,
+    head: Arc<Head>,
+    node: u64,
+    incarnation: u64,
     metrics: Arc<Metrics>,
     /// Owns the appender.
     appender: Mutex<Option<TaskHandle>>,
@@ -102,7 +113,9 @@ impl Store {
         let segment_bytes = config.segment_bytes;
         let staging = Staging::new(&env, config.staging_bytes_max, metrics.clone());
         let memory = Budget::new(config.memory_bytes_max);
-        let appender = Appender::new(env.clone(), config, recovered, metrics.clone());
+        let (node, incarnation) = (recovered.node, recovered.incarnation);
+        let head = Head::new(recovered.next_sequence);
+        let appender = Appender::new(env.clone(), config, recovered, metrics.clone(), head.clone());
         let appender = env.tasks.spawn("appender", Box::pin(appender.run(queue)));
         let appender = Mutex::new(Some(appender));
         Ok(Self(Arc::new(Shared {
@@ -114,6 +127,9 @@ impl Store {
             memory,
             staging,
             commands,
+            head,
+            node,
+            incarnation,
             metrics,
             appender,
         })))

@@ -17,10 +17,7 @@ use bytes::Bytes;
 use kura_core::{
     address::Address,
     capacity::{Capacity, capacity},
-    place::{
-        Place, contents_key, decode_watermark, encode_watermark, parse_contents_key, place_key,
-        watermark_in_contents, watermark_in_places,
-    },
+    place::{Place, Watermark, contents_key, parse_contents_key, place_key},
     record::{
         CHUNK_BYTES, FIXED_BYTES, Header, Invalid, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN,
         SegmentHeader, SegmentId, chunk_sum, encode_skip,
@@ -36,12 +33,13 @@ use super::{
     CONTENTS_SPACE, PLACES_SPACE,
     appender::Active,
     ring_file::{self, SavedRing},
+    rows,
     segments::{SEGMENT_DIR, Segment, View, segment_path},
     staging::STAGING_DIR,
 };
 use crate::{
     config::StoreConfig,
-    identity::{self, IdentityError},
+    identity::{self, Identity, IdentityError},
     metrics::Metrics,
 };
 
@@ -79,6 +77,7 @@ pub(super) struct Recovered {
     pub(super) next_sequence: u64,
     pub(super) hlc_seen: u64,
     pub(super) node: u64,
+    pub(super) incarnation: u64,
 }
 
 /// The largest body whose record fits a segment of its own.
@@ -138,18 +137,32 @@ pub(super) async fn recover(
     let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes);
     let next_sequence = ring.sequence_ceiling();
     let ring = ring.with_ceiling(next_sequence, scan.hlc_seen);
-    // On a full disk this must not keep the node from serving what it has. Nothing is written
-    // before the next rotation saves the ring, so the saved ceiling cannot be passed.
-    let saved = ring_file::save(&*env.disk, &ring).await;
-    let active = match saved {
-        Ok(()) => active,
-        Err(error) if error.kind.is_full() => None,
-        Err(error) => return Err(error.into()),
-    };
+    let active = if save(env, &ring).await? { active } else { None };
     view.retain(ring.horizon_sequence(), |id| ring.contains(id));
     let hlc_seen = scan.hlc_seen;
-    let node = identity.node;
-    Ok(Recovered { ring, view, capacity, active, debts, next_sequence, hlc_seen, node })
+    let Identity { node, incarnation, .. } = identity;
+    Ok(Recovered {
+        ring,
+        view,
+        capacity,
+        active,
+        debts,
+        next_sequence,
+        hlc_seen,
+        node,
+        incarnation,
+    })
+}
+
+/// Saves the ring to go on with. On a full disk that cannot be done, and must not keep the node from
+/// serving what it has: then nothing may be written before the next rotation saves the ring, so that
+/// the saved ceiling is never passed.
+async fn save(env: &Env, ring: &Ring) -> Result<bool, RecoverError> {
+    match ring_file::save(&*env.disk, ring).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind.is_full() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Removes everything below `tmp/`. It comes first: on a full disk this is what gives room.
@@ -255,6 +268,13 @@ struct Scan<'a> {
     segment_bytes: u64,
 }
 
+/// A record found by a scan.
+struct FoundRecord {
+    address: Address,
+    place: Place,
+    replica: bool,
+}
+
 /// Rows found by a scan and not yet committed.
 #[derive(Default)]
 struct Adopted {
@@ -271,13 +291,15 @@ impl Scan<'_> {
     ) -> Result<Option<(Arc<Segment>, u64)>, RecoverError> {
         let Some((segment, _)) = open_segment(self.env, id).await? else { return Ok(None) };
         let len_bytes = segment.file.len().await?;
-        let mut offset = self.watermark(id).await?.max(SEGMENT_HEADER_BYTES);
+        let watermark = rows::watermark(&*self.env.catalog, id).await?;
+        self.hlc_seen = self.hlc_seen.max(watermark.hlc);
+        let mut offset = watermark.offset.max(SEGMENT_HEADER_BYTES);
         let mut adopted = Adopted::default();
         let end = loop {
             match self.record(&segment, offset, len_bytes).await? {
-                Ok((place, end)) => {
-                    if let Some((address, place)) = place {
-                        self.adopt(&mut adopted, address, place).await?;
+                Ok((record, end)) => {
+                    if let Some(record) = record {
+                        self.adopt(&mut adopted, record).await?;
                     }
                     offset = end;
                     if adopted.records >= ADOPT_ROWS_MAX {
@@ -299,14 +321,6 @@ impl Scan<'_> {
         Ok(Some((Arc::new(segment), end)))
     }
 
-    /// Everything below is in both keyspaces; what either has lost is scanned again.
-    async fn watermark(&self, id: SegmentId) -> Result<u64, RecoverError> {
-        let catalog = &self.env.catalog;
-        let places = catalog.get(PLACES_SPACE, &watermark_in_places(id)).await?;
-        let contents = catalog.get(CONTENTS_SPACE, &watermark_in_contents(id)).await?;
-        Ok(decode_watermark(places.as_deref()).min(decode_watermark(contents.as_deref())))
-    }
-
     /// Reads the record at `offset` and checks it, body and all. The inner error is the end of the
     /// log.
     async fn record(
@@ -314,7 +328,7 @@ impl Scan<'_> {
         segment: &Segment,
         offset: u64,
         len_bytes: u64,
-    ) -> Result<Result<(Option<(Address, Place)>, u64), Invalid>, RecoverError> {
+    ) -> Result<Result<(Option<FoundRecord>, u64), Invalid>, RecoverError> {
         let mut wanted = FIXED_BYTES.max(4096);
         let (header, header_bytes, end) = loop {
             let bytes = segment.file.read_at(offset, wanted).await?;
@@ -352,24 +366,22 @@ impl Scan<'_> {
             version: artifact.version,
             digest: artifact.digest,
         };
-        Ok(Ok((Some((artifact.address, place)), end)))
+        let (address, replica) = (artifact.address, artifact.replica);
+        Ok(Ok((Some(FoundRecord { address, place, replica }), end)))
     }
 
     /// Takes a record into the index, unless a later one of the same name is there already.
     async fn adopt(
         &mut self,
         adopted: &mut Adopted,
-        address: Address,
-        place: Place,
+        record: FoundRecord,
     ) -> Result<(), RecoverError> {
+        let FoundRecord { address, place, replica } = record;
         self.hlc_seen = self.hlc_seen.max(place.version.time);
-        let key = Bytes::from(place_key(&address));
-        let row = self.env.catalog.get(PLACES_SPACE, &key).await?;
+        let row = self.env.catalog.get(PLACES_SPACE, &place_key(&address)).await?;
         let known = row.as_deref().and_then(Place::decode);
-        if known.is_none_or(|known| known.sequence <= place.sequence) {
-            adopted.batch.put(PLACES_SPACE, key.clone(), place.encode());
-        }
-        adopted.batch.put(CONTENTS_SPACE, contents_key(place.segment, place.offset), key);
+        let is_current = known.is_none_or(|known| known.sequence <= place.sequence);
+        rows::add_record(&mut adopted.batch, &address, &place, is_current, replica);
         adopted.records += 1;
         self.metrics.store.recovered_records.inc();
         Ok(())
@@ -381,10 +393,8 @@ impl Scan<'_> {
         id: SegmentId,
         end: u64,
     ) -> Result<(), RecoverError> {
-        let watermark = Bytes::copy_from_slice(&encode_watermark(end));
         let mut batch = std::mem::take(adopted).batch;
-        batch.put(PLACES_SPACE, watermark_in_places(id), watermark.clone());
-        batch.put(CONTENTS_SPACE, watermark_in_contents(id), watermark);
+        rows::add_watermark(&mut batch, id, Watermark { offset: end, hlc: self.hlc_seen });
         Ok(self.env.catalog.commit(batch, CommitDurability::Buffered).await?)
     }
 

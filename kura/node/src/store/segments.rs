@@ -39,6 +39,11 @@ impl View {
         self.state.read().segments.get(&id).cloned()
     }
 
+    /// The newest segment below `id`.
+    pub(crate) fn below(&self, id: SegmentId) -> Option<SegmentId> {
+        self.state.read().segments.range(..id).next_back().map(|(id, _)| *id)
+    }
+
     /// How many segments can be read, and the sequence from which on nothing was evicted.
     pub(crate) fn summary(&self) -> (usize, u64) {
         let state = self.state.read();

@@ -70,6 +70,19 @@ impl Staging {
             self.metrics.store.staging_refused.inc();
             self.refusal(exhausted.in_use_bytes, bytes)
         })?;
+        self.create_with(reservation).await
+    }
+
+    /// As [`Staging::create`], but waits until the budget has room.
+    pub(crate) async fn create_waiting(&self, bytes: u64) -> Result<StagedFile, Refusal> {
+        let reservation = self.budget.wait(bytes).await.ok_or(Refusal::TooLarge {
+            limit_bytes: self.budget.limit_bytes(),
+            declared_bytes: Some(bytes),
+        })?;
+        self.create_with(reservation).await
+    }
+
+    async fn create_with(&self, reservation: Reservation) -> Result<StagedFile, Refusal> {
         self.gauge();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = DiskPath::new(STAGING_DIR).join(&format!("{number:016x}.part"));

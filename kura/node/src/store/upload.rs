@@ -6,9 +6,10 @@
 
 use bytes::Bytes;
 use kura_core::{
-    address::{Address, Space},
+    address::Address,
     digest::{Digest, Hasher},
-    record::ChunkSums,
+    feed::FeedRow,
+    record::{ChunkSums, Version},
 };
 use tokio::sync::oneshot;
 
@@ -34,6 +35,10 @@ pub struct Upload {
     hasher: Hasher,
     sums: ChunkSums,
     filling: Filling,
+    /// Given if a peer has decided it already.
+    version: Option<Version>,
+    /// What the body must have.
+    expected: Option<Digest>,
     published: bool,
 }
 
@@ -64,12 +69,43 @@ impl Upload {
         };
         Ok(Self {
             store,
+            expected: address.promised_digest(),
             address,
             declared_bytes,
             received_bytes: 0,
             hasher: Hasher::default(),
             sums: ChunkSums::default(),
             filling,
+            version: None,
+            published: false,
+        })
+    }
+
+    /// As [`Upload::begin`] for a body that a peer has: waits for room, and keeps its version.
+    pub(super) async fn begin_replica(store: Store, row: &FeedRow) -> Result<Self, Refusal> {
+        let FeedRow { ref address, version, body_bytes, digest } = *row;
+        let limit_bytes = store.limits().body_bytes_max;
+        let declared_bytes = Some(body_bytes);
+        if body_bytes > limit_bytes {
+            return Err(Refusal::TooLarge { limit_bytes, declared_bytes });
+        }
+        let in_memory = body_bytes <= store.limits().memory_body_bytes_max;
+        let filling = if in_memory && let Some(reservation) = store.memory().wait(body_bytes).await
+        {
+            Filling::Memory { pieces: Vec::new(), reservation }
+        } else {
+            Filling::staged(store.staging().create_waiting(body_bytes).await?)
+        };
+        Ok(Self {
+            store,
+            address: address.clone(),
+            declared_bytes,
+            received_bytes: 0,
+            hasher: Hasher::default(),
+            sums: ChunkSums::default(),
+            filling,
+            version: Some(version),
+            expected: Some(digest),
             published: false,
         })
     }
@@ -121,11 +157,8 @@ impl Upload {
             return Err(Refusal::Length { declared_bytes, received_bytes });
         }
         let actual = std::mem::take(&mut self.hasher).finish();
-        if self.address.space() == Space::Cas {
-            let expected = Digest::parse(self.address.key()).unwrap_or(actual);
-            if expected != actual {
-                return Err(Refusal::WrongDigest { expected, actual });
-            }
+        if let Some(expected) = self.expected.filter(|expected| *expected != actual) {
+            return Err(Refusal::WrongDigest { expected, actual });
         }
         self.flush().await?;
         let body = match std::mem::replace(&mut self.filling, Filling::nothing(&self.store)) {
@@ -138,6 +171,7 @@ impl Upload {
             body_bytes: received_bytes,
             digest: actual,
             chunk_sums: std::mem::take(&mut self.sums).finish(),
+            version: self.version,
             body,
             reply,
         };

@@ -11,15 +11,15 @@
 //! - `guard` is its byte stream; `body` the bodies on it; `artifacts` what is asked of artifacts.
 //! - `outcome` is the one table from what happened to what is answered.
 
-mod activity;
-mod answer;
+pub(crate) mod activity;
+pub(crate) mod answer;
 mod artifacts;
 mod body;
 mod connection;
 mod guard;
 mod outcome;
 mod pages;
-mod runtime;
+pub(crate) mod runtime;
 
 use std::{error::Error, fmt::Write as _, pin::pin, sync::Arc, time::Duration};
 
@@ -60,9 +60,20 @@ impl Surface {
     /// more connections, lets requests in flight end, and returns when the last one has.
     ///
     /// Dropping the future cuts everything, which is how a deadline for the drain is kept.
-    pub async fn serve(self, listener: Box<dyn Listener>, mut drain: watch::Receiver<bool>) {
+    pub async fn serve(self, listener: Box<dyn Listener>, drain: watch::Receiver<bool>) {
         let surface = Arc::new(self);
         let router = router(&surface);
+        surface.serve_router(router, listener, drain).await;
+    }
+
+    /// As [`Surface::serve`], with other pages: the peer plane has the same manners.
+    pub(crate) async fn serve_router(
+        self: Arc<Self>,
+        router: Router,
+        listener: Box<dyn Listener>,
+        mut drain: watch::Receiver<bool>,
+    ) {
+        let surface = self;
         let connections = TaskSet::new(surface.env.tasks.clone());
         let draining = Latch::new();
         let places = Arc::new(Semaphore::new(surface.config.connections_max));

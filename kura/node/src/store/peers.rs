@@ -1,0 +1,235 @@
+//! The store as its node's peers need it: what changed, what is here, bodies by version, and bodies
+//! from elsewhere.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use kura_core::{
+    address::Address,
+    feed::{CURSORS, Cursor, Extent, FeedRow, feed_key, parse_feed_key, supersedes},
+    place::{Place, contents_key, parse_contents_key, place_key},
+    record::{SegmentId, Version},
+};
+use kura_env::{Batch, CommitDurability, Keyspace};
+use tokio::sync::Notify;
+
+use super::{CONTENTS_SPACE, FEED_SPACE, PLACES_SPACE, Reading, Store, Upload};
+use crate::service::Refusal;
+
+/// node -> cursor.
+pub(crate) const CURSORS_SPACE: Keyspace = Keyspace(CURSORS);
+
+/// One above the last row of the feed that followers may see, and a bell for when it grows. Not a
+/// watch channel: that wakes its waiters in an order that differs from run to run.
+pub(crate) struct Head {
+    sequence: AtomicU64,
+    grown: Notify,
+}
+
+impl Head {
+    pub(crate) fn new(sequence: u64) -> Arc<Self> {
+        Arc::new(Self { sequence: AtomicU64::new(sequence), grown: Notify::new() })
+    }
+
+    /// Lets followers see everything below `sequence`.
+    pub(crate) fn grow(&self, sequence: u64) {
+        self.sequence.fetch_max(sequence, Ordering::SeqCst);
+        self.grown.notify_waiters();
+    }
+
+    fn sequence(&self) -> u64 {
+        self.sequence.load(Ordering::SeqCst)
+    }
+}
+
+/// Where a listing goes on: segments from the newest to the eldest, records in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListToken {
+    /// The segment.
+    pub segment: u64,
+    /// The first record that is still to be listed.
+    pub offset: u64,
+}
+
+/// A page of rows, and where the next one begins.
+pub struct Page<T> {
+    /// The rows.
+    pub rows: Vec<FeedRow>,
+    /// Where to go on.
+    pub next: T,
+}
+
+impl Store {
+    /// The node's id, which no other has.
+    #[must_use]
+    pub fn node(&self) -> u64 {
+        self.0.node
+    }
+
+    /// What the feed holds.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        let (_, floor) = self.0.view.summary();
+        let head = self.0.head.sequence();
+        // The horizon of an empty ring lies above all that was given out.
+        Extent { incarnation: self.0.incarnation, floor: floor.min(head), head }
+    }
+
+    /// Waits until the feed has a row at `sequence` or above.
+    pub async fn grown_to(&self, sequence: u64) {
+        loop {
+            let mut grown = pin!(self.0.head.grown.notified());
+            // Enabled before the look, so that nothing is missed between the two.
+            grown.as_mut().enable();
+            if self.0.head.sequence() > sequence {
+                return;
+            }
+            grown.await;
+        }
+    }
+
+    /// Rows of the feed from `from` on: those of `rows_max` changes whose artifact is still here
+    /// in that version.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Catalog`].
+    pub async fn feed(&self, from: u64, rows_max: usize) -> Result<Page<u64>, Refusal> {
+        let head = self.extent().head;
+        let catalog = &self.0.env.catalog;
+        let found = catalog.range(FEED_SPACE, &feed_key(from), &feed_key(head), rows_max).await;
+        let found = found.map_err(Refusal::Catalog)?;
+        let last = found.last().and_then(|(key, _)| parse_feed_key(key));
+        let next = last.filter(|_| found.len() == rows_max).map_or(head, |last| last + 1);
+        let mut rows = Vec::new();
+        for row in found.iter().filter_map(|(_, row)| FeedRow::decode(row)) {
+            if self.version(&row.address).await?.is_some_and(|place| place.version == row.version) {
+                rows.push(row);
+            }
+        }
+        Ok(Page { rows, next })
+    }
+
+    /// What is here, the newest segment first, from `token` on; `None` begins. `rows_max` records
+    /// are looked at, so a page may be empty and still not be the last.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Catalog`].
+    pub async fn list(
+        &self,
+        token: Option<ListToken>,
+        rows_max: usize,
+    ) -> Result<Page<Option<ListToken>>, Refusal> {
+        let start = match token {
+            Some(ListToken { segment, offset }) => Some((SegmentId(segment), offset)),
+            None => self.0.view.below(SegmentId(u64::MAX)).map(|segment| (segment, 0)),
+        };
+        let Some((segment, offset)) = start else {
+            return Ok(Page { rows: Vec::new(), next: None });
+        };
+        let (from, to) = (contents_key(segment, offset), contents_key(SegmentId(segment.0 + 1), 0));
+        let found = self.0.env.catalog.range(CONTENTS_SPACE, &from, &to, rows_max).await;
+        let found = found.map_err(Refusal::Catalog)?;
+        let mut rows = Vec::new();
+        for (key, address) in &found {
+            let Ok(address) = Address::decode(address) else { continue };
+            let Some(place) = self.version(&address).await? else { continue };
+            if parse_contents_key(key) == Some((place.segment, place.offset)) {
+                let Place { version, body_bytes, digest, .. } = place;
+                rows.push(FeedRow { address, version, body_bytes, digest });
+            }
+        }
+        let last = found.last().and_then(|(key, _)| parse_contents_key(key));
+        let next = match last.filter(|_| found.len() == rows_max) {
+            Some((segment, offset)) => Some(ListToken { segment: segment.0, offset: offset + 1 }),
+            None => {
+                let below = self.0.view.below(segment);
+                below.map(|segment| ListToken { segment: segment.0, offset: 0 })
+            }
+        };
+        Ok(Page { rows, next })
+    }
+
+    /// Whether the artifact of `row` would take the place of what is here.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Catalog`].
+    pub async fn lacks(&self, row: &FeedRow) -> Result<bool, Refusal> {
+        let here = self.version(&row.address).await?;
+        Ok(supersedes((row.version, row.digest), here.map(|it| (it.version, it.digest))))
+    }
+
+    /// Opens the body of `address` in this very version; `None` if that is not, or no longer, here
+    /// as a whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub async fn open_version(
+        &self,
+        address: &Address,
+        version: Version,
+    ) -> Result<Option<Reading>, Refusal> {
+        let Some((place, segment)) = self.find(address).await? else { return Ok(None) };
+        if place.version != version {
+            return Ok(None);
+        }
+        Reading::open(self, segment, address, place).await
+    }
+
+    /// Begins to take in a body that a peer has, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooLarge`] if there never will be room, or the disk's.
+    pub async fn begin_replica(&self, row: &FeedRow) -> Result<Upload, Refusal> {
+        Upload::begin_replica(self.clone(), row).await
+    }
+
+    /// Whether nothing is here.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Catalog`].
+    pub async fn is_empty(&self) -> Result<bool, Refusal> {
+        // Above the watermarks, which are no artifacts.
+        let rows = self.0.env.catalog.range(PLACES_SPACE, &[1], &[], 1).await;
+        Ok(rows.map_err(Refusal::Catalog)?.is_empty())
+    }
+
+    /// How far the feed of `node` was read.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Catalog`].
+    pub async fn cursor(&self, node: u64) -> Result<Option<Cursor>, Refusal> {
+        let row = self.0.env.catalog.get(CURSORS_SPACE, &node.to_be_bytes()).await;
+        Ok(row.map_err(Refusal::Catalog)?.as_deref().and_then(Cursor::decode))
+    }
+
+    /// Notes how far the feed of `node` was read. Not synced: what is lost is read again.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Catalog`].
+    pub async fn set_cursor(&self, node: u64, cursor: Cursor) -> Result<(), Refusal> {
+        let mut batch = Batch::default();
+        batch.put(CURSORS_SPACE, node.to_be_bytes().to_vec(), cursor.encode().to_vec());
+        let committed = self.0.env.catalog.commit(batch, CommitDurability::Buffered).await;
+        committed.map_err(Refusal::Catalog)
+    }
+
+    /// The place of what is here under this name.
+    async fn version(&self, address: &Address) -> Result<Option<Place>, Refusal> {
+        let row = self.0.env.catalog.get(PLACES_SPACE, &place_key(address)).await;
+        let place = row.map_err(Refusal::Catalog)?.as_deref().and_then(Place::decode);
+        Ok(place.filter(|place| self.0.view.segment(place.segment).is_some()))
+    }
+}

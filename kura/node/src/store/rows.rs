@@ -1,0 +1,68 @@
+//! The rows of the index that a record needs, the same whether it was just written or found by a
+//! scan.
+
+use bytes::Bytes;
+use kura_core::{
+    address::Address,
+    feed::{FeedRow, feed_key},
+    place::{
+        Place, Watermark, contents_key, place_key, watermark_in_contents, watermark_in_places,
+    },
+    record::SegmentId,
+};
+use kura_env::{Batch, Catalog, CatalogError};
+
+use super::{CONTENTS_SPACE, FEED_SPACE, PLACES_SPACE};
+
+/// Adds the rows of a record. `is_current` says that no later one of its name is known; `replica`
+/// that its peers have it from somebody else.
+pub(crate) fn add_record(
+    batch: &mut Batch,
+    address: &Address,
+    place: &Place,
+    is_current: bool,
+    replica: bool,
+) {
+    let key = Bytes::from(place_key(address));
+    if is_current {
+        batch.put(PLACES_SPACE, key.clone(), place.encode());
+    }
+    batch.put(CONTENTS_SPACE, contents_key(place.segment, place.offset), key);
+    if !replica && is_current {
+        let row = FeedRow {
+            address: address.clone(),
+            version: place.version,
+            body_bytes: place.body_bytes,
+            digest: place.digest,
+        };
+        batch.put(FEED_SPACE, feed_key(place.sequence).to_vec(), row.encode());
+    }
+}
+
+/// Says in every keyspace how far `segment` is indexed.
+pub(crate) fn add_watermark(batch: &mut Batch, segment: SegmentId, watermark: Watermark) {
+    let value = Bytes::copy_from_slice(&watermark.encode());
+    batch.put(PLACES_SPACE, watermark_in_places(segment), value.clone());
+    batch.put(CONTENTS_SPACE, watermark_in_contents(segment), value.clone());
+    batch.put(FEED_SPACE, watermark_in_contents(segment), value);
+}
+
+/// Takes the watermarks of `segment` away.
+pub(crate) fn remove_watermark(batch: &mut Batch, segment: SegmentId) {
+    batch.delete(PLACES_SPACE, watermark_in_places(segment));
+    batch.delete(CONTENTS_SPACE, watermark_in_contents(segment));
+    batch.delete(FEED_SPACE, watermark_in_contents(segment));
+}
+
+/// How far `segment` is indexed in all keyspaces; what one of them has lost is scanned again.
+pub(crate) async fn watermark(
+    catalog: &dyn Catalog,
+    segment: SegmentId,
+) -> Result<Watermark, CatalogError> {
+    let places = catalog.get(PLACES_SPACE, &watermark_in_places(segment)).await?;
+    let contents = catalog.get(CONTENTS_SPACE, &watermark_in_contents(segment)).await?;
+    let feed = catalog.get(FEED_SPACE, &watermark_in_contents(segment)).await?;
+    let [places, contents, feed] =
+        [places, contents, feed].map(|row| Watermark::decode(row.as_deref()));
+    Ok(places.agreed(contents).agreed(feed))
+}
