@@ -10,6 +10,7 @@ pub mod digest;
 pub mod feed;
 pub mod framing;
 pub mod hlc;
+pub mod limits;
 pub mod place;
 pub mod readiness;
 pub mod record;

@@ -11,6 +11,8 @@ pub struct NodeConfig {
     pub store: StoreConfig,
     /// The public surfaces.
     pub surface: SurfaceConfig,
+    /// The peer plane; none for a node alone.
+    pub peers: Option<PeerConfig>,
     /// How long a drain may take before what is in flight is cut.
     pub drain_timeout: Duration,
 }
@@ -64,4 +66,17 @@ pub struct SurfaceConfig {
     pub retry_after: Duration,
     /// Whether answers carry a `Date`. Off in the simulator: the wall clock is not its own.
     pub date_header: bool,
+}
+
+/// Settings of the peer plane.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// Where peers reach this node.
+    pub listen: SocketAddr,
+    /// The peers, as `host:port` or `http://host:port`. This node itself may be among them.
+    pub peers: Vec<String>,
+    /// The region this node is in.
+    pub region: String,
+    /// For how long a silent peer holds readiness back.
+    pub peer_wait: Duration,
 }

@@ -4,6 +4,7 @@ pub mod config;
 pub mod identity;
 pub mod metrics;
 pub mod node;
+mod replicate;
 pub mod service;
 pub mod store;
 pub mod surface;

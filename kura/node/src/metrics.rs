@@ -3,6 +3,7 @@
 //!
 //! Labels are closed sets, so the number of series is bounded by this file.
 
+mod replication;
 mod store;
 
 use std::{fmt, sync::atomic::AtomicI64};
@@ -13,6 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use replication::ReplicationMetrics;
 pub use store::StoreMetrics;
 
 /// A gauge of whole numbers.
@@ -27,6 +29,8 @@ pub struct Metrics {
     pub connections: ConnectionMetrics,
     /// The store.
     pub store: StoreMetrics,
+    /// Replication.
+    pub replication: ReplicationMetrics,
 }
 
 impl Default for Metrics {
@@ -35,7 +39,8 @@ impl Default for Metrics {
         let http = HttpMetrics::new(&mut registry);
         let connections = ConnectionMetrics::new(&mut registry);
         let store = StoreMetrics::new(&mut registry);
-        Self { registry, http, connections, store }
+        let replication = ReplicationMetrics::new(&mut registry);
+        Self { registry, http, connections, store, replication }
     }
 }
 

@@ -12,8 +12,9 @@ use kura_env::{
 use tokio::sync::watch;
 
 use crate::{
-    config::NodeConfig,
+    config::{NodeConfig, PeerConfig, StoreConfig},
     metrics::Metrics,
+    replicate::Replication,
     service::{Service, State},
     store::{RecoverError, Store},
     surface::Surface,
@@ -61,6 +62,7 @@ pub struct Node {
     ended: watch::Receiver<Option<Arc<Ended>>>,
     surface: TaskHandle,
     recovery: TaskHandle,
+    peers: Option<PeerPlane>,
     _lock: Box<dyn Lock>,
 }
 
@@ -82,23 +84,50 @@ impl Node {
         let (service, metrics) = (Service::default(), Arc::new(Metrics::default()));
         let (drain, draining) = watch::channel(false);
         let (end, ended) = watch::channel(None);
-        let surface = Surface {
+        let surface = || Surface {
             service: service.clone(),
             metrics: metrics.clone(),
             config: config.surface.clone(),
             env: env.clone(),
         };
-        let surface = env.tasks.spawn("surface", Box::pin(surface.serve(listener, draining)));
+        let peers = match config.peers.clone() {
+            Some(peers) => Some(PeerPlane::start(&env, peers, surface(), &service).await?),
+            None => None,
+        };
+        let surface = env.tasks.spawn("surface", Box::pin(surface().serve(listener, draining)));
         service.enter(State::Recovering, "recovering: opening the data directory".to_owned());
-        let recovering = recover(env.clone(), config.clone(), service.clone(), metrics, end);
-        let recovery = env.tasks.spawn("recovery", Box::pin(recovering));
-        Ok(Self { env, config, service, local_addr, drain, ended, surface, recovery, _lock: lock })
+        let recovering = Recovering {
+            env: env.clone(),
+            config: config.store.clone(),
+            service: service.clone(),
+            metrics,
+            replication: peers.as_ref().map(|peers| peers.replication.clone()),
+        };
+        let recovery = env.tasks.spawn("recovery", Box::pin(recovering.run(end)));
+        Ok(Self {
+            env,
+            config,
+            service,
+            local_addr,
+            drain,
+            ended,
+            surface,
+            recovery,
+            peers,
+            _lock: lock,
+        })
     }
 
     /// Where the public surfaces listen.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where peers reach this node, if it has a peer plane.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peers.as_ref().map(|peers| peers.local_addr)
     }
 
     /// What the surfaces see of the node.
@@ -142,6 +171,8 @@ impl Node {
         // From here on no request can reach the store.
         drop(self.surface);
         drop(self.recovery);
+        // Peers are served until here, so that a sibling can read what came last.
+        drop(self.peers);
         if let Some(store) = self.service.take_store()
             && timeout(&*clock, deadline.since(clock.now()).max(CLOSE_TIME_MIN), store.close())
                 .await
@@ -153,23 +184,69 @@ impl Node {
     }
 }
 
-async fn recover(
+/// The peer plane while it runs. Dropping it ends it.
+struct PeerPlane {
+    replication: Arc<Replication>,
+    local_addr: SocketAddr,
+    /// Held for as long as peers are to be served.
+    _drain: watch::Sender<bool>,
+    _serving: TaskHandle,
+}
+
+impl PeerPlane {
+    /// Answers peers from now on. Following them begins when the store is open.
+    async fn start(
+        env: &Env,
+        config: PeerConfig,
+        surface: Surface,
+        service: &Service,
+    ) -> Result<Self, StartError> {
+        let listener = env.net.listen(config.listen).await.map_err(StartError::Net)?;
+        let local_addr = listener.local_addr();
+        let replication = Replication::new(env, config);
+        service.replicates(replication.clone());
+        // A channel of its own: one with several waiters wakes them in an order that differs.
+        let (drain, draining) = watch::channel(false);
+        let serving = replication.clone().serve(surface, listener, draining);
+        let serving = env.tasks.spawn("peer plane", Box::pin(serving));
+        Ok(Self { replication, local_addr, _drain: drain, _serving: serving })
+    }
+}
+
+impl Drop for PeerPlane {
+    fn drop(&mut self) {
+        self.replication.stop();
+    }
+}
+
+struct Recovering {
     env: Env,
-    config: NodeConfig,
+    config: StoreConfig,
     service: Service,
     metrics: Arc<Metrics>,
-    end: watch::Sender<Option<Arc<Ended>>>,
-) {
-    let progress = {
-        let service = service.clone();
-        move |reason| service.progress(reason)
-    };
-    match Store::recover(env, config.store, metrics, &progress).await {
-        Ok(store) => service.serve(store),
-        Err(error) => {
-            service.enter(State::Failed, format!("recovery failed: {error}"));
-            // An error means that the node is being dropped, and nobody waits.
-            end.send(Some(Arc::new(Ended::Failed(error)))).ok();
+    replication: Option<Arc<Replication>>,
+}
+
+impl Recovering {
+    async fn run(self, end: watch::Sender<Option<Arc<Ended>>>) {
+        let Self { env, config, service, metrics, replication } = self;
+        let progress = {
+            let service = service.clone();
+            move |reason| service.progress(reason)
+        };
+        match Store::recover(env.clone(), config, metrics.clone(), &progress).await {
+            Ok(store) => {
+                service.serve(store.clone());
+                match replication {
+                    Some(replication) => replication.start(&env, &store, &service, &metrics),
+                    None => service.synced(),
+                }
+            }
+            Err(error) => {
+                service.enter(State::Failed, format!("recovery failed: {error}"));
+                // An error means that the node is being dropped, and nobody waits.
+                end.send(Some(Arc::new(Ended::Failed(error)))).ok();
+            }
         }
     }
 }

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use kura_core::{address::Address, digest::Digest};
 use kura_env::{CatalogError, DiskError};
 use parking_lot::RwLock;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::store::{Reading, Store, Upload};
+use crate::{
+    replicate::Replication,
+    store::{Reading, Store, Upload},
+};
 
 /// Why a request was not carried out. What each case means on each surface stands in one table, in
 /// `surface::outcome`.
@@ -117,14 +120,16 @@ pub struct Meta {
 }
 
 /// The state of a node's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// The process is up, nothing is open.
     Starting,
     /// The store is being read back.
     Recovering,
-    /// Answers, reads and writes.
+    /// Answers, reads and writes, and catches up with its peers.
+    Joining,
+    /// Has caught up.
     Serving,
     /// Stopping: no new work.
     Draining,
@@ -151,12 +156,18 @@ struct Life {
     state: State,
     reasons: Vec<String>,
     store: Option<Store>,
+    replication: Option<Arc<Replication>>,
 }
 
 impl Default for Service {
     fn default() -> Self {
         let reasons = vec!["starting".to_owned()];
-        Self(Arc::new(RwLock::new(Life { state: State::Starting, reasons, store: None })))
+        Self(Arc::new(RwLock::new(Life {
+            state: State::Starting,
+            reasons,
+            store: None,
+            replication: None,
+        })))
     }
 }
 
@@ -178,7 +189,7 @@ impl Service {
                     return Err(Refusal::Recovering);
                 }
                 State::Draining => return Err(Refusal::Draining),
-                State::Serving => life.store.clone().ok_or(Refusal::Recovering)?,
+                State::Joining | State::Serving => life.store.clone().ok_or(Refusal::Recovering)?,
             }
         };
         store.begin(address, declared_bytes).await
@@ -236,9 +247,47 @@ impl Service {
         life.store = Some(store);
         // A drain that began during recovery stays a drain.
         if life.state != State::Draining {
+            life.state = State::Joining;
+            life.reasons = vec!["joining: asking the peers".to_owned()];
+        }
+    }
+
+    /// What still keeps the node from having caught up.
+    pub(crate) fn joining(&self, reasons: Vec<String>) {
+        let mut life = self.0.write();
+        if life.state == State::Joining {
+            life.reasons = reasons;
+        }
+    }
+
+    /// The node has caught up. It stays so for the rest of its life.
+    pub(crate) fn synced(&self) {
+        let mut life = self.0.write();
+        if life.state == State::Joining {
             life.state = State::Serving;
             life.reasons.clear();
         }
+    }
+
+    /// The node has peers.
+    pub(crate) fn replicates(&self, replication: Arc<Replication>) {
+        self.0.write().replication = Some(replication);
+    }
+
+    /// What is known of the mesh, as JSON.
+    #[must_use]
+    pub fn cluster(&self) -> serde_json::Value {
+        let replication = self.0.read().replication.clone();
+        let Readiness { state, ready, reasons } = self.readiness();
+        let mut status = match replication {
+            Some(replication) => replication.status(),
+            None => serde_json::json!({ "region": null, "peers": [] }),
+        };
+        let node = self.store().map(|store| format!("{:016x}", store.node()));
+        status["self"] = serde_json::json!({
+            "node": node, "state": state, "ready": ready, "reasons": reasons,
+        });
+        status
     }
 
     /// Moves to a state in which no new work is taken, and says why.
@@ -261,7 +310,7 @@ impl Service {
         self.0.write().store.take()
     }
 
-    fn store(&self) -> Option<Store> {
+    pub(crate) fn store(&self) -> Option<Store> {
         self.0.read().store.clone()
     }
 }

@@ -159,6 +159,7 @@ fn router(surface: &Arc<Surface>) -> Router {
         .route("/ready", routing::get(pages::ready))
         .route("/metrics", routing::get(pages::metrics))
         .route("/status", routing::get(pages::status))
+        .route("/status/cluster", routing::get(pages::cluster))
         .layer(axum::middleware::map_response(async |mut response: Response| {
             response.extensions_mut().insert(SurfaceLabel::Pages);
             response

@@ -35,6 +35,11 @@ pub(crate) async fn metrics(State(surface): State<Arc<Surface>>) -> Response {
     )
 }
 
+/// What this node knows of its mesh.
+pub(crate) async fn cluster(State(surface): State<Arc<Surface>>) -> Response {
+    answer::json(&surface.service.cluster())
+}
+
 /// What an operator or a checker wants to know.
 pub(crate) async fn status(State(surface): State<Arc<Surface>>) -> Response {
     answer::json(&surface.service.status())

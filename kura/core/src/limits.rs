@@ -1,0 +1,27 @@
+//! Limits that both ends of the peer plane share, in one place. What a node accepts from a client it
+//! can hand on: no limit here is on the size of a body.
+
+use std::time::Duration;
+
+/// Rows of a page, of a feed or a listing. A peer that asks for more gets this many.
+pub const PAGE_ROWS_MAX: usize = 1000;
+/// Bodies up to this size are asked for together.
+pub const SMALL_BODY_BYTES: u64 = 64 * 1024;
+/// Bodies in one such request.
+pub const BATCH_ROWS_MAX: usize = 256;
+/// Bytes of bodies in one such request; a single body may be larger than what is left.
+pub const BATCH_BYTES_MAX: u64 = 1024 * 1024;
+/// Requests for bodies under way at once, to all peers together. Too low: a WAN stays idle between
+/// answers. Too high: bodies crowd each other out of staging.
+pub const FETCHES_MAX: usize = 16;
+/// How long a node holds back its answer to a follower when there is nothing new.
+pub const FEED_WAIT: Duration = Duration::from_secs(20);
+/// How often an artifact that a peer cannot deliver is tried before it is set aside.
+pub const TRIES_MAX: u32 = 5;
+/// Time for a connection to a peer to come about.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A stream from a peer on which no byte moves for this long is given up. There is no limit on how
+/// long a body takes while it moves.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest body of a request or an answer that is not a body of an artifact.
+pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -1,0 +1,166 @@
+//! Requests to one peer, over connections that are kept.
+//!
+//! Deadlines follow progress: a connection must come about in [`CONNECT_TIMEOUT`], and then some
+//! byte must come every [`IDLE_TIMEOUT`]. Nothing limits how long a body takes while it moves.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use kura_core::limits::{CONNECT_TIMEOUT, FETCHES_MAX, IDLE_TIMEOUT, MESSAGE_BYTES_MAX};
+use kura_env::{Env, timeout};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+
+use super::error::PeerError;
+use crate::surface::runtime::TaskSet;
+
+/// Connections that are kept while nobody uses them: as many as are ever used at once.
+const IDLE_CONNECTIONS_MAX: usize = FETCHES_MAX + 1;
+
+type Sender = SendRequest<Full<Bytes>>;
+
+/// Requests to one peer.
+pub(crate) struct Client {
+    env: Env,
+    /// `host:port`.
+    authority: String,
+    idle: Mutex<Vec<Sender>>,
+    connections: Arc<TaskSet>,
+}
+
+/// The body of an answer, and the connection it comes on.
+pub(crate) struct Answer {
+    env: Env,
+    body: Incoming,
+    sender: Sender,
+}
+
+impl Client {
+    pub(crate) fn new(env: Env, authority: String) -> Self {
+        let connections = TaskSet::new(env.tasks.clone());
+        Self { env, authority, idle: Mutex::default(), connections }
+    }
+
+    /// Asks, and reads the whole answer as JSON.
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, PeerError> {
+        let mut answer = self.send(Method::GET, path, Bytes::new()).await?;
+        let mut text = Vec::new();
+        while let Some(data) = answer.next().await? {
+            text.extend_from_slice(&data);
+            if text.len() > MESSAGE_BYTES_MAX {
+                let told = format!("longer than {MESSAGE_BYTES_MAX} bytes");
+                return Err(PeerError::Answer(told));
+            }
+        }
+        self.keep(answer);
+        serde_json::from_slice(&text).map_err(|error| PeerError::Answer(error.to_string()))
+    }
+
+    /// Asks, and gives the answer's body to be read. A kept connection that turns out to be closed
+    /// is replaced by a new one.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Answer, PeerError> {
+        loop {
+            let kept = self.idle.lock().pop();
+            let (mut sender, is_kept) = match kept {
+                Some(sender) if sender.is_closed() => continue,
+                Some(sender) => (sender, true),
+                None => (self.connect().await?, false),
+            };
+            let request = Request::builder()
+                .method(method.clone())
+                .uri(path)
+                .header(header::HOST, &self.authority)
+                .body(Full::new(body.clone()))
+                .map_err(|error| PeerError::Answer(error.to_string()))?;
+            let sending = async {
+                sender.ready().await?;
+                sender.send_request(request).await
+            };
+            let sent = timeout(&*self.env.clock, IDLE_TIMEOUT, sending);
+            match sent.await.map_err(PeerError::Idle)? {
+                Ok(response) => {
+                    let body = checked(response)?;
+                    return Ok(Answer { env: self.env.clone(), body, sender });
+                }
+                // The peer closed it while nobody looked. Everything asked here can be asked again.
+                Err(_) if is_kept => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Keeps the connection of an answer that was read to its end.
+    pub(crate) fn keep(&self, answer: Answer) {
+        let mut idle = self.idle.lock();
+        if idle.len() < IDLE_CONNECTIONS_MAX {
+            idle.push(answer.sender);
+        }
+    }
+
+    async fn connect(&self) -> Result<Sender, PeerError> {
+        let connecting = async {
+            let addr = self.resolve().await?;
+            let stream = self.env.net.connect(addr).await?;
+            Ok::<_, PeerError>(http1::handshake(TokioIo::new(stream)).await?)
+        };
+        let connected = timeout(&*self.env.clock, CONNECT_TIMEOUT, connecting).await;
+        let (sender, connection) = connected.map_err(PeerError::Connect)??;
+        self.connections.spawn("peer connection", async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to a peer broke");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn resolve(&self) -> Result<SocketAddr, PeerError> {
+        let wrong = || PeerError::Answer(format!("{} is not host:port", self.authority));
+        let (host, port) = self.authority.rsplit_once(':').ok_or_else(wrong)?;
+        let port = port.parse().map_err(|_| wrong())?;
+        let found = self.env.net.resolve(host.trim_matches(['[', ']']), port).await?;
+        found.first().copied().ok_or_else(wrong)
+    }
+}
+
+impl Answer {
+    /// The next bytes; nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, PeerError> {
+        loop {
+            let frame = timeout(&*self.env.clock, IDLE_TIMEOUT, self.body.frame());
+            match frame.await.map_err(PeerError::Idle)? {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(data) = frame?.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The body of an answer that has one.
+fn checked(response: Response<Incoming>) -> Result<Incoming, PeerError> {
+    match response.status() {
+        StatusCode::OK => Ok(response.into_body()),
+        StatusCode::GONE => Err(PeerError::Gone),
+        status @ (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => {
+            let told = response.headers().get(header::RETRY_AFTER);
+            let seconds = told.and_then(|told| told.to_str().ok()?.parse().ok());
+            Err(PeerError::Busy { status, retry_after: seconds.map(Duration::from_secs) })
+        }
+        status => Err(PeerError::Answer(format!("status {status}"))),
+    }
+}

@@ -1,0 +1,97 @@
+//! Why something asked of a peer did not come.
+
+use std::time::Duration;
+
+use kura_env::{Elapsed, NetError};
+
+use crate::service::Refusal;
+
+/// What went wrong with a peer, or here while its answer was taken in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeerError {
+    /// The name of the peer has no address, or nobody listens there.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// No connection came about in time.
+    #[error("no connection within {:?}", .0.limit)]
+    Connect(Elapsed),
+    /// The stream stood still.
+    #[error("no byte for {:?}", .0.limit)]
+    Idle(Elapsed),
+    /// The stream broke, or was no HTTP.
+    #[error("the connection broke: {0}")]
+    Broken(#[from] hyper::Error),
+    /// It said that it cannot answer now.
+    #[error("the peer is busy: {status}")]
+    Busy {
+        /// What it said.
+        status: http::StatusCode,
+        /// When to come back, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// The cursor is of no use there any more.
+    #[error("the peer's feed does not reach back to the cursor")]
+    Gone,
+    /// An answer that should not be.
+    #[error("an answer without a meaning: {0}")]
+    Answer(String),
+    /// The body ended before its end.
+    #[error("the body ended {missing_bytes} bytes early")]
+    Short {
+        /// How much was missing.
+        missing_bytes: u64,
+    },
+    /// The body is not what the row said, or this node cannot take it.
+    #[error(transparent)]
+    Body(Refusal),
+    /// This node's own store failed: nothing more can be taken in now.
+    #[error("our own store: {0}")]
+    Store(Refusal),
+}
+
+impl PeerError {
+    /// Sorts what the store said to a body by whose fault it is.
+    pub(crate) fn storing(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooLarge { .. } | Refusal::Length { .. } | Refusal::WrongDigest { .. } => {
+                Self::Body(refusal)
+            }
+            Refusal::Busy { .. }
+            | Refusal::StagingFull { .. }
+            | Refusal::DiskFull(_)
+            | Refusal::DiskFailed { .. }
+            | Refusal::Recovering
+            | Refusal::Draining
+            | Refusal::Damaged { .. }
+            | Refusal::Disk(_)
+            | Refusal::Catalog(_) => Self::Store(refusal),
+        }
+    }
+
+    /// What the peer asked us to wait.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            Self::Net(_)
+            | Self::Connect(_)
+            | Self::Idle(_)
+            | Self::Broken(_)
+            | Self::Gone
+            | Self::Answer(_)
+            | Self::Short { .. }
+            | Self::Body(_)
+            | Self::Store(_) => None,
+        }
+    }
+
+    /// The error with its causes, on one line.
+    pub(crate) fn line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line = format!("{line}: {error}");
+            cause = error.source();
+        }
+        line
+    }
+}

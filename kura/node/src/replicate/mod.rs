@@ -1,0 +1,104 @@
+//! Replication by pull: each node reads what its peers have and fetches what it lacks.
+//!
+//! ```text
+//! follow -> client -> (Net) -> a peer's server -> its store
+//!    |
+//!  fetch -> store            mesh: what is known of the peers, for people and for readiness
+//! ```
+//!
+//! Nobody pushes, so no client's write waits for a peer. One task a peer (`follow`) first compares
+//! all that the peer holds (a *pass*) and then follows its feed from a durable cursor. What a peer
+//! cannot deliver is counted and skipped, and tried again later.
+
+mod claims;
+mod client;
+mod error;
+mod fetch;
+mod follow;
+mod mesh;
+mod server;
+mod wire;
+
+use std::sync::Arc;
+
+use kura_env::{Env, Listener, TaskHandle};
+use tokio::sync::{Semaphore, watch};
+
+use self::{claims::Claims, follow::Follower, mesh::Mesh};
+use crate::{
+    config::PeerConfig, metrics::Metrics, service::Service, store::Store, surface::Surface,
+};
+
+/// Everything that replication runs on, for as long as the node lives.
+pub(crate) struct Replication {
+    mesh: Arc<Mesh>,
+    followers: parking_lot::Mutex<Vec<TaskHandle>>,
+}
+
+/// What the followers of all peers share.
+pub(crate) struct Shared {
+    pub(crate) env: Env,
+    pub(crate) store: Store,
+    pub(crate) mesh: Arc<Mesh>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) claims: Arc<Claims>,
+    /// Requests for bodies that may be under way at once.
+    pub(crate) fetches: Arc<Semaphore>,
+}
+
+impl Replication {
+    pub(crate) fn new(env: &Env, config: PeerConfig) -> Arc<Self> {
+        let mesh = Mesh::new(env.clock.clone(), config);
+        Arc::new(Self { mesh, followers: parking_lot::Mutex::default() })
+    }
+
+    /// Serves peers until `drain` turns true. Answers from the first moment; what needs the store
+    /// is answered 503 until that is open.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        surface: Surface,
+        listener: Box<dyn Listener>,
+        drain: watch::Receiver<bool>,
+    ) {
+        let surface = Arc::new(surface);
+        let router = server::router(surface.clone(), self.mesh.clone());
+        surface.serve_router(router, listener, drain).await;
+    }
+
+    /// Begins to follow every peer, now that the store is open, and tells `service` when the node
+    /// has caught up.
+    pub(crate) fn start(
+        &self,
+        env: &Env,
+        store: &Store,
+        service: &Service,
+        metrics: &Arc<Metrics>,
+    ) {
+        let shared = Arc::new(Shared {
+            env: env.clone(),
+            store: store.clone(),
+            mesh: self.mesh.clone(),
+            metrics: metrics.clone(),
+            claims: Claims::new(),
+            fetches: Arc::new(Semaphore::new(kura_core::limits::FETCHES_MAX)),
+        });
+        let mut followers = self.followers.lock();
+        for peer in self.mesh.names() {
+            let follower = Follower::new(shared.clone(), peer);
+            followers.push(env.tasks.spawn("follower", Box::pin(follower.run())));
+        }
+        let (mesh, store, service) = (self.mesh.clone(), store.clone(), service.clone());
+        let watch = mesh::watch(mesh, store, service);
+        followers.push(env.tasks.spawn("readiness", Box::pin(watch)));
+    }
+
+    /// Stops following.
+    pub(crate) fn stop(&self) {
+        self.followers.lock().clear();
+    }
+
+    /// What is known of the mesh, as JSON.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        self.mesh.status()
+    }
+}

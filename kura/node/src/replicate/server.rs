@@ -1,0 +1,207 @@
+//! What peers are answered.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{Query, State},
+    response::Response,
+    routing,
+};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use kura_core::{
+    feed::{Cursor, FeedRow, Follow},
+    limits::{BATCH_ROWS_MAX, FEED_WAIT, MESSAGE_BYTES_MAX, PAGE_ROWS_MAX},
+};
+use kura_env::timeout;
+use serde::Serialize;
+
+use super::{
+    mesh::Mesh,
+    wire::{
+        BODIES, BODY_FOLLOWS, BODY_MISSING, FEED, FeedPage, FeedQuery, HELLO, Hello, LIST,
+        ListPage, ListQuery, Row,
+    },
+};
+use crate::{
+    service::Refusal,
+    store::{ListToken, Reading, Store},
+    surface::{Surface, activity::Activity, answer},
+};
+
+/// Why a node that is not there yet cannot answer.
+const RECOVERING: &str = "the node reads its data back";
+
+/// What the routes share.
+#[derive(Clone)]
+struct Plane {
+    surface: Arc<Surface>,
+    mesh: Arc<Mesh>,
+}
+
+/// The routes of the peer plane.
+pub(crate) fn router(surface: Arc<Surface>, mesh: Arc<Mesh>) -> Router {
+    Router::new()
+        .route(HELLO, routing::get(hello))
+        .route(FEED, routing::get(feed))
+        .route(LIST, routing::get(list))
+        .route(BODIES, routing::post(bodies))
+        .with_state(Plane { surface, mesh })
+}
+
+impl Plane {
+    /// The store, once it is open.
+    fn store(&self) -> Option<Store> {
+        self.surface.service.store()
+    }
+
+    fn not_now(&self, why: &str) -> Response {
+        let mut response = answer::text(format!("{why}; come back\n"));
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        let seconds = self.surface.config.retry_after.as_secs().max(1);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+    }
+
+    fn failed(&self, refusal: &Refusal) -> Response {
+        tracing::warn!(%refusal, "a peer could not be answered");
+        self.not_now("the store does not answer")
+    }
+}
+
+async fn hello(State(plane): State<Plane>) -> Response {
+    let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
+    let extent = store.extent();
+    json(&Hello {
+        node: store.node(),
+        incarnation: extent.incarnation,
+        region: plane.mesh.region().to_owned(),
+        state: plane.surface.service.readiness().state,
+        head: extent.head,
+        page_rows_max: PAGE_ROWS_MAX,
+    })
+}
+
+async fn feed(
+    State(plane): State<Plane>,
+    Extension(activity): Extension<Arc<Activity>>,
+    Query(query): Query<FeedQuery>,
+) -> Response {
+    let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
+    // The peer waits for us, and not the other way round.
+    let _turn = activity.turn();
+    let FeedQuery { incarnation, from, rows, wait_ms } = query;
+    let cursor = Cursor { incarnation, sequence: from };
+    if store.extent().follow(cursor) == Follow::Wait {
+        let wait = Duration::from_millis(wait_ms).min(FEED_WAIT);
+        // Time that ran out is an answer as well: nothing new.
+        timeout(&*plane.surface.env.clock, wait, store.grown_to(from)).await.ok();
+    }
+    let page = match store.extent().follow(cursor) {
+        Follow::Gone => {
+            let mut response = answer::text("the feed does not reach back to there\n");
+            *response.status_mut() = StatusCode::GONE;
+            return response;
+        }
+        Follow::Wait => FeedPage { rows: Vec::new(), next: from, head: store.extent().head },
+        Follow::Rows { from } => match store.feed(from, rows.clamp(1, PAGE_ROWS_MAX)).await {
+            Ok(page) => {
+                let rows = page.rows.iter().map(Row::from).collect();
+                FeedPage { rows, next: page.next, head: store.extent().head }
+            }
+            Err(refusal) => return plane.failed(&refusal),
+        },
+    };
+    json(&page)
+}
+
+async fn list(State(plane): State<Plane>, Query(query): Query<ListQuery>) -> Response {
+    let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
+    let token = query.segment.zip(query.offset);
+    let token = token.map(|(segment, offset)| ListToken { segment, offset });
+    match store.list(token, query.rows.clamp(1, PAGE_ROWS_MAX)).await {
+        Ok(page) => json(&ListPage {
+            rows: page.rows.iter().map(Row::from).collect(),
+            next: page.next.map(|token| (token.segment, token.offset)),
+        }),
+        Err(refusal) => plane.failed(&refusal),
+    }
+}
+
+async fn bodies(
+    State(plane): State<Plane>,
+    Extension(activity): Extension<Arc<Activity>>,
+    body: Body,
+) -> Response {
+    let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
+    let asked = Limited::new(body, MESSAGE_BYTES_MAX).collect().await;
+    let rows = asked.ok().and_then(|asked| {
+        let rows: Vec<Row> = serde_json::from_slice(&asked.to_bytes()).ok()?;
+        (rows.len() <= BATCH_ROWS_MAX).then_some(rows)
+    });
+    let Some(rows) = rows else {
+        let mut response = answer::text(format!("not a list of at most {BATCH_ROWS_MAX} rows\n"));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return response;
+    };
+    // A row of a kind that is unknown here cannot be held here.
+    let rows: Vec<Option<FeedRow>> = rows.iter().map(Row::read).collect();
+    let sending = Sending { store, rows: rows.into_iter(), reading: None, activity };
+    let frames = stream::try_unfold(sending, |mut sending| async move {
+        let frame = sending.next().await.inspect_err(|refusal| {
+            tracing::warn!(%refusal, "a body for a peer broke off");
+        })?;
+        Ok::<_, Refusal>(frame.map(|frame| (frame, sending)))
+    });
+    Response::new(Body::from_stream(frames))
+}
+
+/// Bodies on their way to a peer, one after the other.
+struct Sending {
+    store: Store,
+    rows: std::vec::IntoIter<Option<FeedRow>>,
+    reading: Option<Reading>,
+    activity: Arc<Activity>,
+}
+
+impl Sending {
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let _turn = self.activity.turn();
+        if let Some(reading) = &mut self.reading {
+            if let Some(chunk) = reading.next().await? {
+                return Ok(Some(chunk));
+            }
+            self.reading = None;
+        }
+        let Some(row) = self.rows.next() else { return Ok(None) };
+        let opened = match row {
+            Some(row) => self.store.open_version(&row.address, row.version).await?,
+            None => None,
+        };
+        let Some(mut reading) = opened else {
+            return Ok(Some(Bytes::from_static(&[BODY_MISSING])));
+        };
+        // The first bytes are read before the body is announced, so that damage at the start is
+        // still "not here".
+        let len_bytes = reading.meta().len_bytes;
+        let mut frame = vec![BODY_FOLLOWS];
+        frame.extend(len_bytes.to_le_bytes());
+        match reading.next().await {
+            Ok(Some(first)) => frame.extend_from_slice(&first),
+            Ok(None) => {}
+            Err(Refusal::Damaged { .. }) => return Ok(Some(Bytes::from_static(&[BODY_MISSING]))),
+            Err(refusal) => return Err(refusal),
+        }
+        self.reading = Some(reading);
+        Ok(Some(frame.into()))
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Response {
+    let text = serde_json::to_vec(value).expect("what peers say has names for keys");
+    answer::with_type("application/json", text)
+}

@@ -1,0 +1,5 @@
+//! Several nodes in the simulated world: what one takes in, the others come to have.
+#![allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
+
+mod bed;
+mod stories;
