@@ -66,6 +66,8 @@ pub(crate) struct Volume {
     next_file: u64,
     /// Blocks of files that have a name or a handle.
     used_blocks: u64,
+    /// Blocks of files that have a name.
+    named_blocks: u64,
     /// Blocks of files that have neither. They count as free, but must not be overwritten while
     /// power loss could bring the file back: who needs them makes the journal commit.
     ghost_blocks: u64,
@@ -87,6 +89,7 @@ impl Volume {
             usage: BTreeMap::new(),
             next_file: 0,
             used_blocks: 1,
+            named_blocks: 0,
             ghost_blocks: 0,
             foreign_blocks: 0,
         }
@@ -343,8 +346,7 @@ impl Volume {
     }
 
     pub(crate) fn open_unlinked_bytes(&self) -> u64 {
-        let open = self.files.values().filter(|file| file.home.is_none() && file.opens > 0);
-        open.map(|file| file.blocks.count() * self.block_bytes).sum()
+        (self.used_blocks - self.names.dir_count() - self.named_blocks) * self.block_bytes
     }
 
     pub(crate) fn usage(&self, path: &DiskPath) -> Option<DirUsage> {
@@ -404,6 +406,9 @@ impl Volume {
     fn account_blocks(&mut self, id: FileId, change: i128) {
         let block_bytes = i128::from(self.block_bytes);
         self.used_blocks = shifted(self.used_blocks, change);
+        if self.file(id).home.is_some() {
+            self.named_blocks = shifted(self.named_blocks, change);
+        }
         if let Some(usage) = self.usage_mut(id) {
             usage.allocated_bytes = shifted(usage.allocated_bytes, change * block_bytes);
         }
@@ -412,7 +417,10 @@ impl Volume {
     fn set_home(&mut self, id: FileId, home: Option<DirId>) {
         let file = self.file(id);
         let was_ghost = file.is_ghost();
-        let (len, allocated) = (file.content.len(), self.allocated_bytes(id));
+        let (len, blocks) = (file.content.len(), file.blocks.count());
+        let allocated = blocks * self.block_bytes;
+        self.named_blocks -= if file.home.is_some() { blocks } else { 0 };
+        self.named_blocks += if home.is_some() { blocks } else { 0 };
         if let Some(usage) = self.usage_mut(id) {
             usage.files -= 1;
             usage.len_bytes -= len;
@@ -481,7 +489,7 @@ impl Volume {
         self.files.retain(|id, _| homes.contains_key(id));
         self.usage.clear();
         self.ghost_blocks = 0;
-        self.used_blocks = self.names.dir_count();
+        self.named_blocks = 0;
         for (id, file) in &mut self.files {
             file.content.lose_power(keep, draw);
             file.on_device = Instant(0);
@@ -497,7 +505,7 @@ impl Volume {
             }
             file.synced_blocks = file.blocks.clone();
             file.home = homes.get(id).copied();
-            self.used_blocks += file.blocks.count();
+            self.named_blocks += file.blocks.count();
             if let Some(home) = file.home {
                 let usage = self.usage.entry(home).or_default();
                 usage.files += 1;
@@ -505,6 +513,7 @@ impl Volume {
                 usage.allocated_bytes += file.blocks.count() * block_bytes;
             }
         }
+        self.used_blocks = self.names.dir_count() + self.named_blocks;
     }
 
     // Inspection.
