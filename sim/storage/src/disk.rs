@@ -56,8 +56,7 @@ impl SimDisk {
             device: Device::default(),
             lives: BTreeSet::new(),
             next_life: 1,
-            locks: BTreeMap::new(),
-            next_lock: 0,
+            locks: BTreeSet::new(),
             effects: 0,
             effect_classes: BTreeMap::new(),
             crashes: 0,
@@ -233,9 +232,8 @@ pub(crate) struct State {
     pub(crate) device: Device,
     lives: BTreeSet<LifeId>,
     next_life: u64,
-    /// Who holds which lock file, by the number of the taking.
-    locks: BTreeMap<FileId, (LifeId, u64)>,
-    next_lock: u64,
+    /// The lock files that are held, each by a life that goes on.
+    locks: BTreeSet<FileId>,
     effects: u64,
     effect_classes: BTreeMap<String, u64>,
     crashes: u64,
@@ -262,24 +260,18 @@ impl State {
         }
     }
 
-    /// Takes the lock of a file, unless a life has it. Gives the number of the taking.
-    pub(crate) fn take_lock(&mut self, id: FileId, life: LifeId) -> Option<u64> {
-        if self.locks.contains_key(&id) {
-            return None;
-        }
-        self.next_lock += 1;
-        self.locks.insert(id, (life, self.next_lock));
-        Some(self.next_lock)
+    /// Takes the lock of a file; false if somebody has it.
+    pub(crate) fn take_lock(&mut self, id: FileId) -> bool {
+        self.locks.insert(id)
     }
 
     pub(crate) fn is_alive(&self, life: LifeId) -> bool {
         self.lives.contains(&life)
     }
 
-    pub(crate) fn release_lock(&mut self, id: FileId, number: u64) {
-        if self.locks.get(&id).is_some_and(|(_, held)| *held == number) {
-            self.locks.remove(&id);
-        }
+    /// Releases a lock of a life that goes on.
+    pub(crate) fn release_lock(&mut self, id: FileId) {
+        self.locks.remove(&id);
     }
 }
 
