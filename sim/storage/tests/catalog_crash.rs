@@ -315,6 +315,40 @@ fn a_new_generation_that_is_dropped_halfway_loses_nothing() {
     assert!(generations.contains("catalog/00000002.log"), "some were begun twice: {generations:?}");
 }
 
+/// The fifth commit starts a new generation and is dropped on the way, while two others wait; the
+/// process is killed a little later.
+#[test]
+fn what_was_answered_is_never_behind_a_generation_that_was_dropped_halfway() {
+    let millis = std::time::Duration::from_millis;
+    for (limit, rest) in (0..16).flat_map(|limit| (0..20).map(move |rest| (limit, rest))) {
+        let world = timed_world();
+        let catalog = world.catalog();
+        let clock = Handle(Arc::clone(&world.clock));
+        let answered = Mutex::new(4);
+        let answer = async |number: u64| {
+            kura_env::Clock::sleep(&clock, std::time::Duration::from_nanos(number)).await;
+            catalog.commit(batch(number), CommitDurability::Synced).await.unwrap();
+            let mut answered = answered.lock();
+            *answered = number.max(*answered);
+        };
+        world.clock.block_on(async {
+            catalog.open().await.unwrap();
+            for number in 1..=4 {
+                catalog.commit(batch(number), CommitDurability::Buffered).await.unwrap();
+            }
+            let fifth = catalog.commit(batch(5), CommitDurability::Synced);
+            let fifth = kura_env::timeout(&clock, millis(limit), fifth);
+            let all = async { futures_util::join!(fifth, answer(6), answer(7)) };
+            drop(kura_env::timeout(&clock, millis(limit + rest), all).await);
+        });
+        world.device.crash(Crash::Sigkill);
+        let catalog = world.catalog();
+        world.clock.block_on(catalog.open()).unwrap();
+        let (found, answered) = (commits_in(&catalog), *answered.lock());
+        assert!(found >= answered, "{found} of {answered}: dropped after {limit}, {rest} more ms");
+    }
+}
+
 #[test]
 fn what_lies_behind_a_bad_frame_never_comes_back() {
     let world = world(1, 64 << 20);
