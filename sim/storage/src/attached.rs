@@ -10,10 +10,10 @@ use kura_env::{
 
 use crate::{
     device::Device,
-    disk::{Amount, Done, Shared, State},
     effect::LifeId,
     file::SimFile,
     names::FileId,
+    shared::{Amount, Done, Shared, State},
     volume::Volume,
 };
 
