@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use sim::{
     report::{EXIT_DIFFERENT, Verdict},
     run::Options,
+    scenario::{self, ScenarioError},
 };
 
 use crate::{
@@ -25,6 +26,9 @@ pub(crate) struct RunArguments {
     /// Chooses the order of tasks that are ready at once; as the seed says if not given.
     #[arg(long)]
     schedule: Option<u64>,
+    /// Replaces a field of the scenario: `node.durability=process-crash`.
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
     /// Prints one line of JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -38,13 +42,20 @@ pub(crate) struct RunArguments {
 
 /// Runs one scenario.
 pub(crate) fn run(arguments: &RunArguments) -> Result<u8, Failure> {
-    let Found { path, document, .. } = library::find(&arguments.scenario)?;
+    let Found { path, mut document, .. } = library::find(&arguments.scenario)?;
+    for setting in &arguments.set {
+        let wrong = |error: ScenarioError| Failure::Usage(error.to_string());
+        scenario::set(&mut document, setting).map_err(wrong)?;
+    }
     let (document, seed) = (Arc::new(document), arguments.seed);
     let options = || Options { schedule_seed: arguments.schedule, recorder: None };
     let timed = execute(document.clone(), seed, options())?;
     let mut replay = show::replay(&path, seed);
     if let Some(schedule) = arguments.schedule {
         replay.push_str(&format!(" --schedule {schedule}"));
+    }
+    for setting in &arguments.set {
+        replay.push_str(&format!(" --set '{setting}'"));
     }
     if arguments.json {
         let json = serde_json::to_string(&timed)

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use fault_injection::{
-    CrashKind, CrashMoment, Fault, FaultId, Injector, KeepUnsynced, Operation, What,
+    CrashKind, CrashMoment, Fault, FaultId, Faults, Injector, KeepUnsynced, Operation, What,
 };
-use kura_env::{Clock, DiskErrorKind};
+use kura_env::{Clock, DiskErrorKind, Env};
 use parking_lot::Mutex;
 use sim_storage::{Crash, Effect, EffectHook, EffectVerdict, Keep, LifeId, SimDisk};
 
@@ -30,7 +30,7 @@ pub(super) struct Again {
 
 /// The plan of a run, and how far it has got.
 pub(super) struct Weather {
-    injector: Injector,
+    injector: Arc<Injector>,
     specs: Vec<FaultSpec>,
     state: Mutex<State>,
 }
@@ -47,13 +47,27 @@ struct State {
 impl Weather {
     pub(super) fn new(specs: Vec<FaultSpec>) -> Self {
         let faults = specs.iter().map(|spec| spec.fault.clone()).collect();
-        let injector = Injector::new(fault_injection::Plan { faults });
+        let injector = Arc::new(Injector::new(fault_injection::Plan { faults }));
         Self { injector, specs, state: Mutex::default() }
     }
 
     /// Nothing strikes any more.
     pub(super) fn calm(&self) {
+        self.injector.calm();
         self.state.lock().is_calm = true;
+    }
+
+    /// The world of one life of a node, with the faults that do not strike its disk: that asks by
+    /// its hook.
+    pub(super) fn over(&self, env: Env, node: &str) -> Env {
+        if self.injector.is_empty() {
+            return env;
+        }
+        let clock = env.clock.clone();
+        // Crashes strike changes of the disk, about which these wrappers do not ask.
+        let on_crash = Arc::new(|_: &Fault| ());
+        let faults = Faults::new(self.injector.clone(), node, clock, on_crash);
+        Env { catalog: faults.catalog(env.catalog), net: faults.net(env.net), ..env }
     }
 
     /// How often each class of fault struck, those that never did included.
@@ -74,8 +88,7 @@ impl Weather {
 
     /// When the next crash is due by the clock alone.
     pub(super) fn next_crash_millis(&self) -> Option<u64> {
-        let is_calm = self.state.lock().is_calm;
-        self.injector.next_crash_millis().filter(|_| !is_calm)
+        self.injector.next_crash_millis()
     }
 
     /// The crashes that are due by the clock alone.

@@ -179,6 +179,7 @@ impl Machine {
             entropy: self.world.entropy(self.host),
             tasks: self.world.tasks(self.host),
         };
+        let env = self.weather.over(env, &self.name);
         let machine = self.clone();
         let config = self.config.clone();
         self.world.launch(self.host, "process", async move {

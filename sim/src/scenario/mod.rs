@@ -20,7 +20,7 @@ use crate::draw::Draw;
 pub use drawn::{Drawn, draw};
 pub use error::{Problem, ScenarioError};
 pub use quantity::{MILLION, Unit};
-pub use read::{Document, Entry, Value, Written, read};
+pub use read::{Document, Entry, Value, Written, read, set};
 pub use schema::{FIELDS, Field, Kind, NODES_MAX, Preset, Section, Shape, markdown};
 
 /// The zone of whatever stands in none.
@@ -572,6 +572,22 @@ clients = [\"a\", \"b\"]
             let mut after = draw(&read("s.toml", &more).unwrap(), seed).chosen;
             assert!(after.remove("client.a.keys").is_some());
             assert_eq!(before, after);
+        }
+    }
+
+    #[test]
+    fn a_field_can_be_set_from_outside() {
+        let mut document = read("s.toml", SMALL).unwrap();
+        for argument in ["node.durability=process-crash", "client.a.actors=7", "node.segment=1MiB"]
+        {
+            set(&mut document, argument).unwrap();
+        }
+        let scenario = Scenario::of(&document, 0).unwrap();
+        assert!(!scenario.node.survives_power_loss);
+        assert_eq!((scenario.clients[0].actors, scenario.node.segment_bytes), (7, 256 << 10));
+        for argument in ["node.durabilty=x", "node.durability=x", "client.a.actors", "scale=70"] {
+            let error = set(&mut document, argument).expect_err(argument).to_string();
+            assert!(error.starts_with(argument), "{error}");
         }
     }
 

@@ -110,6 +110,33 @@ pub fn read(file: &str, text: &str) -> Result<Document, ScenarioError> {
     Ok(document)
 }
 
+/// Replaces a field, written as `path=value` with the value as in a file; texts need no quotes.
+///
+/// # Errors
+///
+/// As for a file, with the whole argument in place of a line.
+pub fn set(document: &mut Document, argument: &str) -> Result<(), ScenarioError> {
+    let (path, value) = argument.split_once('=').unwrap_or((argument, ""));
+    let (path, value) = (path.trim(), value.trim());
+    let quoted = format!("{value:?}");
+    let text = if DeValue::parse(value).is_ok() { value } else { quoted.as_str() };
+    let reader = Reader { file: argument, text };
+    let syntax = |error: toml::de::Error| {
+        reader.error(0..0, path, Problem::Syntax(error.message().to_owned()))
+    };
+    let value = DeValue::parse(text).map_err(syntax)?;
+    let Some(entry) = document.entries.get(path) else {
+        let found = path.to_owned();
+        let allowed: Vec<&str> = document.entries.keys().map(String::as_str).collect();
+        let problem = Problem::Dangling { found, allowed: allowed.join(", ") };
+        return Err(reader.error(0..0, path, problem));
+    };
+    let (field, line) = (entry.field, entry.line);
+    let written = reader.written(field, path, &value)?;
+    document.entries.insert(path.to_owned(), Entry { field, written, line });
+    reader.references(document)
+}
+
 /// The comment lines at the top of a file.
 fn story(text: &str) -> String {
     let lines = text.lines().take_while(|line| line.starts_with('#'));
