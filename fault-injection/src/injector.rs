@@ -1,7 +1,10 @@
 //! The decision: does a fault strike this operation? Answers from a plan by counting, and nothing
 //! else, so that the same operations in the same order always meet the same faults.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use kura_env::EffectKind;
 use parking_lot::Mutex;
@@ -35,6 +38,7 @@ pub struct Strike {
 pub struct Injector {
     state: Mutex<State>,
     is_empty: bool,
+    is_calm: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -63,7 +67,12 @@ impl Injector {
             effects: BTreeMap::new(),
             fired: BTreeMap::new(),
         };
-        Self { state: Mutex::new(state), is_empty }
+        Self { state: Mutex::new(state), is_empty, is_calm: AtomicBool::new(false) }
+    }
+
+    /// From now on nothing strikes any more, whatever is left of the plan.
+    pub fn calm(&self) {
+        self.is_calm.store(true, Ordering::Relaxed);
     }
 
     /// Whether the plan is empty, so that nothing needs to be asked.
@@ -81,7 +90,7 @@ impl Injector {
         class: &str,
         now_millis: u64,
     ) -> Option<Strike> {
-        if self.is_empty {
+        if self.is_empty || self.is_calm.load(Ordering::Relaxed) {
             return None;
         }
         let mut state = self.state.lock();
@@ -104,6 +113,9 @@ impl Injector {
 
     /// The crashes that are due by the clock alone, each once; the owner brings them about.
     pub fn due_crashes(&self, now_millis: u64) -> Vec<Fault> {
+        if self.is_calm.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
         let mut state = self.state.lock();
         let state = &mut *state;
         let mut due = Vec::new();
@@ -120,6 +132,9 @@ impl Injector {
     /// When the next crash is due by the clock alone.
     #[must_use]
     pub fn next_crash_millis(&self) -> Option<u64> {
+        if self.is_calm.load(Ordering::Relaxed) {
+            return None;
+        }
         self.state.lock().faults.iter().filter_map(Progress::crash_millis).min()
     }
 
@@ -285,5 +300,17 @@ mod tests {
         assert_eq!(injector.due_crashes(50).len(), 1);
         assert_eq!(injector.due_crashes(99), []);
         assert_eq!(injector.next_crash_millis(), None);
+    }
+
+    #[test]
+    fn a_calm_plan_strikes_no_more() {
+        let what = What::Crash { kind: CrashKind::Sigkill, moment: CrashMoment::After };
+        let injector = injector(vec![
+            fault(1, When::Effect(1), What::DiskError { kind: DiskFault::Io }),
+            fault(2, When::AtMillis(5), what),
+        ]);
+        injector.calm();
+        assert_eq!(struck(injector.decide("a", APPEND, "append x", 9)), None);
+        assert_eq!((injector.next_crash_millis(), injector.due_crashes(9)), (None, Vec::new()));
     }
 }

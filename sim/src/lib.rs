@@ -1,1 +1,29 @@
-//! (being written)
+//! The simulated world's upper half: scenarios, the runner, clients, invariants and verdicts.
+//!
+//! `scenario` says what is run, `run` runs it, `client` asks the nodes, `court` and `history` keep
+//! what they were told, `invariants` judge, and `report` is what it came to. Nothing here touches a
+//! file, a thread or the time of day: programs do.
+
+pub mod body;
+pub mod client;
+pub mod court;
+pub mod draw;
+pub mod history;
+pub mod image;
+pub mod invariants;
+pub mod report;
+pub mod run;
+pub mod scenario;
+
+#[cfg(test)]
+mod tests {
+    const DOCS: &str = include_str!("../../docs/simulation.md");
+
+    #[test]
+    fn the_docs_hold_the_schema_and_the_invariants_as_the_code_has_them() {
+        for section in crate::scenario::markdown().split("\n\n").filter(|part| !part.is_empty()) {
+            assert!(DOCS.contains(section), "see `kura-sim schema`; not in the docs:\n{section}");
+        }
+        assert!(DOCS.contains(&crate::invariants::markdown()), "see `kura-sim schema`");
+    }
+}

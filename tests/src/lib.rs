@@ -1,1 +1,11 @@
-//! Suites that cross crates. There is nothing to import: each lies in `tests/` of this package.
+//! What the suites and benchmarks of real processes share: the program under test, clients, a proxy.
+//!
+//! Everything here fails by panicking with a sentence: there is nobody to handle an error.
+
+pub mod client;
+pub mod node;
+mod program;
+pub mod proxy;
+pub mod raw;
+pub mod skip;
+pub mod wait;

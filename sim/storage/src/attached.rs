@@ -10,10 +10,10 @@ use kura_env::{
 
 use crate::{
     device::Device,
-    disk::{Amount, Done, Shared, State},
     effect::LifeId,
     file::SimFile,
     names::FileId,
+    shared::{Amount, Done, Shared, State},
     volume::Volume,
 };
 
@@ -223,15 +223,15 @@ impl Attached {
             Err(DiskErrorKind::NotFound) => state.volume.create(now, path)?,
             Err(kind) => return Err(kind),
         };
-        let Some(number) = state.take_lock(id, self.life) else {
+        if !state.take_lock(id) {
             let content = &state.volume.file(id).content;
             let holder = content.read(0, content.len());
             return Ok(LockOutcome::Taken(String::from_utf8_lossy(&holder).into_owned()));
-        };
+        }
         state.volume.open(id);
         state.volume.replace(id, holder);
         let shared = Arc::clone(&self.shared);
-        Ok(LockOutcome::Held(Box::new(SimLock { shared, life: self.life, id, number })))
+        Ok(LockOutcome::Held(Box::new(SimLock { shared, life: self.life, id })))
     }
 }
 
@@ -240,7 +240,6 @@ struct SimLock {
     shared: Arc<Shared>,
     life: LifeId,
     id: FileId,
-    number: u64,
 }
 
 impl Lock for SimLock {}
@@ -249,7 +248,7 @@ impl Drop for SimLock {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         if state.is_alive(self.life) {
-            state.release_lock(self.id, self.number);
+            state.release_lock(self.id);
             state.volume.close(self.id);
         }
     }

@@ -1,25 +1,19 @@
 //! The device: outlives the lives of its node, decides what a crash leaves, and can be inspected
 //! without a cost.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::pending,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use kura_env::{Clock, Disk, DiskEffect, DiskErrorKind, DiskPath, EffectKind, Instant, Space};
-use parking_lot::{Mutex, MutexGuard};
+use kura_env::{Clock, Disk, DiskErrorKind, DiskPath, Space};
 
 use crate::{
     attached::Attached,
     config::{Crash, SimDiskConfig},
     content::size,
-    device::Device,
-    draw::Draw,
-    effect::{CrashReport, Effect, EffectHook, EffectVerdict, LifeId},
+    effect::{EffectHook, OnCrash},
     names::FileId,
-    volume::{DirUsage, Volume},
+    shared::Shared,
+    space::DirUsage,
 };
 
 /// One file with what it holds.
@@ -51,35 +45,13 @@ impl SimDisk {
     /// If `block_bytes` is not a power of two of at least 512.
     #[must_use]
     pub fn new(config: SimDiskConfig, clock: Arc<dyn Clock>) -> Self {
-        let state = State {
-            volume: Volume::new(&config),
-            device: Device::default(),
-            lives: BTreeSet::new(),
-            next_life: 1,
-            locks: BTreeMap::new(),
-            next_lock: 0,
-            effects: 0,
-            effect_classes: BTreeMap::new(),
-            crashes: 0,
-        };
-        let shared = Shared {
-            config,
-            clock,
-            state: Mutex::new(state),
-            hook: Mutex::new(None),
-            on_crash: Mutex::new(None),
-        };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(Shared::new(config, clock)) }
     }
 
     /// A new life. Several may run at once, as two processes on one directory.
     #[must_use]
     pub fn attach(&self) -> Arc<dyn Disk> {
-        let mut state = self.shared.state.lock();
-        let life = LifeId(state.next_life);
-        state.next_life += 1;
-        state.lives.insert(life);
-        drop(state);
+        let life = self.shared.state().begin_life();
         Arc::new(Attached::new(Arc::clone(&self.shared), life))
     }
 
@@ -87,24 +59,24 @@ impl SimDisk {
     /// SIGKILL left unsynced.
     pub fn crash(&self, crash: Crash) {
         let now = self.shared.clock.now();
-        self.shared.state.lock().crash(&self.shared.config, now, crash);
+        self.shared.state().crash(&self.shared.config, now, crash);
     }
 
     /// Who is asked before every effect from now on.
     pub fn set_effect_hook(&self, hook: Box<dyn EffectHook>) {
-        *self.shared.hook.lock() = Some(hook);
+        self.shared.set_hook(hook);
     }
 
     /// Who is told when the effect hook ended the life. The disk has crashed by then; the owner
     /// stops the node's tasks. Called in the middle of one of them.
-    pub fn set_on_crash(&self, on_crash: Box<dyn FnMut(&CrashReport) + Send>) {
-        *self.shared.on_crash.lock() = Some(on_crash);
+    pub fn set_on_crash(&self, on_crash: OnCrash) {
+        self.shared.set_on_crash(on_crash);
     }
 
     /// Every file, in order of the paths.
     #[must_use]
     pub fn walk(&self) -> Vec<WalkedFile> {
-        let state = self.shared.state.lock();
+        let state = self.shared.state();
         let walked = |(path, id): (DiskPath, FileId)| WalkedFile {
             path,
             len_bytes: state.volume.file(id).content.len(),
@@ -116,7 +88,7 @@ impl SimDisk {
     /// All bytes of a file.
     #[must_use]
     pub fn peek(&self, path: &str) -> Option<Bytes> {
-        let state = self.shared.state.lock();
+        let state = self.shared.state();
         let id = state.volume.names.file(&DiskPath::new(path)).ok()?;
         let content = &state.volume.file(id).content;
         Some(content.read(0, content.len()))
@@ -125,7 +97,7 @@ impl SimDisk {
     /// Some bytes of a file; fewer where it ends.
     #[must_use]
     pub fn peek_at(&self, path: &str, offset: u64, len_bytes: u64) -> Option<Bytes> {
-        let state = self.shared.state.lock();
+        let state = self.shared.state();
         let id = state.volume.names.file(&DiskPath::new(path)).ok()?;
         Some(state.volume.file(id).content.read(offset, len_bytes))
     }
@@ -134,42 +106,42 @@ impl SimDisk {
     /// directory.
     #[must_use]
     pub fn dir_bytes(&self, path: &str) -> Option<DirUsage> {
-        self.shared.state.lock().volume.usage(&DiskPath::new(path))
+        self.shared.state().volume.usage(&DiskPath::new(path))
     }
 
     /// The blocks in use: directories, files with a name, and files that are open.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        self.shared.state.lock().volume.used_bytes()
+        self.shared.state().volume.used_bytes()
     }
 
     /// The blocks of files that have no name any more and are still open.
     #[must_use]
     pub fn open_unlinked_bytes(&self) -> u64 {
-        self.shared.state.lock().volume.open_unlinked_bytes()
+        self.shared.state().volume.open_unlinked_bytes()
     }
 
     /// The space, as the node would be told.
     #[must_use]
     pub fn space(&self) -> Space {
-        self.shared.state.lock().volume.space()
+        self.shared.state().volume.space()
     }
 
     /// How much others on the same file system hold.
     pub fn set_foreign_bytes(&self, bytes: u64) {
-        self.shared.state.lock().volume.set_foreign_bytes(bytes);
+        self.shared.state().volume.set_foreign_bytes(bytes);
     }
 
     /// How many effects there were.
     #[must_use]
     pub fn effect_count(&self) -> u64 {
-        self.shared.state.lock().effects
+        self.shared.state().effect_count()
     }
 
     /// How often each class of effect happened: the crash points there were.
     #[must_use]
     pub fn effect_classes(&self) -> BTreeMap<String, u64> {
-        self.shared.state.lock().effect_classes.clone()
+        self.shared.state().effect_classes().clone()
     }
 
     /// Puts a durable file there, and the directories it needs, without a cost and without an
@@ -181,7 +153,7 @@ impl SimDisk {
     pub fn plant(&self, path: &str, bytes: &Bytes) -> Result<(), DiskErrorKind> {
         let path = DiskPath::new(path);
         let now = self.shared.clock.now();
-        let mut state = self.shared.state.lock();
+        let mut state = self.shared.state();
         let parts: Vec<&str> = path.as_str().split('/').collect();
         let mut dir = DiskPath::root();
         for part in &parts[..parts.len() - 1] {
@@ -206,216 +178,12 @@ impl SimDisk {
     ///
     /// `NotFound` if there is no such file or byte.
     pub fn rot(&self, path: &str, offset: u64, flip: u8) -> Result<(), DiskErrorKind> {
-        let mut state = self.shared.state.lock();
+        let mut state = self.shared.state();
         let id = state.volume.names.file(&DiskPath::new(path))?;
         let content = &mut state.volume.file_mut(id).content;
         let byte = content.read(offset, 1);
         let old = byte.first().ok_or(DiskErrorKind::NotFound)?;
         content.rot(offset, old ^ flip);
         Ok(())
-    }
-}
-
-/// Who is told of a crash that the effect hook asked for.
-type OnCrash = Box<dyn FnMut(&CrashReport) + Send>;
-
-/// What a life and the device share.
-pub(crate) struct Shared {
-    pub(crate) config: SimDiskConfig,
-    pub(crate) clock: Arc<dyn Clock>,
-    state: Mutex<State>,
-    hook: Mutex<Option<Box<dyn EffectHook>>>,
-    on_crash: Mutex<Option<OnCrash>>,
-}
-
-pub(crate) struct State {
-    pub(crate) volume: Volume,
-    pub(crate) device: Device,
-    lives: BTreeSet<LifeId>,
-    next_life: u64,
-    /// Who holds which lock file, by the number of the taking.
-    locks: BTreeMap<FileId, (LifeId, u64)>,
-    next_lock: u64,
-    effects: u64,
-    effect_classes: BTreeMap<String, u64>,
-    crashes: u64,
-}
-
-impl State {
-    fn crash(&mut self, config: &SimDiskConfig, now: Instant, crash: Crash) {
-        self.crashes += 1;
-        self.lives.clear();
-        self.locks.clear();
-        self.age(config, now);
-        self.volume.close_all();
-        if let Crash::PowerLoss { keep } = crash {
-            let mut draw = Draw::keyed(config.seed, "power loss", self.crashes);
-            self.volume.lose_power(keep, &mut draw);
-            self.device.clear();
-        }
-    }
-
-    pub(crate) fn age(&mut self, config: &SimDiskConfig, now: Instant) {
-        let interval = u64::try_from(config.journal_interval.as_nanos()).unwrap_or(u64::MAX);
-        if let Some(before) = now.0.checked_sub(interval) {
-            self.volume.age(Instant(before));
-        }
-    }
-
-    /// Takes the lock of a file, unless a life has it. Gives the number of the taking.
-    pub(crate) fn take_lock(&mut self, id: FileId, life: LifeId) -> Option<u64> {
-        if self.locks.contains_key(&id) {
-            return None;
-        }
-        self.next_lock += 1;
-        self.locks.insert(id, (life, self.next_lock));
-        Some(self.next_lock)
-    }
-
-    pub(crate) fn is_alive(&self, life: LifeId) -> bool {
-        self.lives.contains(&life)
-    }
-
-    pub(crate) fn release_lock(&mut self, id: FileId, number: u64) {
-        if self.locks.get(&id).is_some_and(|(_, held)| *held == number) {
-            self.locks.remove(&id);
-        }
-    }
-}
-
-/// How much of an effect is to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Amount {
-    All,
-    /// This many bytes of an append or a write.
-    Prefix(u64),
-    Nothing,
-}
-
-/// What an effect did, and when its caller may learn of it.
-pub(crate) struct Done<T> {
-    pub(crate) result: Result<T, DiskErrorKind>,
-    pub(crate) at: Instant,
-}
-
-impl Shared {
-    /// The state, for a life that has not ended; the others wait for ever.
-    pub(crate) async fn alive(&self, life: LifeId) {
-        if !self.is_alive(life) {
-            pending::<()>().await;
-        }
-    }
-
-    pub(crate) fn is_alive(&self, life: LifeId) -> bool {
-        self.state.lock().is_alive(life)
-    }
-
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
-    /// Waits until `at`, or does not wait at all if that is now.
-    pub(crate) async fn until(&self, at: Instant) {
-        if at > self.clock.now() {
-            self.clock.sleep_until(at).await;
-        }
-    }
-
-    /// Makes a change happen, or not, or in part, as the hook decides, and returns when its time
-    /// is up. A life that ends meanwhile never hears of it.
-    pub(crate) async fn effect<T>(
-        &self,
-        life: LifeId,
-        change: DiskEffect,
-        apply: impl FnOnce(&mut State, Instant, Amount, Option<DiskErrorKind>) -> Done<T>,
-    ) -> Result<T, DiskErrorKind> {
-        self.alive(life).await;
-        let effect = self.announce(life, change);
-        let verdict = self.verdict(&effect);
-        let now = self.clock.now();
-        let (amount, failure, crash) = self.split(&effect, &verdict);
-        let mut done = {
-            let mut state = self.state.lock();
-            state.age(&self.config, now);
-            apply(&mut state, now, amount, failure)
-        };
-        if let Some(crash) = crash {
-            self.end(&effect, crash, now);
-            return pending().await;
-        }
-        if let EffectVerdict::Stall(longer) = verdict {
-            done.at = done.at + longer;
-        }
-        if let Some(hook) = self.hook.lock().as_mut() {
-            let outcome = done.result.as_ref().map(|_| ()).map_err(Clone::clone);
-            hook.after(&effect, &outcome);
-        }
-        self.until(done.at).await;
-        self.alive(life).await;
-        done.result
-    }
-
-    fn announce(&self, life: LifeId, change: DiskEffect) -> Effect {
-        let class = change.class();
-        let mut state = self.state.lock();
-        state.effects += 1;
-        *state.effect_classes.entry(class).or_insert(0) += 1;
-        Effect { number: state.effects, life, change }
-    }
-
-    fn verdict(&self, effect: &Effect) -> EffectVerdict {
-        self.hook.lock().as_mut().map_or(EffectVerdict::Go, |hook| hook.before(effect))
-    }
-
-    /// How much of the effect happens, what its caller is told instead of the truth, and whether
-    /// the life ends with it.
-    fn split(
-        &self,
-        effect: &Effect,
-        verdict: &EffectVerdict,
-    ) -> (Amount, Option<DiskErrorKind>, Option<Crash>) {
-        match verdict {
-            EffectVerdict::Go | EffectVerdict::Stall(_) => (Amount::All, None, None),
-            EffectVerdict::CrashBefore(crash) => (Amount::Nothing, None, Some(*crash)),
-            EffectVerdict::CrashWithin(crash) => (self.drawn_part(effect), None, Some(*crash)),
-            EffectVerdict::CrashAfter(crash) => (Amount::All, None, Some(*crash)),
-            EffectVerdict::Fail(kind) => (Amount::Nothing, Some(kind.clone()), None),
-            EffectVerdict::FailWithin(kind) => match self.drawn_part(effect) {
-                Amount::Prefix(bytes) => (Amount::Prefix(bytes), Some(kind.clone()), None),
-                Amount::All | Amount::Nothing => (Amount::Nothing, Some(kind.clone()), None),
-            },
-        }
-    }
-
-    fn drawn_part(&self, effect: &Effect) -> Amount {
-        let mut draw = Draw::keyed(self.config.seed, "torn effect", effect.number);
-        match effect.change.kind {
-            EffectKind::Append | EffectKind::WriteAt => {
-                Amount::Prefix(draw.below(effect.change.len_bytes))
-            }
-            EffectKind::Create
-            | EffectKind::Mkdir
-            | EffectKind::Allocate
-            | EffectKind::Rename
-            | EffectKind::Unlink
-            | EffectKind::SyncData
-            | EffectKind::SyncDir
-            | EffectKind::Lock
-            | EffectKind::Freeze => {
-                if draw.coin() {
-                    Amount::All
-                } else {
-                    Amount::Nothing
-                }
-            }
-        }
-    }
-
-    fn end(&self, effect: &Effect, crash: Crash, now: Instant) {
-        self.state.lock().crash(&self.config, now, crash);
-        let report = CrashReport { effect: effect.clone(), crash };
-        if let Some(on_crash) = self.on_crash.lock().as_mut() {
-            on_crash(&report);
-        }
     }
 }

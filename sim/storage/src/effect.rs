@@ -73,3 +73,6 @@ pub struct CrashReport {
     /// How.
     pub crash: Crash,
 }
+
+/// Who is told of a crash that the effect hook asked for.
+pub type OnCrash = Box<dyn FnMut(&CrashReport) + Send>;

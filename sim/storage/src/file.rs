@@ -11,9 +11,9 @@ use crate::{
     attached::named,
     content::{index, size},
     device::Device,
-    disk::{Amount, Done, Shared, State},
     effect::LifeId,
     names::FileId,
+    shared::{Amount, Done, Shared, State},
     volume::Volume,
 };
 

@@ -15,10 +15,12 @@ mod draw;
 mod effect;
 mod file;
 mod names;
+mod shared;
+mod space;
 mod volume;
 
 pub use catalog::{RowCosts, SimCatalog, SimCatalogConfig};
 pub use config::{Crash, Keep, SimDiskConfig};
 pub use disk::{SimDisk, WalkedFile};
-pub use effect::{CrashReport, Effect, EffectHook, EffectVerdict, LifeId};
-pub use volume::DirUsage;
+pub use effect::{CrashReport, Effect, EffectHook, EffectVerdict, LifeId, OnCrash};
+pub use space::DirUsage;

@@ -1,12 +1,9 @@
 //! The file system of the device: names, files and space, without time and without callers.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use kura_env::{DirEntry, DiskErrorKind, DiskPath, FileKind, Instant, Space};
+use kura_env::{DirEntry, DiskErrorKind, DiskPath, FileKind, Instant};
 
 use crate::{
     blocks::Blocks,
@@ -14,38 +11,28 @@ use crate::{
     content::{Content, SyncTicket, size},
     draw::Draw,
     names::{DirId, Entry, FileId, Names, ROOT, is_a_directory},
+    space::DirUsage,
 };
-
-/// Files and bytes of one directory, without those below it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DirUsage {
-    /// How many files it names.
-    pub files: u64,
-    /// The sum of their lengths.
-    pub len_bytes: u64,
-    /// The sum of the blocks that they hold.
-    pub allocated_bytes: u64,
-}
 
 /// A file that has a name, a handle, or could come back after power loss.
 pub(crate) struct FileNode {
     pub(crate) content: Content,
-    blocks: Blocks,
+    pub(crate) blocks: Blocks,
     /// The blocks that a sync covered, reserved ones among them.
-    synced_blocks: Blocks,
+    pub(crate) synced_blocks: Blocks,
     /// Open handles.
-    opens: u32,
+    pub(crate) opens: u32,
     /// Where its name stands, while it has one.
-    home: Option<DirId>,
+    pub(crate) home: Option<DirId>,
     /// No write may follow.
-    frozen: bool,
+    pub(crate) frozen: bool,
     /// When the last byte written reaches the device.
     pub(crate) on_device: Instant,
 }
 
 impl FileNode {
     /// Without a name and a handle: only power loss could bring it back.
-    fn is_ghost(&self) -> bool {
+    pub(crate) fn is_ghost(&self) -> bool {
         self.opens == 0 && self.home.is_none()
     }
 }
@@ -58,19 +45,21 @@ pub(crate) struct FileSync {
 
 /// The file system.
 pub(crate) struct Volume {
-    block_bytes: u64,
-    block_count: u64,
+    pub(crate) block_bytes: u64,
+    pub(crate) block_count: u64,
     pub(crate) names: Names,
-    files: BTreeMap<FileId, FileNode>,
-    usage: BTreeMap<DirId, DirUsage>,
-    next_file: u64,
+    pub(crate) files: BTreeMap<FileId, FileNode>,
+    pub(crate) usage: BTreeMap<DirId, DirUsage>,
+    pub(crate) next_file: u64,
     /// Blocks of files that have a name or a handle.
-    used_blocks: u64,
+    pub(crate) used_blocks: u64,
+    /// Blocks of files that have a name.
+    pub(crate) named_blocks: u64,
     /// Blocks of files that have neither. They count as free, but must not be overwritten while
     /// power loss could bring the file back: who needs them makes the journal commit.
-    ghost_blocks: u64,
+    pub(crate) ghost_blocks: u64,
     /// Blocks that others on the same file system hold.
-    foreign_blocks: u64,
+    pub(crate) foreign_blocks: u64,
 }
 
 impl Volume {
@@ -87,6 +76,7 @@ impl Volume {
             usage: BTreeMap::new(),
             next_file: 0,
             used_blocks: 1,
+            named_blocks: 0,
             ghost_blocks: 0,
             foreign_blocks: 0,
         }
@@ -323,143 +313,6 @@ impl Volume {
         file.synced_blocks = file.blocks.clone();
     }
 
-    // Space.
-
-    pub(crate) fn space(&self) -> Space {
-        let taken = self.used_blocks + self.foreign_blocks;
-        Space {
-            total_bytes: self.block_count * self.block_bytes,
-            available_bytes: self.block_count.saturating_sub(taken) * self.block_bytes,
-            block_bytes: self.block_bytes,
-        }
-    }
-
-    pub(crate) fn used_bytes(&self) -> u64 {
-        self.used_blocks * self.block_bytes
-    }
-
-    pub(crate) fn set_foreign_bytes(&mut self, bytes: u64) {
-        self.foreign_blocks = bytes.div_ceil(self.block_bytes);
-    }
-
-    pub(crate) fn open_unlinked_bytes(&self) -> u64 {
-        let open = self.files.values().filter(|file| file.home.is_none() && file.opens > 0);
-        open.map(|file| file.blocks.count() * self.block_bytes).sum()
-    }
-
-    pub(crate) fn usage(&self, path: &DiskPath) -> Option<DirUsage> {
-        let dir = self.names.dir(path).ok()?;
-        Some(self.usage.get(&dir).copied().unwrap_or_default())
-    }
-
-    pub(crate) fn allocated_bytes(&self, id: FileId) -> u64 {
-        self.file(id).blocks.count() * self.block_bytes
-    }
-
-    /// Reserves the blocks of a byte range; tells how many bytes from its start are covered.
-    fn take(&mut self, id: FileId, bytes: Range<u64>) -> u64 {
-        if bytes.is_empty() {
-            return 0;
-        }
-        let range = bytes.start / self.block_bytes..bytes.end.div_ceil(self.block_bytes);
-        let missing = self.file(id).blocks.missing(&range);
-        let free = self.free_for(missing);
-        let file = self.file_mut(id);
-        let end =
-            if missing <= free { range.end } else { file.blocks.affordable_end(&range, free) };
-        let added = file.blocks.insert(&(range.start..end));
-        self.account_blocks(id, i128::from(added));
-        bytes.end.min(end * self.block_bytes).saturating_sub(bytes.start)
-    }
-
-    /// How many blocks may be taken by somebody who wants `wanted`.
-    fn free_for(&mut self, wanted: u64) -> u64 {
-        let taken = self.used_blocks + self.foreign_blocks;
-        if self.block_count.saturating_sub(taken + self.ghost_blocks) < wanted {
-            let gone = self.names.commit_all();
-            self.bury(gone);
-        }
-        self.block_count.saturating_sub(taken)
-    }
-
-    // Books.
-
-    fn usage_mut(&mut self, id: FileId) -> Option<&mut DirUsage> {
-        let home = self.files.get(&id)?.home?;
-        Some(self.usage.entry(home).or_default())
-    }
-
-    fn account_len(&mut self, id: FileId, grown: u64) {
-        if let Some(usage) = self.usage_mut(id) {
-            usage.len_bytes += grown;
-        }
-    }
-
-    fn account_len_down(&mut self, id: FileId, shrunk: u64) {
-        if let Some(usage) = self.usage_mut(id) {
-            usage.len_bytes -= shrunk;
-        }
-    }
-
-    fn account_blocks(&mut self, id: FileId, change: i128) {
-        let block_bytes = i128::from(self.block_bytes);
-        self.used_blocks = shifted(self.used_blocks, change);
-        if let Some(usage) = self.usage_mut(id) {
-            usage.allocated_bytes = shifted(usage.allocated_bytes, change * block_bytes);
-        }
-    }
-
-    fn set_home(&mut self, id: FileId, home: Option<DirId>) {
-        let file = self.file(id);
-        let was_ghost = file.is_ghost();
-        let (len, allocated) = (file.content.len(), self.allocated_bytes(id));
-        if let Some(usage) = self.usage_mut(id) {
-            usage.files -= 1;
-            usage.len_bytes -= len;
-            usage.allocated_bytes -= allocated;
-        }
-        self.file_mut(id).home = home;
-        if let Some(usage) = self.usage_mut(id) {
-            usage.files += 1;
-            usage.len_bytes += len;
-            usage.allocated_bytes += allocated;
-        }
-        self.recount(id, was_ghost);
-    }
-
-    /// Moves the blocks of a file between those in use and those of ghosts, and lets go of a file
-    /// that nothing can bring back.
-    fn recount(&mut self, id: FileId, was_ghost: bool) {
-        let file = self.file(id);
-        let (is_ghost, blocks) = (file.is_ghost(), file.blocks.count());
-        match (was_ghost, is_ghost) {
-            (false, true) => {
-                self.used_blocks -= blocks;
-                self.ghost_blocks += blocks;
-            }
-            (true, false) => {
-                self.ghost_blocks -= blocks;
-                self.used_blocks += blocks;
-            }
-            (true, true) | (false, false) => {}
-        }
-        if is_ghost && was_ghost != is_ghost && !self.names.is_mentioned(id) {
-            self.bury(vec![id]);
-        }
-    }
-
-    /// Lets go of those among `gone` that are ghosts: no durable name and no pending change
-    /// mentions them any more.
-    fn bury(&mut self, gone: Vec<FileId>) {
-        for id in gone {
-            let Some(file) = self.files.get(&id) else { continue };
-            if file.is_ghost() && !self.names.is_mentioned(id) {
-                self.ghost_blocks -= file.blocks.count();
-                self.files.remove(&id);
-            }
-        }
-    }
-
     // Crashes.
 
     /// Every handle is gone. What has neither a name nor could come back is gone as well.
@@ -481,7 +334,7 @@ impl Volume {
         self.files.retain(|id, _| homes.contains_key(id));
         self.usage.clear();
         self.ghost_blocks = 0;
-        self.used_blocks = self.names.dir_count();
+        self.named_blocks = 0;
         for (id, file) in &mut self.files {
             file.content.lose_power(keep, draw);
             file.on_device = Instant(0);
@@ -497,7 +350,7 @@ impl Volume {
             }
             file.synced_blocks = file.blocks.clone();
             file.home = homes.get(id).copied();
-            self.used_blocks += file.blocks.count();
+            self.named_blocks += file.blocks.count();
             if let Some(home) = file.home {
                 let usage = self.usage.entry(home).or_default();
                 usage.files += 1;
@@ -505,6 +358,7 @@ impl Volume {
                 usage.allocated_bytes += file.blocks.count() * block_bytes;
             }
         }
+        self.used_blocks = self.names.dir_count() + self.named_blocks;
     }
 
     // Inspection.
@@ -528,8 +382,4 @@ impl Volume {
         found.sort();
         found
     }
-}
-
-fn shifted(value: u64, change: i128) -> u64 {
-    u64::try_from(i128::from(value) + change).expect("what is freed was counted before")
 }

@@ -42,8 +42,12 @@ fn world(seed: u64, capacity_bytes: u64) -> World {
 impl World {
     /// A catalog of a new life, with a log that is replaced every few commits.
     fn catalog(&self) -> Arc<SimCatalog> {
+        self.catalog_with(400)
+    }
+
+    fn catalog_with(&self, log_bytes_max: u64) -> Arc<SimCatalog> {
         let config = SimCatalogConfig {
-            log_bytes_max: 400,
+            log_bytes_max,
             costs: RowCosts::NONE,
             ..SimCatalogConfig::default()
         };
@@ -153,7 +157,7 @@ fn check_next_lives(world: &World, least: u64, title: &str) {
 fn a_failed_write_poisons_until_the_next_open() {
     for kind in [EffectKind::Append, EffectKind::SyncData] {
         let world = world(1, 64 << 20);
-        let catalog = world.catalog();
+        let catalog = world.catalog_with(1 << 20);
         world.clock.block_on(async {
             catalog.open().await.unwrap();
             catalog.commit(batch(1), CommitDurability::Synced).await.unwrap();
@@ -165,7 +169,10 @@ fn a_failed_write_poisons_until_the_next_open() {
                 }
                 EffectVerdict::Go
             }));
-            let failed = catalog.commit(batch(2), CommitDurability::Synced).await;
+            // Longer than the page that a later commit writes again.
+            let mut large = batch(2);
+            large.put(ROWS, "0002", vec![7; 20_000]);
+            let failed = catalog.commit(large, CommitDurability::Synced).await;
             assert!(matches!(failed, Err(CatalogError::Io(_))), "{kind:?}");
             assert!(matches!(catalog.health(), CatalogHealth::Poisoned(_)), "{kind:?}");
             let next = catalog.commit(batch(3), CommitDurability::Buffered).await;
@@ -180,7 +187,7 @@ fn a_failed_write_poisons_until_the_next_open() {
         let next = catalog.commit(batch(found + 1), CommitDurability::Synced);
         world.clock.block_on(next).unwrap();
         world.device.crash(Crash::PowerLoss { keep: Keep::Nothing });
-        let catalog = world.catalog();
+        let catalog = world.catalog_with(1 << 20);
         world.clock.block_on(catalog.open()).unwrap();
         assert_eq!(commits_in(&catalog), found + 1, "{kind:?}");
     }
@@ -276,6 +283,91 @@ fn a_committer_that_is_dropped_leaves_its_group_to_the_next() {
         world.clock.block_on(catalog.open()).unwrap();
         assert_eq!(catalog.peek_rows(ROWS), rows, "after {polls} polls");
     }
+}
+
+#[test]
+fn a_new_generation_that_is_dropped_halfway_loses_nothing() {
+    let mut generations = std::collections::BTreeSet::new();
+    let ends = [Crash::Sigkill, Crash::PowerLoss { keep: Keep::Nothing }];
+    for (limit, end) in (0..200).flat_map(|limit| ends.map(|end| (limit, end))) {
+        let world = timed_world();
+        let catalog = world.catalog();
+        let clock = Handle(Arc::clone(&world.clock));
+        world.clock.block_on(async {
+            catalog.open().await.unwrap();
+            for number in 1..=4 {
+                catalog.commit(batch(number), CommitDurability::Buffered).await.unwrap();
+            }
+            // The fifth starts a new generation, and is dropped somewhere on the way.
+            let limit = std::time::Duration::from_micros(limit * 100);
+            let fifth = catalog.commit(batch(5), CommitDurability::Synced);
+            drop(kura_env::timeout(&clock, limit, fifth).await);
+            catalog.commit(batch(6), CommitDurability::Synced).await.unwrap();
+        });
+        let rows = catalog.peek_rows(ROWS);
+        let logs = world.device.walk();
+        generations.extend(logs.into_iter().map(|file| file.path.to_string()));
+        world.device.crash(end);
+        let catalog = world.catalog();
+        world.clock.block_on(catalog.open()).unwrap();
+        assert_eq!(catalog.peek_rows(ROWS), rows, "dropped after {limit}00 us, {end:?}");
+    }
+    assert!(generations.contains("catalog/00000002.log"), "some were begun twice: {generations:?}");
+}
+
+/// The fifth commit starts a new generation and is dropped on the way, while two others wait; the
+/// process is killed a little later.
+#[test]
+fn what_was_answered_is_never_behind_a_generation_that_was_dropped_halfway() {
+    let millis = std::time::Duration::from_millis;
+    for (limit, rest) in (0..16).flat_map(|limit| (0..20).map(move |rest| (limit, rest))) {
+        let world = timed_world();
+        let catalog = world.catalog();
+        let clock = Handle(Arc::clone(&world.clock));
+        let answered = Mutex::new(4);
+        let answer = async |number: u64| {
+            kura_env::Clock::sleep(&clock, std::time::Duration::from_nanos(number)).await;
+            catalog.commit(batch(number), CommitDurability::Synced).await.unwrap();
+            let mut answered = answered.lock();
+            *answered = number.max(*answered);
+        };
+        world.clock.block_on(async {
+            catalog.open().await.unwrap();
+            for number in 1..=4 {
+                catalog.commit(batch(number), CommitDurability::Buffered).await.unwrap();
+            }
+            let fifth = catalog.commit(batch(5), CommitDurability::Synced);
+            let fifth = kura_env::timeout(&clock, millis(limit), fifth);
+            let all = async { futures_util::join!(fifth, answer(6), answer(7)) };
+            drop(kura_env::timeout(&clock, millis(limit + rest), all).await);
+        });
+        world.device.crash(Crash::Sigkill);
+        let catalog = world.catalog();
+        world.clock.block_on(catalog.open()).unwrap();
+        let (found, answered) = (commits_in(&catalog), *answered.lock());
+        assert!(found >= answered, "{found} of {answered}: dropped after {limit}, {rest} more ms");
+    }
+}
+
+#[test]
+fn what_lies_behind_a_bad_frame_never_comes_back() {
+    let world = world(1, 64 << 20);
+    let catalog = world.catalog_with(1 << 20);
+    world.clock.block_on(async {
+        catalog.open().await.unwrap();
+        for number in 1..=3 {
+            catalog.commit(batch(number), CommitDurability::Synced).await.unwrap();
+        }
+    });
+    world.device.rot("catalog/00000000.log", 20, 1).unwrap();
+    world.device.crash(Crash::Sigkill);
+    let catalog = world.catalog_with(1 << 20);
+    world.clock.block_on(catalog.open()).unwrap();
+    assert_eq!(commits_in(&catalog), 0);
+    // The very bytes that were lost are written again, before the ones that were behind them.
+    world.clock.block_on(catalog.commit(batch(1), CommitDurability::Synced)).unwrap();
+    world.clock.block_on(catalog.open()).unwrap();
+    assert_eq!(commits_in(&catalog), 1);
 }
 
 fn timed_world() -> World {

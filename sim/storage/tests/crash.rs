@@ -231,6 +231,35 @@ fn a_rename_is_one_change_of_both_directories() {
 }
 
 #[test]
+fn a_synced_rename_takes_the_history_of_its_names_along() {
+    let renamed = async |disk: Arc<dyn Disk>| {
+        drop(disk.create(&at("new")).await.unwrap());
+        disk.rename(&at("new"), &at("dir/c")).await.unwrap();
+        disk.sync_dir(&at("dir")).await.unwrap();
+    };
+    names_left(renamed, &["a", "dir/b", "dir/c"], &["a", "dir/b", "dir/c"]);
+}
+
+#[test]
+fn a_sync_of_a_directory_covers_what_changed_before_it_began() {
+    let config = SimDiskConfig { capacity_bytes: 64 << 20, ..SimDiskConfig::default() };
+    let clock = JumpingClock::shared();
+    let device = SimDisk::new(config, Arc::new(Handle(Arc::clone(&clock))));
+    let disk = device.attach();
+    clock.block_on(async {
+        drop(disk.create(&at("before")).await.unwrap());
+        let root = DiskPath::root();
+        let during = at("during");
+        let (synced, created) = futures_util::join!(disk.sync_dir(&root), disk.create(&during));
+        synced.unwrap();
+        created.unwrap();
+    });
+    device.crash(Crash::PowerLoss { keep: Keep::Nothing });
+    assert_eq!(device.peek("before").unwrap(), "");
+    assert_eq!(device.peek("during"), None);
+}
+
+#[test]
 fn what_lies_in_a_directory_is_lost_with_its_name() {
     let made = async |disk: Arc<dyn Disk>| {
         disk.mkdir(&at("more")).await.unwrap();

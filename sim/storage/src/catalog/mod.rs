@@ -5,9 +5,13 @@
 //! go, syncs it if anyone in the group asked for it, and tells all. A committer that is dropped
 //! leaves its group to the next one, which writes the same bytes to the same place.
 
+mod config;
 mod files;
 mod frame;
 mod rows;
+mod state;
+
+pub use config::{RowCosts, SimCatalogConfig};
 
 use std::{
     future::poll_fn,
@@ -19,74 +23,15 @@ use std::{
 use bytes::Bytes;
 use kura_env::{
     Batch, BoxFuture, Catalog, CatalogError, CatalogHealth, Clock, CommitDurability, Disk,
-    DiskPath, Keyspace, Row,
+    Keyspace, Row,
 };
 use parking_lot::Mutex;
 
 use self::{
-    files::{Files, Log, of_disk},
-    frame::FrameWriter,
+    files::{Files, of_disk},
     rows::Rows,
+    state::{Outcome, State, Waiting},
 };
-
-/// A group takes no further batch once it has this many bytes.
-const GROUP_BYTES_MAX: usize = 4 << 20;
-
-/// Where the catalog lies, when it compacts, and what its work costs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SimCatalogConfig {
-    /// Its directory.
-    pub dir: DiskPath,
-    /// The log is replaced by a snapshot once it is longer than this and than the snapshot before.
-    pub log_bytes_max: u64,
-    /// What work costs beside the bytes on the disk.
-    pub costs: RowCosts,
-}
-
-/// Time for work on rows, beside the bytes on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowCosts {
-    /// Finding a row.
-    pub hit: Duration,
-    /// Finding that there is no row.
-    pub miss: Duration,
-    /// A row of a range.
-    pub scanned: Duration,
-    /// A row of a batch.
-    pub written: Duration,
-    /// A row read while opening.
-    pub replayed: Duration,
-}
-
-impl RowCosts {
-    /// Work that costs nothing.
-    pub const NONE: Self = Self {
-        hit: Duration::ZERO,
-        miss: Duration::ZERO,
-        scanned: Duration::ZERO,
-        written: Duration::ZERO,
-        replayed: Duration::ZERO,
-    };
-}
-
-impl Default for RowCosts {
-    /// What fjall was measured at on two cores.
-    fn default() -> Self {
-        Self {
-            hit: Duration::from_micros(30),
-            miss: Duration::from_nanos(700),
-            scanned: Duration::from_nanos(1_500),
-            written: Duration::from_micros(15),
-            replayed: Duration::from_micros(1),
-        }
-    }
-}
-
-impl Default for SimCatalogConfig {
-    fn default() -> Self {
-        Self { dir: DiskPath::new("catalog"), log_bytes_max: 8 << 20, costs: RowCosts::default() }
-    }
-}
 
 /// The catalog of one life of a node; the next life makes its own over the same disk.
 pub struct SimCatalog {
@@ -95,32 +40,6 @@ pub struct SimCatalog {
     spaces: Vec<Keyspace>,
     config: SimCatalogConfig,
     state: Mutex<State>,
-}
-
-struct State {
-    health: CatalogHealth,
-    rows: Rows,
-    log: Option<Log>,
-    /// A sync of the log failed: what the log holds in memory may never reach the device.
-    log_is_forsaken: bool,
-    /// A generation may count already while commits still go to the log before it: nothing may be
-    /// committed until a newer generation stands.
-    rollover_is_open: bool,
-    /// The last generation that was prepared.
-    generation: u64,
-    queue: Vec<Waiting>,
-    /// The group that is being written.
-    group: Vec<Waiting>,
-    /// Somebody commits, opens or closes.
-    is_busy: bool,
-    wakers: Vec<Waker>,
-}
-
-#[derive(Clone)]
-struct Waiting {
-    batch: Arc<Batch>,
-    durability: CommitDurability,
-    outcome: Arc<Mutex<Option<Result<(), CatalogError>>>>,
 }
 
 impl SimCatalog {
@@ -132,24 +51,12 @@ impl SimCatalog {
         spaces: &[Keyspace],
         config: SimCatalogConfig,
     ) -> Self {
-        let state = State {
-            health: CatalogHealth::Closed,
-            rows: Rows::new(spaces),
-            log: None,
-            log_is_forsaken: false,
-            rollover_is_open: false,
-            generation: 0,
-            queue: Vec::new(),
-            group: Vec::new(),
-            is_busy: false,
-            wakers: Vec::new(),
-        };
         Self {
             files: Files { disk, dir: config.dir.clone() },
             clock,
             spaces: spaces.to_vec(),
             config,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(spaces)),
         }
     }
 
@@ -272,65 +179,6 @@ impl SimCatalog {
     }
 }
 
-impl State {
-    /// What the next group writes: the log, its frames, how many rows, and whether to sync.
-    fn next_group(&mut self) -> Option<(Log, FrameWriter, usize, bool)> {
-        let log = self.log.clone()?;
-        let mut writer = FrameWriter::behind(log.tail);
-        for waiting in &self.group {
-            writer.batch(&waiting.batch);
-        }
-        while writer.len() < GROUP_BYTES_MAX && !self.queue.is_empty() {
-            let waiting = self.queue.remove(0);
-            writer.batch(&waiting.batch);
-            self.group.push(waiting);
-        }
-        let rows = self.group.iter().map(|waiting| waiting.batch.len()).sum();
-        let synced = self.group.iter().any(|w| w.durability == CommitDurability::Synced);
-        (!self.group.is_empty()).then_some((log, writer, rows, synced))
-    }
-
-    fn apply_group(&mut self) {
-        for waiting in std::mem::take(&mut self.group) {
-            self.rows.apply(&waiting.batch);
-            *waiting.outcome.lock() = Some(Ok(()));
-        }
-    }
-
-    /// A write failed: its group is unknown, and who waits behind it is refused.
-    fn poison(&mut self, error: &CatalogError) {
-        let reason = error.to_string();
-        for waiting in std::mem::take(&mut self.group) {
-            *waiting.outcome.lock() = Some(Err(error.clone()));
-        }
-        self.refuse_all(&CatalogError::Poisoned(reason.clone()));
-        self.health = CatalogHealth::Poisoned(reason);
-    }
-
-    /// Everybody who waits gets this error.
-    fn refuse_all(&mut self, error: &CatalogError) {
-        let queued = std::mem::take(&mut self.queue);
-        for waiting in std::mem::take(&mut self.group).into_iter().chain(queued) {
-            *waiting.outcome.lock() = Some(Err(error.clone()));
-        }
-    }
-
-    fn check_readable(&self) -> Result<(), CatalogError> {
-        match &self.health {
-            CatalogHealth::Closed => Err(CatalogError::Closed),
-            CatalogHealth::Open | CatalogHealth::Poisoned(_) => Ok(()),
-        }
-    }
-
-    fn check_writable(&self) -> Result<(), CatalogError> {
-        match &self.health {
-            CatalogHealth::Closed => Err(CatalogError::Closed),
-            CatalogHealth::Poisoned(reason) => Err(CatalogError::Poisoned(reason.clone())),
-            CatalogHealth::Open => Ok(()),
-        }
-    }
-}
-
 /// The right to write. Passed on by drop.
 struct Turn<'a> {
     catalog: &'a SimCatalog,
@@ -350,7 +198,7 @@ impl Drop for Turn<'_> {
 /// A place in the queue. Given up by drop, if the batch is not being written yet.
 struct Queued<'a> {
     catalog: &'a SimCatalog,
-    outcome: Arc<Mutex<Option<Result<(), CatalogError>>>>,
+    outcome: Outcome,
 }
 
 impl Drop for Queued<'_> {

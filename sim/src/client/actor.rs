@@ -1,0 +1,296 @@
+//! One actor: one request at a time, for ever.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::Method;
+use kura_env::{Instant, timeout};
+
+use super::{
+    connection::{self, Connection, Failure, Place},
+    keys::{KeyNumber, Keys},
+    read::{Ask, Reader, Seen, drain},
+    upload::{Break, Pace, Upload},
+};
+use crate::{
+    body::Body,
+    court::Court,
+    draw::Draw,
+    history::{Fraud, NodeIndex, Put, PutOutcome},
+    invariants::{true_digest, whole_body},
+    scenario::{ClientSpec, MILLION},
+};
+
+/// A node that can be asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Which.
+    pub node: NodeIndex,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+/// What all actors of a group share.
+pub struct ActorWorld {
+    /// What they are told to do.
+    pub spec: Arc<ClientSpec>,
+    /// Their keys.
+    pub keys: Keys,
+    /// Where they stand.
+    pub place: Place,
+    /// Whom they ask, in turn.
+    pub targets: Vec<Target>,
+    /// The largest body that nodes take.
+    pub body_bytes_max: u64,
+    /// Where evidence goes.
+    pub court: Court,
+}
+
+/// One actor.
+pub struct Actor {
+    world: Arc<ActorWorld>,
+    draw: Draw,
+    turn: usize,
+    /// The open connections, at most one to each target. One is taken out for the time of a
+    /// request, so that whatever breaks the request off also closes it.
+    open: BTreeMap<SocketAddr, Connection>,
+}
+
+/// A put that is about to be made, perhaps several times.
+struct Plan {
+    path: Arc<str>,
+    body: Body,
+    breaks: Break,
+    fraud: Option<Fraud>,
+    /// The end of its side is declared in the middle, which hyper would not do.
+    half_closes_at: Option<u64>,
+}
+
+/// What a try of a put calls for.
+enum Next {
+    Done,
+    Again { not_before: Option<Duration> },
+}
+
+impl Actor {
+    /// The actor of this number in its group.
+    #[must_use]
+    pub fn new(world: Arc<ActorWorld>, seed: u64, number: u64) -> Self {
+        let draw = Draw::named(seed, &format!("client.{}.{number}", world.spec.name));
+        let turn = usize::try_from(number).unwrap_or(0);
+        Self { world, draw, turn, open: BTreeMap::new() }
+    }
+
+    /// Works until it is dropped.
+    pub async fn run(mut self) {
+        let clock = self.world.place.clock.clone();
+        let mut due = clock.now();
+        loop {
+            let pause = self.pause();
+            due = (due + pause).max(clock.now());
+            if !pause.is_zero() {
+                clock.sleep_until(due).await;
+            }
+            self.turn = self.turn.wrapping_add(1);
+            if self.draw.chance(self.world.spec.mix.write) {
+                self.put().await;
+            } else {
+                self.read().await;
+            }
+        }
+    }
+
+    /// The time between two operations of this actor: drawn evenly from half to one and a half of
+    /// what its share of the group's rate makes.
+    fn pause(&mut self) -> Duration {
+        let ClientSpec { rate, actors, .. } = &*self.world.spec;
+        if *rate == 0 {
+            return Duration::ZERO;
+        }
+        let mean_nanos =
+            u128::from(*actors) * 1_000_000_000 * u128::from(MILLION) / u128::from(*rate);
+        let mean_nanos = u64::try_from(mean_nanos).unwrap_or(u64::MAX / 2);
+        Duration::from_nanos(mean_nanos / 2 + self.draw.below(mean_nanos.max(1)))
+    }
+
+    fn target(&self) -> Target {
+        self.world.targets[self.turn % self.world.targets.len()]
+    }
+
+    /// The open connection to `addr`, or a new one. Whoever takes it puts it back.
+    async fn take(&mut self, addr: SocketAddr) -> Result<Connection, Failure> {
+        match self.open.remove(&addr).filter(Connection::is_usable) {
+            Some(open) => Ok(open),
+            None => Connection::open(&self.world.place, addr).await,
+        }
+    }
+
+    fn put_back(&mut self, connection: Connection) {
+        self.open.insert(connection.addr(), connection);
+    }
+
+    async fn read(&mut self) {
+        let world = self.world.clone();
+        let mix = &world.spec.mix;
+        let key = KeyNumber(self.draw.below(world.spec.keys));
+        let path = if self.draw.chance(mix.miss) {
+            world.keys.absent(key.0)
+        } else {
+            world.keys.key(key).path
+        };
+        let head = self.draw.chance(mix.head);
+        let Target { node, addr } = self.target();
+        let clock = world.place.clock.clone();
+        let read = async {
+            let mut connection = self.take(addr).await?;
+            let mut reader =
+                Reader { court: &world.court, connection: &mut connection, clock: &*clock };
+            let ask = Ask { node, path: &path, start: clock.now() };
+            let seen = if head { reader.head(ask).await? } else { reader.get(ask).await? };
+            self.put_back(connection);
+            Ok::<Seen, Failure>(seen)
+        };
+        let result = timeout(&*clock, world.spec.timeout, read).await;
+        match result {
+            Ok(Ok(Seen::Hit | Seen::Miss)) => {}
+            // An error or an overload: be gentle, as build tools are not.
+            Ok(Ok(Seen::Refused(_)) | Err(_)) | Err(_) => clock.sleep(world.spec.retry.wait).await,
+        }
+    }
+
+    async fn put(&mut self) {
+        let plan = self.plan();
+        let retry = self.world.spec.retry.clone();
+        let mut wait = retry.wait;
+        for tried in 1..=retry.tries {
+            let Next::Again { not_before } = self.try_put(&plan).await else { return };
+            // Even the last failure is followed by a pause: nobody hammers a server that says no.
+            let pause = wait.max(not_before.unwrap_or_default()).min(retry.wait_max.max(wait));
+            self.world.place.clock.sleep(pause).await;
+            wait = (wait * 2).min(retry.wait_max);
+            if tried == retry.tries {
+                return;
+            }
+        }
+    }
+
+    fn plan(&mut self) -> Plan {
+        let world = self.world.clone();
+        let ClientSpec { mix, body_bytes_min, body_bytes_max, .. } = &*world.spec;
+        let key = world.keys.key(KeyNumber(self.draw.below(world.spec.keys)));
+        let len_bytes = self.draw.octaves(*body_bytes_min, *body_bytes_max);
+        let forged = self.draw.chance(mix.forged);
+        let id = world.court.evidence().history.next_body();
+        let body = key.content.unwrap_or(Body { id, len_bytes, forged });
+        let at = self.draw.below(body.len_bytes.max(1));
+        let mut plan =
+            Plan { path: key.path, body, breaks: Break::Never, fraud: None, half_closes_at: None };
+        // One throw decides, so that the shares add up and exclude each other.
+        let mut throw = self.draw.below(MILLION);
+        let mut falls_in = |share: u64| {
+            let falls = throw < share;
+            throw = if falls { u64::MAX } else { throw.saturating_sub(share) };
+            falls
+        };
+        if falls_in(mix.dies) {
+            (plan.breaks, plan.fraud) = (Break::Close(at), Some(Fraud::Cut));
+        } else if falls_in(mix.stalls) {
+            (plan.breaks, plan.fraud) = (Break::Silence(at), Some(Fraud::Cut));
+        } else if falls_in(mix.short) {
+            (plan.half_closes_at, plan.fraud) = (Some(at), Some(Fraud::Cut));
+        } else if falls_in(mix.wrong_digest) {
+            plan.body.id = id;
+            plan.path = world.keys.wrong_digest(&plan.body);
+            plan.fraud = Some(Fraud::WrongDigest);
+        } else if falls_in(mix.oversize) {
+            plan.body = Body { id, len_bytes: world.body_bytes_max + 1 + at, forged: false };
+            plan.fraud = Some(Fraud::Oversize);
+        }
+        // The body of length zero cannot be cut.
+        if body.len_bytes == 0 && plan.fraud == Some(Fraud::Cut) {
+            (plan.breaks, plan.fraud, plan.half_closes_at) = (Break::Never, None, None);
+        }
+        plan
+    }
+
+    async fn try_put(&mut self, plan: &Plan) -> Next {
+        let world = self.world.clone();
+        let clock = world.place.clock.clone();
+        let Target { node, addr } = self.target();
+        let put = Put {
+            body: plan.body,
+            start: clock.now(),
+            end: None,
+            outcome: PutOutcome::Unknown,
+            fraud: plan.fraud,
+        };
+        let id = world.court.evidence().history.begin_put(node, &plan.path, put);
+        let sending = self.send(plan, addr);
+        let limit = world.spec.timeout;
+        let sent = timeout(&*clock, limit, sending).await;
+        let now = clock.now();
+        let (outcome, next) = match sent {
+            Ok(Ok((status, sequence, retry_after))) => {
+                world.court.evidence().history.saw_status(status);
+                match self.judge_answer(plan, status, sequence, now) {
+                    Some(outcome) => (outcome, Next::Done),
+                    None => (PutOutcome::Unknown, Next::Again { not_before: retry_after }),
+                }
+            }
+            Ok(Err(_)) | Err(_) => (PutOutcome::Unknown, Next::Again { not_before: None }),
+        };
+        world.court.evidence().history.end_put((node, &plan.path), id, now, outcome);
+        next
+    }
+
+    /// What an answer says of the put; `None` if it may be tried again.
+    fn judge_answer(
+        &self,
+        plan: &Plan,
+        status: u16,
+        sequence: Option<u64>,
+        now: Instant,
+    ) -> Option<PutOutcome> {
+        if (400..500).contains(&status) {
+            return Some(PutOutcome::Refused);
+        }
+        if !(200..300).contains(&status) {
+            return None;
+        }
+        let sent_bytes = match (plan.breaks, plan.half_closes_at) {
+            (Break::Close(at) | Break::Silence(at), _) | (Break::Never, Some(at)) => at,
+            (Break::Never, None) => plan.body.len_bytes,
+        };
+        let (path, body, fraud) = (&plan.path, &plan.body, plan.fraud);
+        let mut evidence = self.world.court.evidence();
+        let whole = whole_body::check_acknowledgement(path, body, sent_bytes, fraud);
+        evidence.judge(now, whole);
+        evidence.judge(now, true_digest::check_acknowledgement(path, body, fraud));
+        // Without a sequence the acknowledgement cannot be held against the horizon.
+        Some(sequence.map_or(PutOutcome::Unknown, PutOutcome::Acked))
+    }
+
+    /// Sends the body; the status, the sequence and when to come again.
+    async fn send(
+        &mut self,
+        plan: &Plan,
+        addr: SocketAddr,
+    ) -> Result<(u16, Option<u64>, Option<Duration>), Failure> {
+        if let Some(at) = plan.half_closes_at {
+            let place = &self.world.place;
+            let status = connection::put_short(place, addr, &plan.path, &plan.body, at).await?;
+            return Ok((status, None, None));
+        }
+        let rate = self.world.spec.upload_bytes_per_second;
+        let clock = self.world.place.clock.clone();
+        let pace = rate.map(|bytes_per_second| Pace { clock, bytes_per_second });
+        let upload = Upload::new(plan.body, plan.breaks, pace);
+        let mut connection = self.take(addr).await?;
+        let answer = connection.request(Method::PUT, &plan.path, upload).await?;
+        let told = (answer.status, answer.sequence, answer.retry_after);
+        // An answer before the body was drained ends the connection: what it said counts.
+        if drain(answer).await.is_ok() {
+            self.put_back(connection);
+        }
+        Ok(told)
+    }
+}

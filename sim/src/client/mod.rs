@@ -1,0 +1,16 @@
+//! Client actors: they speak real HTTP to the nodes, and remember what they were told.
+//!
+//! Honest ones put, get and head as build tools do; others die in the middle of a body, fall
+//! silent, or lie about its digest or length. Everything an actor does follows from its own stream
+//! of random numbers.
+
+mod actor;
+pub mod connection;
+mod keys;
+mod read;
+mod upload;
+
+pub use actor::{Actor, ActorWorld, Target};
+pub use keys::{Key, KeyNumber, Keys};
+pub use read::{Ask, Reader, Seen};
+pub use upload::{Break, BrokenOff, Pace, Upload};

@@ -1,0 +1,171 @@
+//! Reads and what is concluded from them: every body is compared, every miss of something that was
+//! acknowledged is asked about again.
+
+use http::Method;
+use http_body_util::BodyExt as _;
+use kura_env::Instant;
+
+use super::{
+    connection::{Answer, Connection, Failure},
+    upload::Upload,
+};
+use crate::{
+    body::{Match, Matcher},
+    court::Court,
+    history::{NodeIndex, Owed},
+    invariants::{acked_or_evicted, true_digest, whole_body},
+};
+
+/// What is asked of whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The node.
+    pub node: NodeIndex,
+    /// The path.
+    pub path: &'a str,
+    /// When the asking began.
+    pub start: Instant,
+}
+
+/// What a read came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It was there.
+    Hit,
+    /// It was not.
+    Miss,
+    /// The node could not say.
+    Refused(u16),
+}
+
+/// Reads for an actor, or for the checks after healing.
+pub struct Reader<'a> {
+    /// Where evidence goes.
+    pub court: &'a Court,
+    /// On which connection it reads.
+    pub connection: &'a mut Connection,
+    /// What time it is.
+    pub clock: &'a dyn kura_env::Clock,
+}
+
+impl Reader<'_> {
+    /// A GET, judged.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the node does not answer, or breaks the body off so that the client notices.
+    pub async fn get(&mut self, ask: Ask<'_>) -> Result<Seen, Failure> {
+        let owed = self.court.evidence().history.owed(ask.node, ask.path, ask.start);
+        let seen = self.get_once(ask, owed).await?;
+        match (seen, owed) {
+            (Seen::Miss, Some(owed)) => self.confirm_miss(ask, owed).await?,
+            (Seen::Hit | Seen::Miss | Seen::Refused(_), _) => {}
+        }
+        Ok(seen)
+    }
+
+    /// A HEAD, judged.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the node does not answer.
+    pub async fn head(&mut self, ask: Ask<'_>) -> Result<Seen, Failure> {
+        let owed = self.court.evidence().history.owed(ask.node, ask.path, ask.start);
+        let answer = self.connection.request(Method::HEAD, ask.path, Upload::empty()).await?;
+        let seen = self.judge_head(ask, &answer);
+        if let (Seen::Miss, Some(owed)) = (seen, owed) {
+            self.confirm_miss(ask, owed).await?;
+        }
+        Ok(seen)
+    }
+
+    fn judge_head(&self, ask: Ask<'_>, answer: &Answer) -> Seen {
+        let mut evidence = self.court.evidence();
+        evidence.history.saw_status(answer.status);
+        match (answer.status, answer.len_bytes) {
+            (200, Some(len_bytes)) => {
+                let puts = evidence.history.puts(ask.node, ask.path);
+                let verdict = true_digest::check_length(ask.path, &puts, len_bytes);
+                evidence.judge(self.clock.now(), verdict);
+                Seen::Hit
+            }
+            (404, _) => Seen::Miss,
+            (status, _) => Seen::Refused(status),
+        }
+    }
+
+    async fn get_once(&mut self, ask: Ask<'_>, owed: Option<Owed>) -> Result<Seen, Failure> {
+        let answer = self.connection.request(Method::GET, ask.path, Upload::empty()).await?;
+        self.court.evidence().history.saw_status(answer.status);
+        match answer.status {
+            200 => self.body(ask, owed, answer).await.map(|()| Seen::Hit),
+            status => {
+                drain(answer).await?;
+                Ok(if status == 404 { Seen::Miss } else { Seen::Refused(status) })
+            }
+        }
+    }
+
+    async fn body(
+        &mut self,
+        ask: Ask<'_>,
+        owed: Option<Owed>,
+        mut answer: Answer,
+    ) -> Result<(), Failure> {
+        let puts = self.court.evidence().history.puts(ask.node, ask.path);
+        let mut matcher = Matcher::new(puts.iter().map(|put| put.body).collect());
+        while let Some(frame) = answer.body.frame().await {
+            let frame = frame.map_err(|error| Failure::Broken(error.to_string()))?;
+            if let Some(data) = frame.data_ref() {
+                matcher.update(data);
+            }
+        }
+        let (body, path) = (matcher.finish(), ask.path);
+        let received = matcher.received_bytes();
+        let now = self.clock.now();
+        let mut evidence = self.court.evidence();
+        let whole = whole_body::check_delivery(path, answer.len_bytes, received, body);
+        evidence.judge(now, whole);
+        evidence.judge(now, true_digest::check_delivery(path, &puts, body));
+        evidence.judge(now, acked_or_evicted::check_hit(path, owed, &puts, body));
+        if let Match::Whole(_) = body {
+            evidence.history.count_hit(received);
+        }
+        Ok(())
+    }
+
+    /// A miss of what was acknowledged: legal if it was evicted, or while the node reads its disk
+    /// back. So the node must say, on this very connection, that it serves; then miss again; and
+    /// then tell a horizon beyond what was owed.
+    async fn confirm_miss(&mut self, ask: Ask<'_>, owed: Owed) -> Result<(), Failure> {
+        if self.horizon().await?.is_none() {
+            return Ok(());
+        }
+        if self.get_once(ask, Some(owed)).await? != Seen::Miss {
+            return Ok(());
+        }
+        let Some(horizon_sequence) = self.horizon().await? else { return Ok(()) };
+        let verdict = acked_or_evicted::check_miss(ask.path, owed, horizon_sequence);
+        self.court.evidence().judge(self.clock.now(), verdict);
+        Ok(())
+    }
+
+    /// The eviction horizon, if the node serves.
+    async fn horizon(&mut self) -> Result<Option<u64>, Failure> {
+        let (status, text) = self.connection.text("/status").await?;
+        if status != 200 {
+            return Ok(None);
+        }
+        let Ok(json) = serde_json::from_str::<serde_json::Value>(&text) else { return Ok(None) };
+        let serving = json["state"] == "serving";
+        Ok(json["ring"]["horizon_sequence"].as_u64().filter(|_| serving))
+    }
+}
+
+/// Reads an answer to its end, so that its connection can be used again.
+pub(super) async fn drain(mut answer: Answer) -> Result<(), Failure> {
+    while let Some(frame) = answer.body.frame().await {
+        frame.map_err(|error| Failure::Broken(error.to_string()))?;
+    }
+    Ok(())
+}

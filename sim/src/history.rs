@@ -1,0 +1,213 @@
+//! What the clients did and what they were told: the evidence for the invariants about answers.
+//!
+//! Nodes do not replicate yet, so each node has a history of its own for every key.
+
+use std::collections::BTreeMap;
+
+use kura_env::Instant;
+
+use crate::body::{Body, BodyId};
+
+/// A node by its position in the scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeIndex(pub usize);
+
+/// Why a put must never be readable, whatever it was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fraud {
+    /// Its body is cut: fewer bytes were sent than were declared.
+    Cut,
+    /// Its body does not have the digest that its name promises.
+    WrongDigest,
+    /// It is larger than the node takes.
+    Oversize,
+}
+
+/// What a put came to, as far as its client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// No answer, or none that says what became of it: it may be there or not.
+    Unknown,
+    /// Acknowledged, as this change of the node.
+    Acked(u64),
+    /// Refused by an answer that excludes that it was stored.
+    Refused,
+}
+
+/// One put.
+#[derive(Clone, Copy, Debug)]
+pub struct Put {
+    /// What was sent.
+    pub body: Body,
+    /// When its first byte may have been sent.
+    pub start: Instant,
+    /// When its client stopped waiting; `None` while it waits.
+    pub end: Option<Instant>,
+    /// What it came to.
+    pub outcome: PutOutcome,
+    /// Whether it must never be readable.
+    pub fraud: Option<Fraud>,
+}
+
+/// A put by which it can be found again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PutId(u64);
+
+/// The newest put that a node owes for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its body.
+    pub body: BodyId,
+}
+
+/// Puts kept for a key and a node. The eldest ones are forgotten: a body that old is a lie by then.
+const PUTS_PER_KEY_MAX: usize = 512;
+
+/// Everything that was put, by node and key.
+#[derive(Default)]
+pub struct History {
+    keys: BTreeMap<(NodeIndex, String), BTreeMap<PutId, Put>>,
+    next_put: u64,
+    next_body: u64,
+    acked_bytes: u64,
+    statuses: BTreeMap<u16, u64>,
+    answers: u64,
+    hits: u64,
+    read_bytes: u64,
+}
+
+impl History {
+    /// The id of the next body.
+    pub fn next_body(&mut self) -> BodyId {
+        self.next_body += 1;
+        BodyId(self.next_body)
+    }
+
+    /// A put begins.
+    pub fn begin_put(&mut self, node: NodeIndex, path: &str, put: Put) -> PutId {
+        self.next_put += 1;
+        let id = PutId(self.next_put);
+        let puts = self.keys.entry((node, path.to_owned())).or_default();
+        puts.insert(id, put);
+        if puts.len() > PUTS_PER_KEY_MAX {
+            puts.pop_first();
+        }
+        id
+    }
+
+    /// A put has ended.
+    pub fn end_put(
+        &mut self,
+        (node, path): (NodeIndex, &str),
+        id: PutId,
+        end: Instant,
+        outcome: PutOutcome,
+    ) {
+        let puts = self.keys.get_mut(&(node, path.to_owned()));
+        let Some(put) = puts.and_then(|puts| puts.get_mut(&id)) else { return };
+        put.end = Some(end);
+        put.outcome = outcome;
+        if let PutOutcome::Acked(_) = outcome {
+            self.acked_bytes += put.body.len_bytes;
+        }
+    }
+
+    /// An answer with this status was seen.
+    pub fn saw_status(&mut self, status: u16) {
+        self.answers += 1;
+        *self.statuses.entry(status).or_default() += 1;
+    }
+
+    /// Answers by status.
+    #[must_use]
+    pub fn statuses(&self) -> &BTreeMap<u16, u64> {
+        &self.statuses
+    }
+
+    /// How many answers there were.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.answers
+    }
+
+    /// A whole body was read back.
+    pub fn count_hit(&mut self, len_bytes: u64) {
+        self.hits += 1;
+        self.read_bytes += len_bytes;
+    }
+
+    /// Bytes of bodies that were read back whole.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes
+    }
+
+    /// How many whole bodies were read back.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.hits
+    }
+
+    /// Bytes of bodies that were acknowledged, in all.
+    #[must_use]
+    pub fn acked_bytes(&self) -> u64 {
+        self.acked_bytes
+    }
+
+    /// Everything that was ever put to a key of a node, frauds included.
+    #[must_use]
+    pub fn puts(&self, node: NodeIndex, path: &str) -> Vec<Put> {
+        let puts = self.keys.get(&(node, path.to_owned()));
+        puts.map(|puts| puts.values().copied().collect()).unwrap_or_default()
+    }
+
+    /// The put that a read beginning at `start` must find, or one newer than it, unless it was
+    /// evicted: of those acknowledged before, the one with the highest sequence.
+    #[must_use]
+    pub fn owed(&self, node: NodeIndex, path: &str, start: Instant) -> Option<Owed> {
+        let puts = self.keys.get(&(node, path.to_owned()))?;
+        let acked = puts.values().filter(|put| put.end.is_some_and(|end| end <= start));
+        acked
+            .filter_map(|put| match put.outcome {
+                PutOutcome::Acked(sequence) => Some(Owed { sequence, body: put.body.id }),
+                PutOutcome::Unknown | PutOutcome::Refused => None,
+            })
+            .max_by_key(|owed| owed.sequence)
+    }
+
+    /// Every key of every node to which anything was put.
+    pub fn keys(&self) -> impl Iterator<Item = (NodeIndex, &str)> {
+        self.keys.keys().map(|(node, path)| (*node, path.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_is_the_newest_put_acknowledged_before_the_read() {
+        let mut history = History::default();
+        let node = NodeIndex(0);
+        let put = |id| Put {
+            body: Body { id: BodyId(id), len_bytes: 1, forged: false },
+            start: Instant(0),
+            end: None,
+            outcome: PutOutcome::Unknown,
+            fraud: None,
+        };
+        let first = history.begin_put(node, "/k", put(1));
+        let second = history.begin_put(node, "/k", put(2));
+        assert_eq!(history.owed(node, "/k", Instant(100)), None);
+        history.end_put((node, "/k"), first, Instant(10), PutOutcome::Acked(8));
+        history.end_put((node, "/k"), second, Instant(20), PutOutcome::Acked(7));
+        let owed = Owed { sequence: 8, body: BodyId(1) };
+        assert_eq!(history.owed(node, "/k", Instant(9)), None);
+        assert_eq!(history.owed(node, "/k", Instant(10)), Some(owed));
+        assert_eq!(history.owed(node, "/k", Instant(99)), Some(owed));
+        assert_eq!(history.owed(NodeIndex(1), "/k", Instant(99)), None);
+        assert_eq!((history.acked_bytes(), history.puts(node, "/k").len()), (2, 2));
+    }
+}

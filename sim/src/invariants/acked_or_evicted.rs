@@ -1,0 +1,94 @@
+//! What was acknowledged is there until the ring turned over it, whatever crashed meanwhile.
+
+use super::{Invariant, Violation};
+use crate::{
+    body::{BodyId, Match},
+    history::{Owed, Put, PutOutcome},
+};
+
+/// This invariant.
+pub const INVARIANT: Invariant = Invariant {
+    name: "acked_or_evicted",
+    demands: "an acknowledged put is read back, or a newer one, unless it lies below the horizon \
+              of eviction; also after SIGKILL and power loss",
+    checked: "at every hit; at every miss of an acknowledged key, asked twice; for every key \
+              after healing",
+};
+
+/// Judges a hit, given what the key owed when the read began and everything put there.
+///
+/// # Errors
+///
+/// If the body is older than what was owed.
+pub fn check_hit(
+    path: &str,
+    owed: Option<Owed>,
+    puts: &[Put],
+    body: Match,
+) -> Result<(), Violation> {
+    let (Some(owed), Match::Whole(found)) = (owed, body) else { return Ok(()) };
+    // A put whose client was told nothing may have been applied at any time.
+    let newest = puts.iter().filter(|put| put.body.id == found).map(|put| match put.outcome {
+        PutOutcome::Acked(sequence) => sequence,
+        PutOutcome::Unknown | PutOutcome::Refused => u64::MAX,
+    });
+    match newest.max() {
+        Some(sequence) if sequence < owed.sequence => Err(INVARIANT.violated(format!(
+            "GET {path}: body {} with sequence {sequence}, though body {} had been acknowledged \
+             with sequence {} before",
+            found.0, owed.body.0, owed.sequence
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Judges a miss of a serving node whose eviction horizon was `horizon_sequence` *after* it.
+///
+/// # Errors
+///
+/// If what was owed cannot have been evicted by then.
+pub fn check_miss(path: &str, owed: Owed, horizon_sequence: u64) -> Result<(), Violation> {
+    if owed.sequence < horizon_sequence {
+        return Ok(());
+    }
+    let BodyId(body) = owed.body;
+    Err(INVARIANT.violated(format!(
+        "GET {path}: a miss, though body {body} was acknowledged with sequence {} and nothing from \
+         {horizon_sequence} on was evicted",
+        owed.sequence
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use kura_env::Instant;
+
+    use super::*;
+    use crate::body::Body;
+
+    fn put(id: u64, outcome: PutOutcome) -> Put {
+        let body = Body { id: BodyId(id), len_bytes: 10, forged: false };
+        Put { body, start: Instant(0), end: Some(Instant(1)), outcome, fraud: None }
+    }
+
+    #[test]
+    fn a_miss_is_legal_only_below_the_horizon() {
+        let owed = Owed { sequence: 7, body: BodyId(1) };
+        assert!(check_miss("/k", owed, 8).is_ok());
+        assert!(check_miss("/k", owed, 7).is_err());
+        assert!(check_miss("/k", owed, 1).is_err());
+    }
+
+    #[test]
+    fn a_hit_is_never_older_than_what_was_acknowledged() {
+        let puts = [
+            put(1, PutOutcome::Acked(5)),
+            put(2, PutOutcome::Acked(7)),
+            put(3, PutOutcome::Unknown),
+        ];
+        let owed = Some(Owed { sequence: 7, body: BodyId(2) });
+        let check = |owed, id| check_hit("/k", owed, &puts, Match::Whole(BodyId(id))).is_ok();
+        assert!(check(owed, 2) && check(owed, 3) && check(None, 1));
+        assert!(!check(owed, 1), "an older body");
+    }
+}

@@ -1,0 +1,46 @@
+//! Every scenario does the same twice under one seed, and something else under another.
+
+use super::{Options, run};
+use crate::{report::RunReport, scenario::read};
+
+/// The scenarios of the repository, as short as they still tell their story.
+const SCENARIOS: &[(&str, &str)] = &[
+    ("crash", include_str!("../../../scenarios/incidents/crash_in_rotation_window.toml")),
+    ("leaked", include_str!("../../../scenarios/incidents/leaked_staging_fills_disk.toml")),
+    ("overflow", include_str!("../../../scenarios/incidents/staging_overflow_evicts_node.toml")),
+    ("nine", include_str!("../../../scenarios/speed/nine_hosts.toml")),
+];
+
+/// Runs a scenario with its phases cut to three seconds.
+fn run_short(text: &str, seed: u64, options: Options) -> RunReport {
+    let cut = |line: &str| {
+        if line.starts_with("lasts = ") { "lasts = \"3s\"".to_owned() } else { line.to_owned() }
+    };
+    let text: Vec<String> = text.lines().map(cut).collect();
+    let document = read("scenario.toml", &text.join("\n")).unwrap();
+    run(&document, seed, options).unwrap()
+}
+
+#[test]
+fn a_seed_does_the_same_twice() {
+    for (name, text) in SCENARIOS {
+        let first = run_short(text, 3, Options::default());
+        let second = run_short(text, 3, Options::default());
+        assert_eq!(first, second, "{name}");
+        assert!(first.events > 100, "{name} did nothing: {first:?}");
+    }
+}
+
+#[test]
+fn recording_the_journal_changes_nothing_and_other_seeds_do_something_else() {
+    let (_, text) = SCENARIOS[0];
+    let plain = run_short(text, 5, Options::default());
+    let (sender, lines) = std::sync::mpsc::channel();
+    let recorder = Box::new(move |_: &str| sender.send(()).unwrap());
+    let options = Options { recorder: Some(recorder), ..Options::default() };
+    assert_eq!(run_short(text, 5, options), plain);
+    assert!(lines.iter().count() > 100, "the journal has a line for every event");
+    let rescheduled = Options { schedule_seed: Some(1), ..Options::default() };
+    assert_ne!(run_short(text, 5, rescheduled).journal_hash, plain.journal_hash);
+    assert_ne!(run_short(text, 6, Options::default()).journal_hash, plain.journal_hash);
+}

@@ -1,0 +1,220 @@
+//! The faults of a run at the disks: asks the plan about every effect, and watches what lies staged.
+
+use std::{sync::Arc, time::Duration};
+
+use fault_injection::{
+    CrashKind, CrashMoment, Fault, FaultId, Faults, Injector, KeepUnsynced, Operation, What,
+};
+use kura_env::{Clock, DiskErrorKind, Env};
+use parking_lot::Mutex;
+use sim_storage::{Crash, Effect, EffectHook, EffectVerdict, Keep, LifeId, SimDisk};
+
+use crate::{court::Court, invariants::staging_bounded, scenario::FaultSpec};
+
+/// A crash that just happened, for whoever brings the node back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fallen {
+    /// How long until the node comes back.
+    pub(super) down_for: Duration,
+    /// The second crash that follows, if one does.
+    pub(super) again: Option<Again>,
+}
+
+/// A second crash, so many effects after the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Again {
+    at_effect: u64,
+    kind: CrashKind,
+    moment: CrashMoment,
+}
+
+/// The plan of a run, and how far it has got.
+pub(super) struct Weather {
+    injector: Arc<Injector>,
+    specs: Vec<FaultSpec>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Nothing strikes any more.
+    is_calm: bool,
+    again_fired: u64,
+    /// By class of the effect, how often a crash came there.
+    crashed_at: std::collections::BTreeMap<String, u64>,
+}
+
+impl Weather {
+    pub(super) fn new(specs: Vec<FaultSpec>) -> Self {
+        let faults = specs.iter().map(|spec| spec.fault.clone()).collect();
+        let injector = Arc::new(Injector::new(fault_injection::Plan { faults }));
+        Self { injector, specs, state: Mutex::default() }
+    }
+
+    /// Nothing strikes any more.
+    pub(super) fn calm(&self) {
+        self.injector.calm();
+        self.state.lock().is_calm = true;
+    }
+
+    /// The world of one life of a node, with the faults that do not strike its disk: that asks by
+    /// its hook.
+    pub(super) fn over(&self, env: Env, node: &str) -> Env {
+        if self.injector.is_empty() {
+            return env;
+        }
+        let clock = env.clock.clone();
+        // Crashes strike changes of the disk, about which these wrappers do not ask.
+        let on_crash = Arc::new(|_: &Fault| ());
+        let faults = Faults::new(self.injector.clone(), node, clock, on_crash);
+        Env { catalog: faults.catalog(env.catalog), net: faults.net(env.net), ..env }
+    }
+
+    /// How often each class of fault struck, those that never did included.
+    pub(super) fn fired(&self) -> std::collections::BTreeMap<String, u64> {
+        let never = self.specs.iter().map(|spec| (spec.fault.what.class(), 0));
+        let mut fired: std::collections::BTreeMap<String, u64> = never.collect();
+        fired.extend(self.injector.fired());
+        if self.specs.iter().any(|spec| spec.again_nth > 0) {
+            fired.insert("crash.again".to_owned(), self.state.lock().again_fired);
+        }
+        fired
+    }
+
+    /// How often a crash came at each class of effect.
+    pub(super) fn crashed_at(&self) -> std::collections::BTreeMap<String, u64> {
+        self.state.lock().crashed_at.clone()
+    }
+
+    /// When the next crash is due by the clock alone.
+    pub(super) fn next_crash_millis(&self) -> Option<u64> {
+        self.injector.next_crash_millis()
+    }
+
+    /// The crashes that are due by the clock alone.
+    pub(super) fn due_crashes(&self, now_millis: u64) -> Vec<Fault> {
+        self.injector.due_crashes(now_millis)
+    }
+
+    /// What follows a crash of the plan.
+    pub(super) fn fallen(&self, id: FaultId, effect: u64) -> Fallen {
+        let spec = self.specs.iter().find(|spec| spec.fault.id == id);
+        let again = spec.filter(|spec| spec.again_nth > 0).and_then(|spec| {
+            let What::Crash { kind, moment } = spec.fault.what else { return None };
+            Some(Again { at_effect: effect + spec.again_nth, kind, moment })
+        });
+        Fallen { down_for: spec.map_or(Duration::from_secs(1), |spec| spec.down_for), again }
+    }
+}
+
+/// A crash as the disk knows it.
+pub(super) fn crash_of(kind: CrashKind) -> Crash {
+    let keep = match kind {
+        CrashKind::Sigkill => return Crash::Sigkill,
+        CrashKind::PowerLoss { keep: KeepUnsynced::Nothing } => Keep::Nothing,
+        CrashKind::PowerLoss { keep: KeepUnsynced::Everything } => Keep::Everything,
+        CrashKind::PowerLoss { keep: KeepUnsynced::Sampled } => Keep::Sampled,
+    };
+    Crash::PowerLoss { keep }
+}
+
+fn crash_at(moment: CrashMoment, kind: CrashKind) -> EffectVerdict {
+    let crash = crash_of(kind);
+    match moment {
+        CrashMoment::Before => EffectVerdict::CrashBefore(crash),
+        CrashMoment::Within => EffectVerdict::CrashWithin(crash),
+        CrashMoment::After => EffectVerdict::CrashAfter(crash),
+    }
+}
+
+/// What the watch of a disk and the machine tell each other.
+#[derive(Default)]
+pub(super) struct Signals {
+    /// The crash that the watch asked for and that the machine has to follow up.
+    pub(super) fallen: Option<Fallen>,
+    /// The second crash that is to come.
+    pub(super) again: Option<Again>,
+}
+
+/// Asked before every effect of a node's disk, and told after it.
+pub(super) struct Watch {
+    pub(super) node: String,
+    pub(super) weather: Arc<Weather>,
+    pub(super) signals: Arc<Mutex<Signals>>,
+    pub(super) court: Court,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) disk: SimDisk,
+    pub(super) staging_bytes_max: u64,
+    pub(super) note: Box<dyn Fn(&str) + Send>,
+    /// The life whose staging is known to have been empty once: what lay there before its start is
+    /// not of its making.
+    pub(super) swept: Option<LifeId>,
+}
+
+impl Watch {
+    fn decide(&self, effect: &Effect) -> EffectVerdict {
+        if self.weather.state.lock().is_calm {
+            return EffectVerdict::Go;
+        }
+        let again = self.signals.lock().again.take_if(|again| effect.number >= again.at_effect);
+        if let Some(Again { kind, moment, .. }) = again {
+            self.weather.state.lock().again_fired += 1;
+            self.fell(effect, Fallen { down_for: Duration::from_secs(1), again: None });
+            return crash_at(moment, kind);
+        }
+        if self.weather.injector.is_empty() {
+            return EffectVerdict::Go;
+        }
+        let class = effect.change.class();
+        let operation = Operation::Effect(effect.change.kind);
+        let now_millis = self.clock.now().0 / 1_000_000;
+        let strike = self.weather.injector.decide(&self.node, operation, &class, now_millis);
+        let Some(strike) = strike else { return EffectVerdict::Go };
+        match strike.fault.what {
+            What::Crash { kind, moment } => {
+                self.fell(effect, self.weather.fallen(strike.fault.id, effect.number));
+                crash_at(moment, kind)
+            }
+            What::DiskError { kind } => EffectVerdict::Fail(kind.error()),
+            What::ShortAppend { kind } => EffectVerdict::FailWithin(kind.error()),
+            What::Stall { millis } => EffectVerdict::Stall(Duration::from_millis(millis)),
+            // The injector does not let these strike an effect.
+            What::CatalogError { .. }
+            | What::NetRefuse
+            | What::NetCut { .. }
+            | What::NetStall { .. } => EffectVerdict::Go,
+        }
+    }
+
+    fn fell(&self, effect: &Effect, fallen: Fallen) {
+        *self.weather.state.lock().crashed_at.entry(effect.change.class()).or_default() += 1;
+        self.signals.lock().fallen = Some(fallen);
+    }
+}
+
+impl EffectHook for Watch {
+    fn before(&mut self, effect: &Effect) -> EffectVerdict {
+        let text = effect.change.to_string();
+        (self.note)(&text);
+        let verdict = self.decide(effect);
+        if verdict != EffectVerdict::Go {
+            let what = format!("{}: {verdict:?} at effect {} ({text})", self.node, effect.number);
+            self.court.evidence().tell(self.clock.now(), what);
+        }
+        verdict
+    }
+
+    fn after(&mut self, effect: &Effect, _outcome: &Result<(), DiskErrorKind>) {
+        let Some(staged) = self.disk.dir_bytes("tmp") else { return };
+        if staged.files == 0 {
+            self.swept = Some(effect.life);
+        }
+        if self.swept == Some(effect.life) {
+            let budget = self.staging_bytes_max;
+            let verdict = staging_bounded::check_budget(&self.node, staged.len_bytes, budget);
+            if verdict.is_err() {
+                self.court.evidence().judge(self.clock.now(), verdict);
+            }
+        }
+    }
+}

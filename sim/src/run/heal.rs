@@ -1,0 +1,186 @@
+//! The kind half of a run: nothing fails any more, and everything must come back.
+
+use std::{sync::Arc, time::Duration};
+
+use kura_env::{Instant, timeout};
+use sim_engine::{NodeId, Outcome, World};
+
+use super::{Judgement, Run, machine::Machine};
+use crate::{
+    client::{
+        Ask, Reader, Seen,
+        connection::{Connection, Failure, Place},
+    },
+    court::Court,
+    invariants::{
+        Violation, acked_or_evicted, no_orphan_at_rest, node_heals, node_heals::Health,
+        reference_in_ring_or_miss, staging_bounded,
+    },
+};
+
+/// How often a node is asked whether it is back, and the disk whether it is at rest.
+const POLL: Duration = Duration::from_millis(100);
+/// How long an operator waits for an answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long it may take, in simulated time, to read everything back.
+const READ_BACK_MAX: Duration = Duration::from_secs(24 * 3600);
+
+impl Run {
+    /// Heals, waits for readiness, reads everything back, waits for rest, and looks at the disks.
+    pub(super) fn heal(&self) -> Result<(), Judgement> {
+        let world = &self.world;
+        let begun = world.now();
+        self.tell("no more faults; what is dead is started".to_owned());
+        self.weather.calm();
+        self.machines.iter().for_each(Machine::start);
+        for machine in &self.machines {
+            self.await_ready(machine, begun)?;
+        }
+        self.tell("every node serves".to_owned());
+        self.read_back()?;
+        self.await_rest()
+    }
+
+    fn await_ready(&self, machine: &Arc<Machine>, begun: Instant) -> Result<(), Judgement> {
+        let bound = self.scenario.expect.healed_within;
+        let place = self.operator();
+        let (name, addr, court) = (machine.name.clone(), machine.addr, self.court.clone());
+        let ask = async move {
+            loop {
+                let health = health(&place, addr).await;
+                let now = place.clock.now();
+                if health == Health::Ready {
+                    return Ok(());
+                }
+                let verdict = node_heals::check(&name, &health, now.since(begun), bound);
+                if verdict.is_err() || court.is_decided() {
+                    return verdict;
+                }
+                place.clock.sleep(POLL).await;
+            }
+        };
+        // The check itself ends this in time; the deadline is for a check that hangs.
+        let deadline = self.world.now() + bound + ANSWER * 4;
+        match self.world.block_on(ask, deadline) {
+            Ok(verdict) => verdict.map_err(Judgement::NotHealed),
+            Err(outcome) => Err(self.engine_failed(&outcome)),
+        }
+    }
+
+    /// Reads every key that anything was put to, on every node.
+    fn read_back(&self) -> Result<(), Judgement> {
+        let keys: Vec<(usize, String)> = {
+            let evidence = self.court.evidence();
+            let keys = evidence.history.keys();
+            keys.map(|(node, path)| (node.0, path.to_owned())).collect()
+        };
+        let place = self.operator();
+        let court = self.court.clone();
+        let targets: Vec<_> =
+            self.machines.iter().map(|m| (m.name.clone(), m.index, m.addr)).collect();
+        let count = keys.len();
+        let work = async move {
+            let mut open: Option<(usize, Connection)> = None;
+            for (at, path) in keys {
+                let (name, node, addr) = &targets[at];
+                let connection = match open.take() {
+                    Some((to, connection)) if to == at && connection.is_usable() => connection,
+                    Some(_) | None => match Connection::open(&place, *addr).await {
+                        Ok(connection) => connection,
+                        Err(failure) => return Err(unreadable(name, &path, &failure)),
+                    },
+                };
+                let (_, connection) = open.insert((at, connection));
+                let clock = &*place.clock;
+                let mut reader = Reader { court: &court, connection, clock };
+                let ask = Ask { node: *node, path: &path, start: clock.now() };
+                match reader.get(ask).await {
+                    Ok(Seen::Hit | Seen::Miss) => {}
+                    Ok(Seen::Refused(status)) => {
+                        return Err(unreadable(name, &path, &format!("status {status}")));
+                    }
+                    Err(failure) => return Err(unreadable(name, &path, &failure)),
+                }
+            }
+            Ok(())
+        };
+        let verdict = match self.world.block_on(work, self.world.now() + READ_BACK_MAX) {
+            Ok(verdict) => verdict,
+            Err(outcome) => return Err(self.engine_failed(&outcome)),
+        };
+        self.court.evidence().judge(self.world.now(), verdict);
+        self.tell(format!("{count} keys were read back"));
+        self.undecided()
+    }
+
+    /// Waits until nothing is left to be cleared away, then judges what lies there.
+    fn await_rest(&self) -> Result<(), Judgement> {
+        let deadline = self.world.now() + self.scenario.expect.healed_within;
+        for machine in &self.machines {
+            loop {
+                let verdict = at_rest(machine);
+                let now = self.world.now();
+                if verdict.is_ok() || now >= deadline {
+                    self.court.evidence().judge(now, verdict);
+                    break;
+                }
+                match self.world.run_to(now + POLL) {
+                    Outcome::Goal | Outcome::Deadline => {}
+                    outcome @ (Outcome::Deadlock(_)
+                    | Outcome::Panic { .. }
+                    | Outcome::Stalled(_)) => return Err(self.engine_failed(&outcome)),
+                }
+            }
+        }
+        self.undecided()
+    }
+
+    fn operator(&self) -> Place {
+        let world: &World = &self.world;
+        Place {
+            clock: world.clock(NodeId::OPERATOR),
+            net: world.net(NodeId::OPERATOR),
+            tasks: world.tasks(NodeId::OPERATOR),
+        }
+    }
+}
+
+fn at_rest(machine: &Machine) -> Result<(), Violation> {
+    let image = machine.image();
+    let name = &machine.name;
+    staging_bounded::check_rest(name, image.below("tmp"))?;
+    no_orphan_at_rest::check(name, &image)?;
+    reference_in_ring_or_miss::check(name, &image)
+}
+
+fn unreadable(node: &str, path: &str, why: &dyn std::fmt::Display) -> Violation {
+    let reason = format!("{node}: GET {path} after healing: {why}");
+    acked_or_evicted::INVARIANT.violated(reason)
+}
+
+async fn health(place: &Place, addr: std::net::SocketAddr) -> Health {
+    let ask = async {
+        let mut connection = Connection::open(place, addr).await?;
+        connection.text("/ready").await
+    };
+    match timeout(&*place.clock, ANSWER, ask).await {
+        Ok(Ok((200, _))) => Health::Ready,
+        Ok(Ok((status, text))) => Health::Unready(format!("{status} {}", text.trim())),
+        Ok(Err(failure)) => Health::Silent(failure.to_string()),
+        Err(_) => Health::Silent(Failure::Timeout(ANSWER).to_string()),
+    }
+}
+
+impl Run {
+    fn undecided(&self) -> Result<(), Judgement> {
+        decided(&self.court)
+    }
+}
+
+/// An error once something was violated.
+pub(super) fn decided(court: &Court) -> Result<(), Judgement> {
+    match court.evidence().violation() {
+        Some(violation) => Err(Judgement::Violated(violation.clone())),
+        None => Ok(()),
+    }
+}

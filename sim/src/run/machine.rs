@@ -1,0 +1,269 @@
+//! One node under test: its host, its disk, and the life it is in.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use fault_injection::{Fault, What};
+use kura_env::{Env, Keyspace};
+use kura_node::{
+    config::{Durability, NodeConfig, StoreConfig, SurfaceConfig},
+    node::Node,
+    store::KEYSPACES,
+};
+use parking_lot::Mutex;
+use sim_engine::{NodeId, Power, World};
+use sim_storage::{
+    Crash, CrashReport, EffectVerdict, SimCatalog, SimCatalogConfig, SimDisk, SimDiskConfig,
+};
+
+use super::faults::{Fallen, Signals, Watch, Weather, crash_of};
+use crate::{
+    court::Court,
+    draw::Draw,
+    history::NodeIndex,
+    image::Image,
+    scenario::{DiskSpec, NodeSpec},
+};
+
+/// How long a supervisor waits before it starts a process again that ended by itself.
+const RESPAWN: Duration = Duration::from_secs(1);
+/// The public port of every node.
+const PORT: u16 = 4000;
+
+/// One node under test.
+pub(super) struct Machine {
+    pub(super) name: String,
+    pub(super) index: NodeIndex,
+    pub(super) addr: SocketAddr,
+    pub(super) host: NodeId,
+    pub(super) disk: SimDisk,
+    config: NodeConfig,
+    weather: Arc<Weather>,
+    signals: Arc<Mutex<Signals>>,
+    catalog: Mutex<Option<Arc<SimCatalog>>>,
+    /// Counts the lives. A restart that was meant to follow one life does nothing after the next.
+    lives: Mutex<u64>,
+    court: Court,
+    world: World,
+}
+
+/// What a machine is made of.
+pub(super) struct Blueprint<'a> {
+    pub(super) weather: &'a Arc<Weather>,
+    pub(super) name: &'a str,
+    pub(super) index: NodeIndex,
+    pub(super) host: NodeId,
+    pub(super) disk: &'a DiskSpec,
+    pub(super) node: &'a NodeSpec,
+    pub(super) seed: u64,
+}
+
+impl Machine {
+    /// The machine, with its disk as an earlier life left it, switched off.
+    pub(super) fn new(world: &World, court: &Court, blueprint: &Blueprint<'_>) -> Arc<Self> {
+        let Blueprint { weather, name, index, host, disk: spec, node, seed } = *blueprint;
+        let disk = SimDisk::new(disk_config(spec, name, seed), world.clock(host));
+        let addr = SocketAddr::new(world.addr(host), PORT);
+        let machine = Arc::new(Self {
+            name: name.to_owned(),
+            index,
+            addr,
+            host,
+            disk,
+            config: node_config(node, addr),
+            weather: weather.clone(),
+            signals: Arc::default(),
+            catalog: Mutex::new(None),
+            lives: Mutex::new(0),
+            court: court.clone(),
+            world: world.clone(),
+        });
+        machine.plant_stale_staging(spec);
+        machine.watch();
+        machine
+    }
+
+    fn plant_stale_staging(&self, spec: &DiskSpec) {
+        let each = spec.stale_staging_bytes / spec.stale_files;
+        if each == 0 {
+            return;
+        }
+        let bytes = Bytes::from(vec![0x5a; usize::try_from(each).unwrap_or(0)]);
+        for number in 0..spec.stale_files {
+            // A disk too small for them all is as full as it gets, which is the point.
+            if self.disk.plant(&format!("tmp/{number:016x}.part"), &bytes).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let world = self.world.clone();
+        let name = self.name.clone();
+        self.disk.set_effect_hook(Box::new(Watch {
+            node: self.name.clone(),
+            weather: self.weather.clone(),
+            signals: self.signals.clone(),
+            court: self.court.clone(),
+            clock: self.world.clock(self.host),
+            disk: self.disk.clone(),
+            staging_bytes_max: self.config.store.staging_bytes_max,
+            note: Box::new(move |text| world.note(&name, text)),
+            swept: None,
+        }));
+        let machine = self.clone();
+        self.disk.set_on_crash(Box::new(move |report: &CrashReport| {
+            let fallen = machine.signals.lock().fallen.take();
+            machine.fall(report.crash, fallen);
+        }));
+    }
+
+    /// Ends what ties the machine, its disk and the world together.
+    pub(super) fn retire(&self) {
+        self.disk.set_effect_hook(Box::new(|_: &_| EffectVerdict::Go));
+        self.disk.set_on_crash(Box::new(|_| ()));
+    }
+
+    /// Crashes, by the clock alone.
+    pub(super) fn crash(self: &Arc<Self>, fault: &Fault) {
+        let What::Crash { kind, .. } = fault.what else { return };
+        self.tell(fault.to_string());
+        let crash = crash_of(kind);
+        let fallen = self.weather.fallen(fault.id, self.disk.effect_count());
+        self.disk.crash(crash);
+        self.fall(crash, Some(fallen));
+    }
+
+    /// The node dies; what its disk keeps is decided already.
+    fn fall(self: &Arc<Self>, crash: Crash, fallen: Option<Fallen>) {
+        match crash {
+            Crash::Sigkill => self.world.kill(self.host),
+            Crash::PowerLoss { .. } => self.world.kill_silent(self.host),
+        }
+        let Some(Fallen { down_for, again }) = fallen else { return };
+        self.signals.lock().again = again;
+        self.restart_after(down_for);
+    }
+
+    /// Starts it after a while, unless somebody else does so before.
+    fn restart_after(self: &Arc<Self>, down_for: Duration) {
+        let (machine, life) = (self.clone(), *self.lives.lock());
+        self.world.schedule(self.world.now() + down_for, move |_| {
+            if *machine.lives.lock() == life {
+                machine.start();
+            }
+        });
+    }
+
+    /// Begins a life, unless one is under way.
+    pub(super) fn start(self: &Arc<Self>) {
+        let is_first = *self.lives.lock() == 0;
+        if !is_first && self.world.power(self.host) == Power::Up {
+            return;
+        }
+        *self.lives.lock() += 1;
+        self.world.start(self.host);
+        self.tell("starts".to_owned());
+        let disk = self.disk.attach();
+        let clock = self.world.clock(self.host);
+        let spaces: [Keyspace; 2] = KEYSPACES;
+        let catalog =
+            SimCatalog::new(disk.clone(), clock.clone(), &spaces, SimCatalogConfig::default());
+        let catalog = Arc::new(catalog);
+        *self.catalog.lock() = Some(catalog.clone());
+        let env = Env {
+            clock,
+            net: self.world.net(self.host),
+            disk,
+            catalog,
+            entropy: self.world.entropy(self.host),
+            tasks: self.world.tasks(self.host),
+        };
+        let env = self.weather.over(env, &self.name);
+        let machine = self.clone();
+        let config = self.config.clone();
+        self.world.launch(self.host, "process", async move {
+            let why = match Node::start(env, config, "kura-sim").await {
+                Ok(node) => format!("{:?}", node.failed().await),
+                Err(error) => error.to_string(),
+            };
+            machine.respawn(&why);
+        });
+    }
+
+    /// The process ended by itself: its supervisor starts it again.
+    fn respawn(self: &Arc<Self>, why: &str) {
+        self.tell(format!("gave up: {why}"));
+        let (machine, life) = (self.clone(), *self.lives.lock());
+        // Not from within: the process that ends is still on the stack.
+        self.world.schedule(self.world.now(), move |world| {
+            if *machine.lives.lock() == life {
+                machine.disk.crash(Crash::Sigkill);
+                world.kill(machine.host);
+                machine.restart_after(RESPAWN);
+            }
+        });
+    }
+
+    fn tell(&self, what: String) {
+        self.court.evidence().tell(self.world.now(), format!("{}: {what}", self.name));
+    }
+
+    /// What lies on its disk and in its catalog now.
+    pub(super) fn image(&self) -> Image<'_> {
+        let rows = |position: usize| {
+            let catalog = self.catalog.lock().clone();
+            catalog.map(|catalog| catalog.peek_rows(KEYSPACES[position])).unwrap_or_default()
+        };
+        let files = self.disk.walk().into_iter();
+        Image {
+            files: files.map(|file| (file.path.as_str().to_owned(), file.len_bytes)).collect(),
+            places: rows(0),
+            contents: rows(1),
+            read: Box::new(|path, offset, len| {
+                let len = u64::try_from(len).unwrap_or(u64::MAX);
+                self.disk.peek_at(path, offset, len).unwrap_or_default()
+            }),
+        }
+    }
+}
+
+fn disk_config(spec: &DiskSpec, name: &str, seed: u64) -> SimDiskConfig {
+    SimDiskConfig {
+        capacity_bytes: spec.capacity_bytes,
+        read_bytes_per_second: spec.read_bytes_per_second,
+        write_bytes_per_second: spec.write_bytes_per_second,
+        op_latency: spec.call_time,
+        sync_latency: spec.sync_time,
+        seed: Draw::named(seed, &format!("disk.{name}")).next_u64(),
+        ..SimDiskConfig::default()
+    }
+}
+
+fn node_config(spec: &NodeSpec, listen: SocketAddr) -> NodeConfig {
+    NodeConfig {
+        listen,
+        store: StoreConfig {
+            segment_bytes: spec.segment_bytes,
+            capacity_bytes: spec.capacity_bytes,
+            staging_bytes_max: spec.staging_bytes_max,
+            memory_bytes_max: spec.memory_bytes_max,
+            memory_body_bytes_max: spec.memory_body_bytes_max,
+            body_bytes_max: spec.body_bytes_max,
+            durability: if spec.survives_power_loss {
+                Durability::PowerLoss
+            } else {
+                Durability::ProcessCrash
+            },
+        },
+        surface: SurfaceConfig {
+            idle_timeout: spec.idle_timeout,
+            header_timeout: spec.header_timeout,
+            connections_max: spec.connections_max,
+            drain_body_bytes_max: spec.drain_body_bytes_max,
+            retry_after: spec.retry_after,
+            date_header: false,
+        },
+        drain_timeout: spec.drain_timeout,
+    }
+}

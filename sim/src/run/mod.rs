@@ -1,0 +1,280 @@
+//! The runner: one run is a function of scenario, seed and schedule. First it is cruel, in the
+//! phases of the scenario, then kind.
+
+#[cfg(test)]
+mod determinism;
+mod faults;
+mod heal;
+mod machine;
+mod topology;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use fault_injection::Plan;
+use kura_env::{Instant, TaskHandle};
+use sim_engine::{Outcome, Recorder, World, WorldConfig};
+
+use self::{
+    faults::Weather,
+    heal::decided,
+    machine::{Blueprint, Machine},
+    topology::Hosts,
+};
+use crate::{
+    client::{Actor, ActorWorld, Keys, Target, connection::Place},
+    court::Court,
+    history::NodeIndex,
+    invariants::Violation,
+    report::{CrashPoint, RunReport, Verdict},
+    scenario::{ClientSpec, Document, Phase, Scenario, ScenarioError},
+};
+
+/// What a run depends on beside its scenario and seed.
+#[derive(Default)]
+pub struct Options {
+    /// Chooses the order of tasks that are ready at the same time; the run's seed if `None`.
+    pub schedule_seed: Option<u64>,
+    /// Takes the lines of the journal.
+    pub recorder: Option<Recorder>,
+}
+
+/// Runs a scenario on this thread, which must run no other world meanwhile.
+///
+/// # Errors
+///
+/// If a name in the scenario refers to nothing.
+pub fn run(document: &Document, seed: u64, options: Options) -> Result<RunReport, ScenarioError> {
+    let scenario = Scenario::of(document, seed)?;
+    let run = Run::new(scenario, seed, options);
+    let result = run.cruel().and_then(|()| run.heal()).and_then(|()| run.expected());
+    let report = run.report(result);
+    run.machines.iter().for_each(|machine| machine.retire());
+    Ok(report)
+}
+
+/// Why a run did not pass.
+enum Judgement {
+    Violated(Violation),
+    NotHealed(Violation),
+}
+
+struct Run {
+    scenario: Scenario,
+    seed: u64,
+    court: Court,
+    weather: Arc<Weather>,
+    machines: Vec<Arc<Machine>>,
+    groups: Vec<Arc<ActorWorld>>,
+    hosts: Hosts,
+    world: World,
+}
+
+impl Run {
+    fn new(scenario: Scenario, seed: u64, options: Options) -> Self {
+        let mut config = WorldConfig::from_seed(seed);
+        if let Some(schedule_seed) = options.schedule_seed {
+            config.schedule_key = WorldConfig::from_seed(schedule_seed).schedule_key;
+        }
+        let world = World::new(config);
+        world.record_journal(options.recorder);
+        let court = Court::default();
+        let hosts = topology::build(&world, &scenario);
+        let weather = Arc::new(Weather::new(scenario.faults.clone()));
+        let machines = scenario.nodes.iter().enumerate().map(|(position, name)| {
+            let blueprint = Blueprint {
+                weather: &weather,
+                name,
+                index: NodeIndex(position),
+                host: hosts.nodes[position],
+                disk: &scenario.disk,
+                node: &scenario.node,
+                seed,
+            };
+            Machine::new(&world, &court, &blueprint)
+        });
+        let machines: Vec<Arc<Machine>> = machines.collect();
+        let groups = Vec::new();
+        let mut run = Self { scenario, seed, court, weather, machines, groups, hosts, world };
+        run.groups =
+            run.scenario.clients.iter().enumerate().map(|(at, c)| run.group(at, c)).collect();
+        run
+    }
+
+    fn group(&self, position: usize, spec: &ClientSpec) -> Arc<ActorWorld> {
+        let host = self.hosts.clients[position];
+        let spec = Arc::new(spec.clone());
+        let wanted = |machine: &&Arc<Machine>| {
+            spec.nodes.is_empty() || spec.nodes.iter().any(|name| *name == machine.name)
+        };
+        let targets = self.machines.iter().filter(wanted);
+        let place = Place {
+            clock: self.world.clock(host),
+            net: self.world.net(host),
+            tasks: self.world.tasks(host),
+        };
+        Arc::new(ActorWorld {
+            keys: Keys::new(spec.clone(), self.seed),
+            targets: targets.map(|m| Target { node: m.index, addr: m.addr }).collect(),
+            spec,
+            place,
+            body_bytes_max: self.scenario.node.body_bytes_max,
+            court: self.court.clone(),
+        })
+    }
+
+    fn tell(&self, what: String) {
+        self.court.evidence().tell(self.world.now(), what);
+    }
+
+    /// The cruel half: the phases, one after the other.
+    fn cruel(&self) -> Result<(), Judgement> {
+        self.machines.iter().for_each(Machine::start);
+        crash_by_the_clock(&self.world, &self.weather, &self.machines);
+        self.scenario.phases.iter().try_for_each(|phase| self.phase(phase))
+    }
+
+    fn phase(&self, phase: &Phase) -> Result<(), Judgement> {
+        self.tell(format!("phase {}", phase.name));
+        let begun = self.world.now();
+        let actors = self.employ(phase);
+        let until = phase.until_written_bytes.unwrap_or(u64::MAX);
+        let over = |_: &World| self.court.is_decided() || self.court.acked_bytes() >= until;
+        let outcome = match self.world.run_until(over, begun + phase.lasts) {
+            // Nobody at work and nothing to wait for is what an idle phase looks like.
+            Outcome::Deadlock(_) if actors.is_empty() => self.world.run_to(begun + phase.lasts),
+            outcome @ (Outcome::Goal
+            | Outcome::Deadline
+            | Outcome::Deadlock(_)
+            | Outcome::Panic { .. }
+            | Outcome::Stalled(_)) => outcome,
+        };
+        drop(actors);
+        match outcome {
+            Outcome::Goal | Outcome::Deadline => decided(&self.court),
+            failed @ (Outcome::Deadlock(_) | Outcome::Panic { .. } | Outcome::Stalled(_)) => {
+                Err(self.engine_failed(&failed))
+            }
+        }
+    }
+
+    /// Sets the actors of a phase to work, for as long as their handles live.
+    fn employ(&self, phase: &Phase) -> Vec<TaskHandle> {
+        let at_work = self.groups.iter().enumerate();
+        let at_work = at_work.filter(|(_, group)| phase.clients.contains(&group.spec.name));
+        let mut actors = Vec::new();
+        for (position, group) in at_work {
+            for number in 0..group.spec.actors {
+                let actor = Actor::new(group.clone(), self.seed, number);
+                let name = format!("actor {number}");
+                actors.push(self.world.spawn(self.hosts.clients[position], &name, actor.run()));
+            }
+        }
+        actors
+    }
+
+    /// A run that ended because of the engine: a panic, a deadlock, a livelock.
+    fn engine_failed(&self, outcome: &Outcome) -> Judgement {
+        let invariant = match outcome {
+            Outcome::Panic { .. } => "no_panic",
+            Outcome::Stalled(_) => "no_livelock",
+            Outcome::Goal | Outcome::Deadline | Outcome::Deadlock(_) => "no_deadlock",
+        };
+        let violation = Violation { invariant, reason: outcome.to_string() };
+        self.court.evidence().judge(self.world.now(), Err(violation.clone()));
+        Judgement::Violated(violation)
+    }
+
+    /// What the scenario expects beside the invariants.
+    fn expected(&self) -> Result<(), Judgement> {
+        let unmet = |invariant, reason| {
+            let violation = Violation { invariant, reason };
+            self.court.evidence().judge(self.world.now(), Err(violation.clone()));
+            Err(Judgement::Violated(violation))
+        };
+        let statuses = self.court.evidence().history.statuses().clone();
+        for status in &self.scenario.expect.statuses {
+            if !statuses.contains_key(status) {
+                let reason = format!("no client was ever answered {status}, only {statuses:?}");
+                return unmet("expect.statuses", reason);
+            }
+        }
+        let turns: u64 = self.machines.iter().map(|m| evicted_segments(m)).sum();
+        let least = self.scenario.expect.ring_turns_min;
+        if turns < least {
+            let reason = format!("{turns} segments were evicted in all, expected {least}");
+            return unmet("expect.ring_turns_min", reason);
+        }
+        Ok(())
+    }
+
+    fn report(&self, result: Result<(), Judgement>) -> RunReport {
+        let (verdict, violation) = match result {
+            Ok(()) => (Verdict::Pass, None),
+            Err(Judgement::Violated(violation)) => (Verdict::Violated, Some(violation)),
+            Err(Judgement::NotHealed(violation)) => (Verdict::NotHealed, Some(violation)),
+        };
+        let stats = self.world.stats();
+        let evidence = self.court.evidence();
+        RunReport {
+            scenario: self.scenario.name.clone(),
+            seed: self.seed,
+            verdict,
+            invariant: violation.as_ref().map(|v| v.invariant.to_owned()).unwrap_or_default(),
+            reason: violation.map(|v| v.reason).unwrap_or_default(),
+            sim_seconds: std::time::Duration::from_nanos(stats.sim_nanos).as_secs_f64(),
+            events: stats.events,
+            journal_hash: self.world.journal_hash().to_string(),
+            faults_fired: self.weather.fired(),
+            crash_points: self.crash_points(),
+            plan: self.plan(),
+            drawn: self.scenario.drawn.chosen.clone(),
+            statuses: evidence.history.statuses().clone(),
+            hits: evidence.history.hits(),
+            read_bytes: evidence.history.read_bytes(),
+            acked_bytes: evidence.history.acked_bytes(),
+            timeline: evidence.timeline(),
+        }
+    }
+
+    /// The faults as they were drawn.
+    fn plan(&self) -> Plan {
+        Plan { faults: self.scenario.faults.iter().map(|spec| spec.fault.clone()).collect() }
+    }
+
+    /// How often each class of effect was crossed, and crashed at.
+    fn crash_points(&self) -> BTreeMap<String, CrashPoint> {
+        let mut points: BTreeMap<String, CrashPoint> = BTreeMap::new();
+        for machine in &self.machines {
+            for (class, count) in machine.disk.effect_classes() {
+                points.entry(class).or_default().crossed += count;
+            }
+        }
+        for (class, count) in self.weather.crashed_at() {
+            points.entry(class).or_default().crashed += count;
+        }
+        points
+    }
+}
+
+/// Brings about the crashes that wait for no operation, one after the other.
+fn crash_by_the_clock(world: &World, weather: &Arc<Weather>, machines: &[Arc<Machine>]) {
+    let Some(millis) = weather.next_crash_millis() else { return };
+    let (weather, machines) = (weather.clone(), machines.to_vec());
+    let at = Instant(millis.saturating_mul(1_000_000));
+    world.schedule(at, move |world| {
+        if weather.next_crash_millis().is_none() {
+            return; // it is calm by now
+        }
+        for fault in weather.due_crashes(world.now().0 / 1_000_000) {
+            let machine = machines.iter().find(|machine| machine.name == fault.node);
+            if let Some(machine) = machine {
+                machine.crash(&fault);
+            }
+        }
+        crash_by_the_clock(world, &weather, &machines);
+    });
+}
+
+fn evicted_segments(machine: &Machine) -> u64 {
+    machine.disk.effect_classes().get("unlink blobs/*.seg").copied().unwrap_or(0)
+}

@@ -1,0 +1,389 @@
+//! The schema of scenario files: one table, from which they are read, checked and documented.
+
+use super::quantity::Unit;
+
+/// A part of a scenario file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// Keys before the first table.
+    Root,
+    /// `[topology]`: which nodes there are.
+    Topology,
+    /// `[zone.NAME]`: who stands near whom.
+    Zone,
+    /// `[link.NAME]`: what lies between two zones, or within one.
+    Link,
+    /// `[disk]`: the disk of every node.
+    Disk,
+    /// `[node]`: the settings of every node.
+    Node,
+    /// `[client.NAME]`: a group of actors.
+    Client,
+    /// `[[phase]]`: the cruel part of a run, in order; healing follows by itself.
+    Phase,
+    /// `[fault.NAME]`: what breaks.
+    Fault,
+    /// `[expect]`: what the run must come to, beside the invariants.
+    Expect,
+}
+
+/// How the tables of a section are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// At most one table.
+    Single,
+    /// One table for each name.
+    Named,
+    /// An array of tables, each with a `name`.
+    Listed,
+}
+
+impl Section {
+    /// Every section, in the order of the documentation.
+    pub const ALL: [Self; 10] = [
+        Self::Root,
+        Self::Topology,
+        Self::Zone,
+        Self::Link,
+        Self::Disk,
+        Self::Node,
+        Self::Client,
+        Self::Phase,
+        Self::Fault,
+        Self::Expect,
+    ];
+
+    /// The key of its table; empty for the root.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Root => "",
+            Self::Topology => "topology",
+            Self::Zone => "zone",
+            Self::Link => "link",
+            Self::Disk => "disk",
+            Self::Node => "node",
+            Self::Client => "client",
+            Self::Phase => "phase",
+            Self::Fault => "fault",
+            Self::Expect => "expect",
+        }
+    }
+
+    /// How it is written.
+    #[must_use]
+    pub fn shape(self) -> Shape {
+        match self {
+            Self::Root | Self::Topology | Self::Disk | Self::Node | Self::Expect => Shape::Single,
+            Self::Zone | Self::Link | Self::Client | Self::Fault => Shape::Named,
+            Self::Phase => Shape::Listed,
+        }
+    }
+
+    /// Its header as one writes it.
+    #[must_use]
+    pub fn header(self) -> String {
+        match self.shape() {
+            Shape::Single if self == Self::Root => "top of the file".to_owned(),
+            Shape::Single => format!("[{}]", self.key()),
+            Shape::Named => format!("[{}.NAME]", self.key()),
+            Shape::Listed => format!("[[{}]]", self.key()),
+        }
+    }
+
+    /// The fields of this section.
+    pub fn fields(self) -> impl Iterator<Item = &'static Field> {
+        FIELDS.iter().filter(move |field| field.section == self)
+    }
+}
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A number of this unit within these bounds, both included.
+    Number(Unit, u64, u64),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Any text.
+    Text,
+    /// A list of texts.
+    Texts,
+    /// A count of nodes, which are then named `node-1`, `node-2`, ..., or a list of their names.
+    Nodes,
+    /// A list of whole numbers.
+    Counts,
+    /// `true` or `false`.
+    Flag,
+}
+
+/// What holds when a field is not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// It must be written.
+    Required,
+    /// This value, written as in a file (strings without their quotes).
+    Is(&'static str),
+}
+
+/// One field.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Where it stands.
+    pub section: Section,
+    /// Its name.
+    pub key: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// What holds when it is not written.
+    pub preset: Preset,
+    /// Whether `scale` divides it.
+    pub scaled: bool,
+    /// What it means, in one line.
+    pub meaning: &'static str,
+}
+
+impl Field {
+    /// What may stand here, for people who wrote something else.
+    #[must_use]
+    pub fn allowed(&self) -> String {
+        match self.kind {
+            Kind::Number(unit, min, max) => {
+                format!("{} from {} to {}", unit.example(), unit.show(min), unit.show(max))
+            }
+            Kind::Choice(words) => format!("one of {}", words.join(", ")),
+            Kind::Text => "a text".to_owned(),
+            Kind::Texts => "a list of texts".to_owned(),
+            Kind::Nodes => "a count from 1 to 64, or a list of names".to_owned(),
+            Kind::Counts => "a list of whole numbers".to_owned(),
+            Kind::Flag => "true or false".to_owned(),
+        }
+    }
+}
+
+/// The most nodes or actors that a scenario may have.
+pub const NODES_MAX: u64 = 64;
+const EIB: u64 = 1 << 60;
+const HOUR_NS: u64 = 3_600_000_000_000;
+const DAY_NS: u64 = 24 * HOUR_NS;
+
+const fn bytes(min: u64) -> Kind {
+    Kind::Number(Unit::Bytes, min, EIB)
+}
+const fn duration(min: u64) -> Kind {
+    Kind::Number(Unit::Duration, min, DAY_NS)
+}
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Number(Unit::Count, min, max)
+}
+const SHARE: Kind = Kind::Number(Unit::Ratio, 0, 1_000_000);
+const BYTE_RATE: Kind = Kind::Number(Unit::ByteRate, 1, EIB);
+
+const fn field(
+    section: Section,
+    key: &'static str,
+    kind: Kind,
+    preset: Preset,
+    meaning: &'static str,
+) -> Field {
+    // What has bytes in it shrinks with the scale; time and counts stay as they are.
+    let scaled = matches!(kind, Kind::Number(Unit::Bytes | Unit::ByteRate, ..));
+    Field { section, key, kind, preset, scaled, meaning }
+}
+
+use Preset::{Is, Required};
+use Section::{Client, Disk, Expect, Fault, Link, Node, Phase, Root, Topology, Zone};
+
+/// Every field there is.
+#[rustfmt::skip]
+pub const FIELDS: &[Field] = &[
+    field(Root, "name", Kind::Text, Required, "the scenario's name: that of its file"),
+    field(Root, "scale", count(1, 64), Is("1"),
+        "divides every field in bytes or bytes per second; time and counts stay"),
+    field(Topology, "nodes", Kind::Nodes, Is("1"), "how many nodes, or their names"),
+    field(Zone, "nodes", Kind::Texts, Is(""), "the nodes that stand here"),
+    field(Zone, "clients", Kind::Texts, Is(""), "the groups of clients that stand here"),
+    field(Link, "between", Kind::Texts, Required,
+        "two zones, or one zone twice for what lies within it; what is in no zone is in `elsewhere`"),
+    field(Link, "latency", duration(0), Is("250us"), "one way"),
+    field(Link, "bandwidth", BYTE_RATE, Is("10Gbit/s"), "in each direction, shared by all flows"),
+    field(Disk, "capacity", bytes(1 << 16), Is("64GiB"), "size of the file system"),
+    field(Disk, "read_rate", BYTE_RATE, Is("2GiB/s"), "how fast bytes are read"),
+    field(Disk, "write_rate", BYTE_RATE, Is("1GiB/s"), "how fast bytes are written"),
+    field(Disk, "call_time", duration(0), Is("5us"), "what every call costs at least"),
+    field(Disk, "sync_time", duration(0), Is("1ms"), "what a sync costs beside its bytes"),
+    field(Disk, "stale_staging", bytes(0), Is("0"),
+        "what an earlier life left behind under tmp/ before the first start"),
+    field(Disk, "stale_files", count(1, 10_000), Is("1"), "in how many files that lies"),
+    field(Node, "segment", bytes(1 << 12), Is("512MiB"), "size of a segment"),
+    field(Node, "capacity", bytes(0), Is("0"), "what the ring may hold; 0: half of the disk"),
+    field(Node, "staging_budget", bytes(1), Is("8GiB"), "bytes of bodies in flight on disk"),
+    field(Node, "memory_budget", bytes(1), Is("256MiB"), "bytes of bodies in flight in memory"),
+    field(Node, "memory_body", bytes(0), Is("256KiB"), "bodies up to this size fill in memory"),
+    field(Node, "body_max", bytes(1), Is("64MiB"), "the largest body"),
+    field(Node, "durability", Kind::Choice(&["power-loss", "process-crash"]), Is("power-loss"),
+        "what an acknowledged write survives"),
+    field(Node, "idle_timeout", duration(1), Is("30s"), "a connection without progress is closed"),
+    field(Node, "header_timeout", duration(1), Is("10s"), "how long a request's header may take"),
+    field(Node, "connections_max", count(1, 100_000), Is("10000"), "connections at once"),
+    field(Node, "drain_body", bytes(0), Is("1MiB"), "how much of a refused body is still read"),
+    field(Node, "retry_after", duration(0), Is("1s"), "what Retry-After says on a refusal"),
+    field(Node, "drain_timeout", duration(0), Is("30s"), "how long a drain may take"),
+    field(Client, "actors", count(1, 4096), Is("1"), "how many, each with one request at a time"),
+    field(Client, "rate", Kind::Number(Unit::Frequency, 0, u64::MAX), Is("0"),
+        "requests of the whole group per time; 0: each actor goes on as soon as it is answered"),
+    field(Client, "nodes", Kind::Texts, Is(""), "the nodes it talks to, in turn; none written: all"),
+    field(Client, "namespace", Kind::Text, Is("builds"), "the namespace of its keys"),
+    field(Client, "keys", count(1, 1_000_000), Is("64"), "how many keys it writes over and over"),
+    field(Client, "write_share", SHARE, Is("50%"), "share of operations that are PUT"),
+    field(Client, "head_share", SHARE, Is("5%"), "share of the others that are HEAD"),
+    field(Client, "miss_share", SHARE, Is("5%"), "share of reads for keys nobody ever wrote"),
+    field(Client, "cas_share", SHARE, Is("25%"), "share of keys that are the digest of their body"),
+    field(Client, "body_min", bytes(0), Is("1KiB"), "the smallest body"),
+    field(Client, "body_max", bytes(0), Is("64KiB"),
+        "the largest body; each put draws between, orders of magnitude evenly"),
+    field(Client, "forged_share", SHARE, Is("10%"),
+        "share of bodies that hold what looks like the headers of records"),
+    field(Client, "dies_share", SHARE, Is("0"), "share of puts that close in the middle of the body"),
+    field(Client, "stalls_share", SHARE, Is("0"),
+        "share of puts that fall silent in the middle of the body"),
+    field(Client, "wrong_digest_share", SHARE, Is("0"),
+        "share of puts under a digest that is not that of their body"),
+    field(Client, "short_share", SHARE, Is("0"),
+        "share of puts that end their side before the declared length"),
+    field(Client, "oversize_share", SHARE, Is("0"),
+        "share of puts that declare more than the node's body_max"),
+    field(Client, "upload_rate", Kind::Number(Unit::ByteRate, 0, EIB), Is("0"),
+        "how fast an actor sends a body; 0: as fast as the link takes it"),
+    field(Client, "timeout", duration(1), Is("60s"), "an operation without answer is given up"),
+    field(Client, "tries", count(1, 100), Is("1"), "how often a failed operation is tried in all"),
+    field(Client, "retry_wait", duration(0), Is("200ms"),
+        "wait before the second try, doubled each time; a longer Retry-After is obeyed"),
+    field(Client, "retry_wait_max", duration(0), Is("5s"), "the longest wait between tries"),
+    field(Phase, "name", Kind::Text, Required, "for people"),
+    field(Phase, "lasts", duration(1), Required, "how long at most"),
+    field(Phase, "clients", Kind::Texts, Is(""), "the groups that are at work"),
+    field(Phase, "until_written", bytes(0), Is("0"),
+        "ends the phase early, once so many bytes were acknowledged in all; 0: it lasts"),
+    field(Fault, "kind", Kind::Choice(&["crash", "disk-error", "short-append", "stall", "catalog-error",
+        "net-refuse", "net-cut", "net-stall"]), Required,
+        "what breaks: the node, a call of its disk, a write half done, an operation that takes longer, \
+         a commit of the catalog, a connection"),
+    field(Fault, "chance", SHARE, Is("100%"), "how likely it is to be in the plan at all"),
+    field(Fault, "node", Kind::Text, Is("node-1"), "whom it hits"),
+    field(Fault, "at", Kind::Choice(&["effect", "label", "time"]), Is("effect"),
+        "strikes at the n-th disk effect of the node, the n-th operation of a label, or from a time on"),
+    field(Fault, "nth", count(1, 10_000_000), Is("1"), "which one, counted from the start of the run"),
+    field(Fault, "label", Kind::Text, Is("*"),
+        "the class of operation, such as `unlink blobs/*.seg`; `*` stands for anything"),
+    field(Fault, "after", duration(0), Is("0"), "from this time of the run on"),
+    field(Fault, "times", count(1, 1_000_000), Is("1"), "how many operations in a row it strikes"),
+    field(Fault, "death", Kind::Choice(&["sigkill", "power-loss"]), Is("sigkill"), "how a crash kills"),
+    field(Fault, "keeps", Kind::Choice(&["nothing", "everything", "sampled"]), Is("sampled"),
+        "what a power loss leaves of what was not synced"),
+    field(Fault, "moment", Kind::Choice(&["before", "within", "after"]), Is("after"),
+        "whether a crash comes before the effect, in its middle, or before its caller hears of it"),
+    field(Fault, "down_for", duration(0), Is("1s"), "how long until the restart after a crash"),
+    field(Fault, "again_nth", count(0, 10_000_000), Is("0"),
+        "crashes once more, so many disk effects later, and so perhaps in recovery; 0: does not"),
+    field(Fault, "error", Kind::Choice(&["no-space", "quota", "read-only", "io"]), Is("io"),
+        "with which error; a catalog knows no-space and io"),
+    field(Fault, "lasts", duration(0), Is("1s"), "how long a stall takes"),
+    field(Fault, "after_bytes", bytes(0), Is("0"), "how much a connection carries before"),
+    field(Fault, "ends", Kind::Choice(&["reset", "eof", "silence"]), Is("reset"), "how it is cut"),
+    field(Expect, "healed_within", duration(1), Is("30s"),
+        "from the last fault until every node serves and is at rest"),
+    field(Expect, "statuses", Kind::Counts, Is(""), "HTTP statuses that clients must have seen"),
+    field(Expect, "ring_turns_min", count(0, 1000), Is("0"),
+        "segments evicted in all, at least; shows that the run turned the ring"),
+];
+
+/// The field of this name in a section.
+#[must_use]
+pub(super) fn find(section: Section, key: &str) -> Option<&'static Field> {
+    section.fields().find(|field| field.key == key)
+}
+
+/// The word of `candidates` nearest to `word`, if one is near.
+#[must_use]
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    const SIMILARITY_MIN: f64 = 0.7;
+    candidates
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// The schema as a Markdown table for each section; `docs/simulation.md` holds it.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = String::new();
+    for section in Section::ALL {
+        text.push_str(&format!("#### {}\n\n", section.header()));
+        text.push_str("| key | holds | default | meaning |\n|---|---|---|---|\n");
+        for field in section.fields() {
+            let holds = match field.kind {
+                Kind::Number(unit, ..) => unit.to_string(),
+                Kind::Choice(words) => words.join(", "),
+                Kind::Text => "text".to_owned(),
+                Kind::Texts => "list of texts".to_owned(),
+                Kind::Nodes => "count or list of names".to_owned(),
+                Kind::Counts => "list of counts".to_owned(),
+                Kind::Flag => "flag".to_owned(),
+            };
+            let preset = match field.preset {
+                Preset::Required => "must be written".to_owned(),
+                Preset::Is("") => "none".to_owned(),
+                Preset::Is(value) => format!("`{value}`"),
+            };
+            text.push_str(&format!(
+                "| `{}` | {holds} | {preset} | {} |\n",
+                field.key, field.meaning
+            ));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_lies_within_its_own_bounds() {
+        for field in FIELDS {
+            let (Kind::Number(unit, min, max), Preset::Is(text)) = (field.kind, field.preset)
+            else {
+                continue;
+            };
+            let value = unit.parse(text);
+            assert!(
+                value.is_some_and(|value| (min..=max).contains(&value)),
+                "{}.{}: {text} is {value:?}, not within {min}..={max}",
+                field.section.key(),
+                field.key
+            );
+        }
+    }
+
+    #[test]
+    fn no_key_stands_twice_in_a_section() {
+        for (position, field) in FIELDS.iter().enumerate() {
+            let twin = FIELDS[..position]
+                .iter()
+                .find(|other| other.section == field.section && other.key == field.key);
+            assert!(twin.is_none(), "{} {}", field.section.key(), field.key);
+        }
+    }
+
+    #[test]
+    fn a_typing_error_finds_the_key_that_was_meant() {
+        let keys = || Section::Disk.fields().map(|field| field.key);
+        assert_eq!(nearest("capcity", keys()), Some("capacity"));
+        assert_eq!(nearest("zzz", keys()), None);
+    }
+}

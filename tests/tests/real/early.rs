@@ -1,0 +1,145 @@
+//! Answers given before the body is drained (`early_answer_storm`): the client sees the status, not
+//! a reset, also when many are refused at once.
+
+use std::time::Duration;
+
+use http::Method;
+use kura_tests::{
+    client::Client,
+    raw::{Left, Raw},
+    wait::A_MOMENT,
+};
+use tokio::task::JoinSet;
+
+use crate::bed::{Bed, body, cas_path, put_head};
+
+const MIB: usize = 1024 * 1024;
+
+/// Clients at once.
+const CLIENTS: u64 = 64;
+
+#[tokio::test]
+async fn clients_that_are_refused_early_and_at_once_all_see_the_status() {
+    let mut bed = Bed::start(&["--drain-body-max=2MiB", "--max-body=3MiB"]).await;
+    let addr = bed.node.addr();
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        clients.spawn(async move {
+            let mut raw = Raw::connect(addr).await;
+            // Refused by its name, before anything of the body is read.
+            raw.send(put_head("/cas/none", &[&format!("Content-Length: {}", 2 * MIB)])).await;
+            // All of it is sent before the client listens.
+            raw.send(body(number, 2 * MIB)).await;
+            let status = raw.answer().await.status;
+            raw.send("GET /up HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            (status, raw.answer().await.status)
+        });
+    }
+    while let Some(done) = clients.join_next().await {
+        assert_eq!(done.unwrap(), (400, 200), "the refusal, and the next request behind it");
+    }
+    bed.unharmed_but("/cas/none", 400, 0).await;
+}
+
+#[tokio::test]
+async fn a_client_whose_refused_body_is_too_long_to_drain_sees_the_status_and_a_close() {
+    let mut bed = Bed::start(&["--drain-body-max=64KiB", "--max-body=1MiB"]).await;
+    let mut raw = Raw::connect(bed.node.addr()).await;
+    raw.send(put_head("/a/long", &[&format!("Content-Length: {}", 64 * MIB)])).await;
+    raw.send(body(1, 1000)).await;
+    let answer = raw.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (413, "close"));
+    raw.finish().await;
+    assert_eq!(raw.left(A_MOMENT).await, Left::Closed);
+    bed.unharmed("/a/long").await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_stops_sending_is_left_within_a_bound() {
+    let mut bed = Bed::start(&["--drain-body-max=1MiB", "--max-body=1MiB"]).await;
+    let mut raw = Raw::connect(bed.node.addr()).await;
+    raw.send(put_head("/a/endless", &["Content-Length: 99999999999"])).await;
+    let piece = body(1, MIB);
+    let mut sent_bytes = 0;
+    while raw.try_send(&piece).await.is_ok() {
+        sent_bytes += piece.len();
+        assert!(sent_bytes < 256 * MIB, "the node reads on and on");
+    }
+    bed.unharmed("/a/endless").await;
+}
+
+#[tokio::test]
+async fn uploads_beyond_the_staging_budget_are_told_to_come_back() {
+    let mut bed =
+        Bed::start(&["--tmp-dir-max=4MiB", "--max-body=2MiB", "--memory-body=4KiB"]).await;
+    // One upload holds half of the budget for as long as it takes.
+    let mut holder = Raw::connect(bed.node.addr()).await;
+    holder.send(put_head("/a/held", &[&format!("Content-Length: {}", 2 * MIB)])).await;
+    holder.send(body(0, MIB)).await;
+    bed.staging_in_use().await;
+    let mut clients = JoinSet::new();
+    for number in 1..=CLIENTS {
+        let mut client = Client::connect(bed.node.addr()).await;
+        clients.spawn(async move {
+            let answer = client.put(&format!("/a/{number}"), body(number, 2 * MIB)).await;
+            (answer.status, answer.header("retry-after").to_owned())
+        });
+    }
+    let (mut stored, mut refused) = (0, 0);
+    while let Some(done) = clients.join_next().await {
+        match done.unwrap() {
+            (201, _) => stored += 1,
+            (503, retry_after) => {
+                assert_eq!(retry_after, "1");
+                refused += 1;
+            }
+            (status, _) => panic!("{status}"),
+        }
+    }
+    assert_eq!(stored + refused, CLIENTS);
+    assert!(stored > 0 && refused > 0, "{stored} stored, {refused} refused");
+    holder.send(body(1, MIB)).await;
+    assert_eq!(holder.answer().await.status, 201, "who has a reservation keeps it");
+    bed.unharmed_but("/a/none", 404, stored + 1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_told_to_go_on_is_told_so_only_if_its_body_is_wanted() {
+    let mut bed = Bed::start(&["--max-body=1MiB"]).await;
+    let long = format!("Content-Length: {}", 2 * MIB);
+    for (path, length, status) in
+        [("/a/long", long.as_str(), 413), ("/cas/none", "Content-Length: 3", 400)]
+    {
+        let mut raw = Raw::connect(bed.node.addr()).await;
+        raw.send(put_head(path, &[length, "Expect: 100-continue"])).await;
+        assert_eq!(raw.answer().await.status, status, "{path}: no 100 before it");
+        assert_eq!(raw.left(A_MOMENT).await, Left::Closed, "{path}");
+    }
+    bed.unharmed("/a/long").await;
+
+    let wanted = body(1, 1000);
+    let path = cas_path(&wanted);
+    let mut raw = Raw::connect(bed.node.addr()).await;
+    raw.send(put_head(&path, &["Content-Length: 1000", "Expect: 100-continue"])).await;
+    assert_eq!(raw.answer().await.status, 100);
+    raw.send(&wanted).await;
+    assert_eq!(raw.answer().await.status, 201);
+    assert_eq!(bed.node.get(&path).await.body, wanted);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_and_are_served_in_the_end() {
+    let mut bed = Bed::start(&["--max-connections=2", "--idle-timeout=10s"]).await;
+    let mut first = Client::connect(bed.node.addr()).await;
+    let mut second = Client::connect(bed.node.addr()).await;
+    assert_eq!(first.get("/up").await.status, 200);
+    assert_eq!(second.get("/up").await.status, 200);
+    let mut third = Raw::connect(bed.node.addr()).await;
+    third.send("GET /up HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(!third.hears_within(Duration::from_millis(200)).await, "there are two places");
+    drop(first);
+    assert_eq!(third.answer().await.status, 200);
+    assert_eq!(second.send(Method::HEAD, "/a/b", bytes::Bytes::new()).await.status, 404);
+    drop((second, third));
+    bed.unharmed("/a/b").await;
+}

@@ -1,0 +1,16 @@
+//! Real processes: `kura serve` on loopback, under a compiler cache, under clients that do everything
+//! wrong, and through starts and ends of every kind.
+
+#![allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
+
+mod bed;
+mod bodies;
+mod ccache;
+mod early;
+mod framing;
+mod full_disk;
+mod http2;
+mod life;
+mod names;
+mod project;
+mod silence;
