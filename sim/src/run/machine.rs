@@ -264,6 +264,7 @@ fn node_config(spec: &NodeSpec, listen: SocketAddr) -> NodeConfig {
             retry_after: spec.retry_after,
             date_header: false,
         },
+        peers: None,
         drain_timeout: spec.drain_timeout,
     }
 }

@@ -81,6 +81,7 @@ impl Bed {
                 durability: Durability::PowerLoss,
             },
             surface,
+            peers: None,
             drain_timeout: Duration::from_secs(20),
         };
         let addr = config.listen;

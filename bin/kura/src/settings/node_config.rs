@@ -20,6 +20,7 @@ impl Settings {
                 retry_after: self.duration(Key::RetryAfter),
                 date_header: true,
             },
+            peers: None,
             drain_timeout: self.duration(Key::DrainTimeout),
         }
     }
