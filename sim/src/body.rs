@@ -125,6 +125,7 @@ impl Body {
             digest: Digest::of(&stolen),
             sequence: u64::MAX / 2,
             version: Version { time: u64::MAX / 2, node: 0 },
+            replica: false,
             chunk_sums: sums,
         };
         let mut at = 0;

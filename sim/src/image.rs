@@ -96,6 +96,7 @@ pub(crate) mod sample {
                 digest: Digest::of(body),
                 sequence: 1,
                 version: Version { time: 1, node: 0 },
+                replica: false,
                 chunk_sums: vec![chunk_sum(body)],
             };
             let header = SegmentHeader { id, nonce, base_sequence: 1 }.encode();

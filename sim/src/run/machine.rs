@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fault_injection::{Fault, What};
-use kura_env::{Env, Keyspace};
+use kura_env::Env;
 use kura_node::{
     config::{Durability, NodeConfig, StoreConfig, SurfaceConfig},
     node::Node,
@@ -166,7 +166,7 @@ impl Machine {
         self.tell("starts".to_owned());
         let disk = self.disk.attach();
         let clock = self.world.clock(self.host);
-        let spaces: [Keyspace; 2] = KEYSPACES;
+        let spaces = KEYSPACES;
         let catalog =
             SimCatalog::new(disk.clone(), clock.clone(), &spaces, SimCatalogConfig::default());
         let catalog = Arc::new(catalog);
