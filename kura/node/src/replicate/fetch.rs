@@ -25,8 +25,10 @@ pub(crate) struct Fetched {
     pub(crate) bytes: u64,
     /// The peer does not have them any more.
     pub(crate) missing: u64,
-    /// To be tried again.
+    /// To be tried again: each of them failed by itself.
     pub(crate) failed: Vec<FeedRow>,
+    /// To be tried again, and alone: another one or the peer failed while they waited.
+    pub(crate) untried: Vec<FeedRow>,
     /// This node cannot take them; trying again is of no use.
     pub(crate) declined: Vec<FeedRow>,
     /// Why the first of them failed.
@@ -40,18 +42,23 @@ impl Fetched {
         self.bytes += other.bytes;
         self.missing += other.missing;
         self.failed.extend(other.failed);
+        self.untried.extend(other.untried);
         self.declined.extend(other.declined);
         self.cause = self.cause.take().or(other.cause);
     }
 }
 
 /// Takes the rows of the next request from the front: one large body, or small ones up to the
-/// limits of a batch.
-pub(crate) fn take_unit(wanted: &mut VecDeque<FeedRow>) -> Vec<FeedRow> {
+/// limits of a batch. Rows that `is_suspect` says yes to go alone, so that one that fails every time
+/// holds up no other.
+pub(crate) fn take_unit(
+    wanted: &mut VecDeque<FeedRow>,
+    is_suspect: impl Fn(&FeedRow) -> bool,
+) -> Vec<FeedRow> {
     let mut unit: Vec<FeedRow> = Vec::new();
     let mut bytes = 0;
     while let Some(row) = wanted.front() {
-        let is_small = row.body_bytes <= SMALL_BODY_BYTES;
+        let is_small = row.body_bytes <= SMALL_BODY_BYTES && !is_suspect(row);
         let fits = is_small && bytes + row.body_bytes <= BATCH_BYTES_MAX;
         if !unit.is_empty() && (!fits || unit.len() >= BATCH_ROWS_MAX) {
             break;
@@ -115,9 +122,15 @@ async fn transfer(
     let answer = match client.send(Method::POST, BODIES, Bytes::from(asked)).await {
         Ok(answer) => answer,
         Err(error) => {
-            shared.metrics.replication.fetch_failures.inc_by(left.len() as u64);
-            let (failed, cause) = (left.into(), Some(error));
-            return Ok(Fetched { failed, cause, ..Fetched::default() });
+            shared.metrics.replication.fetch_failures.inc();
+            // Of several nobody knows whose fault it is; one alone has failed.
+            if left.len() > 1 {
+                fetched.untried.extend(left);
+            } else {
+                fetched.failed.extend(left);
+            }
+            fetched.cause = Some(error);
+            return Ok(fetched);
         }
     };
     let mut frames = Frames { answer, data: BytesMut::new() };
@@ -145,9 +158,8 @@ async fn transfer(
             Err(error) => {
                 shared.metrics.replication.fetch_failures.inc();
                 fetched.failed.extend(left.pop_front());
-                // What came behind in this answer cannot be told apart any more. It was not its
-                // fault, but it is tried again with the rest.
-                fetched.failed.extend(left);
+                // What would have come behind in this answer is lost with it.
+                fetched.untried.extend(left);
                 fetched.cause.get_or_insert(error);
                 return Ok(fetched);
             }
@@ -280,7 +292,7 @@ mod tests {
             let mut wanted: VecDeque<_> = sizes.iter().map(|size| row(*size)).collect();
             let mut units = Vec::new();
             while !wanted.is_empty() {
-                let unit = take_unit(&mut wanted);
+                let unit = take_unit(&mut wanted, |row| row.body_bytes == 7);
                 assert!(!unit.is_empty());
                 units.push(unit.len());
             }
@@ -293,5 +305,6 @@ mod tests {
         let full = usize::try_from(BATCH_BYTES_MAX / small).unwrap();
         assert_eq!(units(&vec![small; full + 2]), [full, 2]);
         assert_eq!(units(&[u64::MAX]), [1]);
+        assert_eq!(units(&[1, 7, 7, 2, 3]), [1, 1, 1, 2], "suspects go alone");
     }
 }

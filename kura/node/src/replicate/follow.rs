@@ -168,14 +168,18 @@ impl Follower {
         let mut fetched = Fetched::default();
         let shared = self.shared.clone();
         let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
+        let mut listing: Option<Listing<'_>> = None;
         let mut broken = None;
         loop {
             while broken.is_none() && under_way.len() < FETCHES_MAX && !wanted.is_empty() {
-                under_way.push(work(&shared, &self.client, take_unit(&mut wanted)));
+                let unit = take_unit(&mut wanted, |row| is_suspect(&self.tries, row));
+                under_way.push(work(&shared, &self.client, unit));
             }
-            let lists =
-                broken.is_none() && wanted.len() < PAGE_ROWS_MAX && !matches!(pass.next, Next::End);
-            if !lists && under_way.is_empty() {
+            let is_hungry = broken.is_none() && wanted.len() < PAGE_ROWS_MAX;
+            if is_hungry && listing.is_none() && !matches!(pass.next, Next::End) {
+                listing = Some(list(&shared, &self.client, pass.next));
+            }
+            if listing.is_none() && under_way.is_empty() {
                 break;
             }
             tokio::select! {
@@ -191,7 +195,7 @@ impl Follower {
                         broken.get_or_insert(error);
                     }
                 },
-                page = list(&shared, &self.client, pass.next), if lists => match page {
+                page = next_page(&mut listing) => match page {
                     Ok((page, lacking)) => {
                         let (rows, lacks) = (page.rows.len() as u64, lacking.len() as u64);
                         shared.mesh.listed(&self.name, rows, lacks);
@@ -202,7 +206,7 @@ impl Follower {
                 },
             }
         }
-        drop(under_way);
+        drop((under_way, listing));
         pass.wanted = wanted;
         let cause = fetched.cause.take();
         pass.wanted.extend(self.judge(fetched));
@@ -230,6 +234,10 @@ impl Follower {
         for row in fetched.declined {
             self.put_aside(&row);
         }
+        for row in fetched.untried {
+            self.tries.entry(row.address.encode()).or_default();
+            again.push(row);
+        }
         again
     }
 
@@ -255,7 +263,8 @@ impl Follower {
         let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
         while !wanted.is_empty() || !under_way.is_empty() {
             while under_way.len() < FETCHES_MAX && !wanted.is_empty() {
-                under_way.push(work(&shared, &self.client, take_unit(&mut wanted)));
+                let unit = take_unit(&mut wanted, |row| is_suspect(&self.tries, row));
+                under_way.push(work(&shared, &self.client, unit));
             }
             if let Some((_, done)) = under_way.next().await {
                 fetched.add(done?);
@@ -288,19 +297,39 @@ fn work<'a>(shared: &'a Shared, client: &'a Client, unit: Vec<FeedRow>) -> Work<
     })
 }
 
-/// One page of the listing, and what of it is lacking here.
-async fn list(
-    shared: &Shared,
-    client: &Client,
-    next: Next,
+/// Whether the row was part of something that failed.
+fn is_suspect(tries: &BTreeMap<Vec<u8>, u32>, row: &FeedRow) -> bool {
+    !tries.is_empty() && tries.contains_key(&row.address.encode())
+}
+
+/// A page of the listing that is under way, and what of it is lacking here.
+type Listing<'a> = BoxFuture<'a, Result<(ListPage, Vec<FeedRow>), PeerError>>;
+
+fn list<'a>(shared: &'a Shared, client: &'a Client, next: Next) -> Listing<'a> {
+    Box::pin(async move {
+        let place = match next {
+            Next::Begin | Next::End => String::new(),
+            Next::At(segment, offset) => format!("&segment={segment}&offset={offset}"),
+        };
+        let page: ListPage = client.ask(&format!("{LIST}?rows={PAGE_ROWS_MAX}{place}")).await?;
+        let lacking = lacking(shared, &page.rows).await?;
+        Ok((page, lacking))
+    })
+}
+
+/// Waits for the page that is under way, for ever if there is none. What is dropped half-way stays
+/// under way.
+async fn next_page(
+    listing: &mut Option<Listing<'_>>,
 ) -> Result<(ListPage, Vec<FeedRow>), PeerError> {
-    let place = match next {
-        Next::Begin | Next::End => String::new(),
-        Next::At(segment, offset) => format!("&segment={segment}&offset={offset}"),
-    };
-    let page: ListPage = client.ask(&format!("{LIST}?rows={PAGE_ROWS_MAX}{place}")).await?;
-    let lacking = lacking(shared, &page.rows).await?;
-    Ok((page, lacking))
+    match listing {
+        Some(under_way) => {
+            let page = under_way.await;
+            *listing = None;
+            page
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// The rows that would take the place of what is here. Those without a meaning here are counted.
