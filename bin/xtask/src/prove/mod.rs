@@ -181,7 +181,7 @@ fn judge(oracle: &str, seed: u64, without: &Verdict, with: &Verdict) -> Option<O
 
 fn why(verdict: &Verdict) -> String {
     let Verdict { verdict, invariant, reason, .. } = verdict;
-    format!("{verdict} by {invariant:?}: {reason}")
+    format!("{verdict} by {invariant:?}: {}", reason.lines().next().unwrap_or_default())
 }
 
 #[cfg(test)]
