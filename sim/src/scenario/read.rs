@@ -113,8 +113,12 @@ pub fn set(document: &mut Document, argument: &str) -> Result<(), ScenarioError>
     let value = DeValue::parse(text).map_err(syntax)?;
     let Some(entry) = document.entries.get(path) else {
         let found = path.to_owned();
-        let allowed: Vec<&str> = document.entries.keys().map(String::as_str).collect();
-        let problem = Problem::Dangling { found, allowed: allowed.join(", ") };
+        let paths = || document.entries.keys().map(String::as_str);
+        let allowed = match schema::nearest(path, paths()) {
+            Some(nearest) => nearest.to_owned(),
+            None => paths().collect::<Vec<_>>().join(", "),
+        };
+        let problem = Problem::Dangling { found, allowed };
         return Err(reader.error(0..0, path, problem));
     };
     let (field, line) = (entry.field, entry.line);
