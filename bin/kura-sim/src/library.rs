@@ -11,6 +11,8 @@ use crate::{Failure, show::say};
 
 /// Where scenarios lie, below the directory that the program runs in.
 const SCENARIOS: &str = "scenarios";
+/// What lies there and is no scenario.
+const BESIDE: [&str; 2] = ["mutants", "corpus"];
 
 /// A scenario and where it was read.
 pub(crate) struct Found {
@@ -56,7 +58,8 @@ fn all() -> Result<Vec<PathBuf>, Failure> {
         for entry in fs::read_dir(&directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             if path.is_dir() {
-                directories.push(path);
+                let is_beside = BESIDE.iter().any(|name| path.ends_with(name));
+                directories.extend((!is_beside).then_some(path));
             } else if path.extension().is_some_and(|extension| extension == "toml") {
                 found.push(path);
             }

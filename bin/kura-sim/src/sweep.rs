@@ -263,3 +263,52 @@ fn summary(finished: &[Finished]) -> Result<u8, Failure> {
     let worst = if violated { Verdict::Violated.exit_code() } else { codes.max().unwrap_or(0) };
     Ok(worst)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_a_range_that_holds_something() {
+        assert_eq!(seeds("0..500"), Ok((0, 500)));
+        for wrong in ["5", "5..5", "7..5", "a..b", "..", "0..=5"] {
+            assert!(seeds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    fn finished(seed: u64, exit_code: u8) -> Finished {
+        Finished {
+            fingerprint: "f".to_owned(),
+            scenario: "s".to_owned(),
+            path: "s.toml".to_owned(),
+            seed,
+            exit_code,
+            invariant: String::new(),
+            reason: String::new(),
+            sim_seconds: 1.0,
+            wall_seconds: 1.0,
+            faults_fired: BTreeMap::new(),
+            crash_points: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_violation_outweighs_a_node_that_did_not_heal() {
+        let code = |codes: &[u8]| {
+            let runs: Vec<Finished> = codes.iter().map(|code| finished(0, *code)).collect();
+            summary(&runs).unwrap()
+        };
+        assert_eq!((code(&[]), code(&[0, 0])), (0, 0));
+        assert_eq!((code(&[0, 3]), code(&[3, 1, 0])), (3, 1));
+    }
+
+    #[test]
+    fn finished_runs_are_read_back_and_half_a_line_is_not() {
+        let path = std::env::temp_dir().join(format!("kura-sim-sweep-{}", std::process::id()));
+        let whole = serde_json::to_string(&finished(4, 0)).unwrap();
+        fs::write(&path, format!("{whole}\n{}", &whole[..20])).unwrap();
+        let (runs, _file) = open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(runs.iter().map(|run| run.seed).collect::<Vec<_>>(), [4]);
+    }
+}

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::{
     artifacts::{self, Artifacts},
     failure::Failure,
-    process, report,
+    process, prove, report,
     rotation::{self, PARTS},
     workspace::{Workspace, files_below},
 };
@@ -96,7 +96,7 @@ impl Run<'_> {
             command.args(["--set", setting]);
         }
         if let Some(name) = self.mutant {
-            command.env("KURA_MUTANT", name);
+            command.env(prove::source::VARIABLE, name);
         }
         let caught = process::catch(&mut command, RUN_TIME_MAX)?;
         let verdict: Verdict = serde_json::from_str(caught.stdout.trim()).map_err(|_| {

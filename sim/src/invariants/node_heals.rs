@@ -22,6 +22,19 @@ pub enum Health {
     Silent(String),
 }
 
+impl Health {
+    /// A silence explained by what the process said when it last ended by itself.
+    #[must_use]
+    pub fn because(self, last_words: &str) -> Self {
+        match self {
+            Self::Silent(reason) if !last_words.is_empty() => {
+                Self::Silent(format!("{reason}; it gave up before: {last_words}"))
+            }
+            Self::Silent(_) | Self::Ready | Self::Unready(_) => self,
+        }
+    }
+}
+
 /// Judges a node `waited` after the last fault.
 ///
 /// # Errors

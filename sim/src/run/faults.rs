@@ -218,3 +218,89 @@ impl EffectHook for Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use fault_injection::{DiskFault, When};
+    use kura_env::{DiskEffect, DiskPath, EffectKind, Instant};
+    use sim_engine::{NodeId, World, WorldConfig};
+    use sim_storage::SimDiskConfig;
+
+    use super::*;
+
+    fn watch(world: &World, specs: Vec<FaultSpec>) -> Watch {
+        let clock = world.clock(NodeId::OPERATOR);
+        Watch {
+            node: "node-1".to_owned(),
+            weather: Arc::new(Weather::new(specs)),
+            signals: Arc::default(),
+            court: Court::default(),
+            clock: clock.clone(),
+            disk: SimDisk::new(SimDiskConfig::instant(1 << 20, 0), clock),
+            staging_bytes_max: 10_000,
+            note: Box::new(|_| ()),
+            swept: None,
+        }
+    }
+
+    fn spec(what: What, when: When, again_nth: u64) -> FaultSpec {
+        let fault = Fault { id: FaultId(0), node: "node-1".to_owned(), when, what, times: 1 };
+        FaultSpec { name: "f".to_owned(), fault, down_for: Duration::from_secs(2), again_nth }
+    }
+
+    fn unlink(number: u64) -> Effect {
+        let change = DiskEffect::named(EffectKind::Unlink, &DiskPath::new("blobs/0001.seg"));
+        Effect { number, life: LifeId(1), change }
+    }
+
+    #[test]
+    fn a_second_crash_follows_so_many_effects_after_the_first() {
+        let world = World::new(WorldConfig::from_seed(0));
+        let what = What::Crash { kind: CrashKind::Sigkill, moment: CrashMoment::Before };
+        let mut watch = watch(&world, vec![spec(what, When::Effect(2), 3)]);
+        assert_eq!(watch.before(&unlink(1)), EffectVerdict::Go);
+        assert_eq!(watch.before(&unlink(2)), EffectVerdict::CrashBefore(Crash::Sigkill));
+        let fallen = watch.signals.lock().fallen.take().unwrap();
+        assert_eq!(fallen.down_for, Duration::from_secs(2));
+        watch.signals.lock().again = fallen.again;
+        let verdicts = [3, 4, 5, 6].map(|number| watch.before(&unlink(number)));
+        let (go, crash) = (EffectVerdict::Go, EffectVerdict::CrashBefore(Crash::Sigkill));
+        assert_eq!(verdicts, [go.clone(), go.clone(), crash, go]);
+        assert_eq!(watch.weather.crashed_at()["unlink blobs/*.seg"], 2);
+        assert_eq!(watch.weather.fired()["crash.again"], 1);
+    }
+
+    #[test]
+    fn once_it_is_calm_nothing_strikes_and_what_never_did_is_told() {
+        let world = World::new(WorldConfig::from_seed(0));
+        let what = What::DiskError { kind: DiskFault::NoSpace };
+        let mut watch = watch(&world, vec![spec(what, When::Effect(1), 0)]);
+        watch.weather.calm();
+        assert_eq!(watch.before(&unlink(1)), EffectVerdict::Go);
+        assert_eq!(watch.weather.fired()["disk-error.no-space"], 0);
+    }
+
+    #[test]
+    fn staging_is_held_to_its_budget_once_it_was_swept() {
+        let world = World::new(WorldConfig::from_seed(0));
+        let watch = watch(&world, Vec::new());
+        let (disk, court) = (watch.disk.clone(), watch.court.clone());
+        disk.plant("tmp/stale.part", &Bytes::from(vec![0; 20_000])).unwrap();
+        disk.set_effect_hook(Box::new(watch));
+        let life = disk.attach();
+        let path = DiskPath::new("tmp/stale.part");
+        world.block_on(async move { life.unlink(&path).await.unwrap() }, Instant(1)).unwrap();
+        assert!(!court.is_decided(), "what an earlier life left is not judged");
+        let life = disk.attach();
+        let write = async move {
+            let other = DiskPath::new("tmp/1.part");
+            life.unlink(&other).await.unwrap_err();
+            let file = life.create(&other).await.unwrap();
+            file.append(vec![Bytes::from(vec![0; 10_001])]).await.unwrap();
+        };
+        world.block_on(write, Instant(1)).unwrap();
+        assert!(court.is_decided(), "a byte over the budget");
+        disk.set_effect_hook(Box::new(|_: &_| EffectVerdict::Go));
+    }
+}

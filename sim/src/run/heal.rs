@@ -44,15 +44,16 @@ impl Run {
     fn await_ready(&self, machine: &Arc<Machine>, begun: Instant) -> Result<(), Judgement> {
         let bound = self.scenario.expect.healed_within;
         let place = self.operator();
-        let (name, addr, court) = (machine.name.clone(), machine.addr, self.court.clone());
+        let (machine, court) = (machine.clone(), self.court.clone());
         let ask = async move {
             loop {
-                let health = health(&place, addr).await;
+                let health = health(&place, machine.addr).await.because(&machine.last_words());
                 let now = place.clock.now();
                 if health == Health::Ready {
                     return Ok(());
                 }
-                let verdict = node_heals::check(&name, &health, now.since(begun), bound);
+                let waited = now.since(begun);
+                let verdict = node_heals::check(&machine.name, &health, waited, bound);
                 if verdict.is_err() || court.is_decided() {
                     return verdict;
                 }

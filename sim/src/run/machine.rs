@@ -43,6 +43,8 @@ pub(super) struct Machine {
     catalog: Mutex<Option<Arc<SimCatalog>>>,
     /// Counts the lives. A restart that was meant to follow one life does nothing after the next.
     lives: Mutex<u64>,
+    /// Why the process last ended by itself; empty if it never did.
+    last_words: Mutex<String>,
     court: Court,
     world: World,
 }
@@ -75,6 +77,7 @@ impl Machine {
             signals: Arc::default(),
             catalog: Mutex::new(None),
             lives: Mutex::new(0),
+            last_words: Mutex::default(),
             court: court.clone(),
             world: world.clone(),
         });
@@ -194,6 +197,7 @@ impl Machine {
     /// The process ended by itself: its supervisor starts it again.
     fn respawn(self: &Arc<Self>, why: &str) {
         self.tell(format!("gave up: {why}"));
+        why.clone_into(&mut self.last_words.lock());
         let (machine, life) = (self.clone(), *self.lives.lock());
         // Not from within: the process that ends is still on the stack.
         self.world.schedule(self.world.now(), move |world| {
@@ -203,6 +207,11 @@ impl Machine {
                 machine.restart_after(RESPAWN);
             }
         });
+    }
+
+    /// Why the process last ended by itself; empty if it never did.
+    pub(super) fn last_words(&self) -> String {
+        self.last_words.lock().clone()
     }
 
     fn tell(&self, what: String) {

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::{
     quantity::MILLION,
-    read::{Document, Value, Written},
+    read::{Document, Written},
     schema::{Kind, Section},
+    value::Value,
 };
 use crate::draw::Draw;
 

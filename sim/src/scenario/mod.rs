@@ -8,20 +8,16 @@ mod error;
 mod quantity;
 mod read;
 mod schema;
-
-use std::time::Duration;
-
-use fault_injection::{
-    CatalogFault, CrashKind, CrashMoment, Cut, DiskFault, Fault, FaultId, KeepUnsynced, What, When,
-};
-
-use crate::draw::Draw;
+mod spec;
+mod value;
 
 pub use drawn::{Drawn, draw};
 pub use error::{Problem, ScenarioError};
 pub use quantity::{MILLION, Unit};
-pub use read::{Document, Entry, Value, Written, read, set};
+pub use read::{Document, Entry, Written, read, set};
 pub use schema::{FIELDS, Field, Kind, NODES_MAX, Preset, Section, Shape, markdown};
+pub use spec::{ClientSpec, DiskSpec, Expect, FaultSpec, Link, Mix, NodeSpec, Phase, Retry, Zone};
+pub use value::Value;
 
 /// The zone of whatever stands in none.
 pub const ELSEWHERE: &str = "elsewhere";
@@ -55,182 +51,6 @@ pub struct Scenario {
     pub drawn: Drawn,
 }
 
-/// Who stands near whom.
-#[derive(Clone, Debug)]
-pub struct Zone {
-    /// Its name.
-    pub name: String,
-    /// Its nodes.
-    pub nodes: Vec<String>,
-    /// Its groups of clients.
-    pub clients: Vec<String>,
-}
-
-/// What lies between two zones, or within one.
-#[derive(Clone, Debug)]
-pub struct Link {
-    /// One end.
-    pub from: String,
-    /// The other end.
-    pub to: String,
-    /// One way.
-    pub latency: Duration,
-    /// In each direction.
-    pub bandwidth_bytes_per_second: u64,
-}
-
-/// A disk.
-#[derive(Clone, Debug)]
-pub struct DiskSpec {
-    /// Size of the file system.
-    pub capacity_bytes: u64,
-    /// How fast bytes are read.
-    pub read_bytes_per_second: u64,
-    /// How fast bytes are written.
-    pub write_bytes_per_second: u64,
-    /// What every call costs at least.
-    pub call_time: Duration,
-    /// What a sync costs beside its bytes.
-    pub sync_time: Duration,
-    /// What an earlier life left under `tmp/`.
-    pub stale_staging_bytes: u64,
-    /// In how many files.
-    pub stale_files: u64,
-}
-
-/// The settings of a node, as the scenario varies them.
-#[derive(Clone, Debug)]
-pub struct NodeSpec {
-    /// Size of a segment.
-    pub segment_bytes: u64,
-    /// What the ring may hold; `None`: half of the disk.
-    pub capacity_bytes: Option<u64>,
-    /// Bytes of bodies in flight on disk.
-    pub staging_bytes_max: u64,
-    /// Bytes of bodies in flight in memory.
-    pub memory_bytes_max: u64,
-    /// Bodies up to this size fill in memory.
-    pub memory_body_bytes_max: u64,
-    /// The largest body.
-    pub body_bytes_max: u64,
-    /// Whether an acknowledged write survives power loss, or the death of the process only.
-    pub survives_power_loss: bool,
-    /// A connection without progress is closed.
-    pub idle_timeout: Duration,
-    /// How long a header may take.
-    pub header_timeout: Duration,
-    /// Connections at once.
-    pub connections_max: usize,
-    /// How much of a refused body is still read.
-    pub drain_body_bytes_max: u64,
-    /// What `Retry-After` says.
-    pub retry_after: Duration,
-    /// How long a drain may take.
-    pub drain_timeout: Duration,
-}
-
-/// A group of actors. Shares are in millionths.
-#[derive(Clone, Debug)]
-pub struct ClientSpec {
-    /// Its name.
-    pub name: String,
-    /// How many actors.
-    pub actors: u64,
-    /// Requests of the group, in millionths per second; 0: as fast as answers come.
-    pub rate: u64,
-    /// The nodes it talks to; empty: all.
-    pub nodes: Vec<String>,
-    /// Its namespace.
-    pub namespace: String,
-    /// How many keys.
-    pub keys: u64,
-    /// What it does how often.
-    pub mix: Mix,
-    /// The smallest body.
-    pub body_bytes_min: u64,
-    /// The largest body.
-    pub body_bytes_max: u64,
-    /// How fast a body is sent; `None`: as fast as the link takes it.
-    pub upload_bytes_per_second: Option<u64>,
-    /// When an operation is given up.
-    pub timeout: Duration,
-    /// What it does when it is refused.
-    pub retry: Retry,
-}
-
-/// Shares of what an actor does, in millionths.
-#[derive(Clone, Debug)]
-pub struct Mix {
-    /// Of all operations: PUT.
-    pub write: u64,
-    /// Of the others: HEAD.
-    pub head: u64,
-    /// Of the others: for keys nobody wrote.
-    pub miss: u64,
-    /// Of all keys: named by the digest of their body.
-    pub cas: u64,
-    /// Of all bodies: with forged headers inside.
-    pub forged: u64,
-    /// Of puts: closes in the middle.
-    pub dies: u64,
-    /// Of puts: falls silent in the middle.
-    pub stalls: u64,
-    /// Of puts: under a wrong digest.
-    pub wrong_digest: u64,
-    /// Of puts: ends before the declared length.
-    pub short: u64,
-    /// Of puts: declares more than is taken.
-    pub oversize: u64,
-}
-
-/// What an actor does when an operation fails.
-#[derive(Clone, Debug)]
-pub struct Retry {
-    /// Tries in all.
-    pub tries: u64,
-    /// Before the second try; doubled each time.
-    pub wait: Duration,
-    /// The longest.
-    pub wait_max: Duration,
-}
-
-/// A part of the cruel time.
-#[derive(Clone, Debug)]
-pub struct Phase {
-    /// Its name.
-    pub name: String,
-    /// How long at most.
-    pub lasts: Duration,
-    /// Who is at work.
-    pub clients: Vec<String>,
-    /// Ends early at so many acknowledged bytes; `None`: lasts.
-    pub until_written_bytes: Option<u64>,
-}
-
-/// A fault, and what follows it.
-#[derive(Clone, Debug)]
-pub struct FaultSpec {
-    /// Its name.
-    pub name: String,
-    /// The fault as plans have it, numbered by its position.
-    pub fault: Fault,
-    /// If it is a crash, how long until the node comes back.
-    pub down_for: Duration,
-    /// Crashes once more, so many disk effects later; 0: does not.
-    pub again_nth: u64,
-}
-
-/// What a run must come to.
-#[derive(Clone, Debug)]
-pub struct Expect {
-    /// From the last fault until all nodes serve and are at rest.
-    pub healed_within: Duration,
-    /// Statuses that clients must have seen.
-    pub statuses: Vec<u16>,
-    /// Segments evicted at least.
-    pub ring_turns_min: u64,
-}
-
 impl Scenario {
     /// The scenario that `document` is under `seed`.
     ///
@@ -245,19 +65,22 @@ impl Scenario {
             name: root.text("name").to_owned(),
             scale: drawn.scale(),
             nodes: drawn.table(Section::Topology).texts("nodes").to_vec(),
-            zones: names(Section::Zone).iter().map(|name| zone(&drawn, name)).collect(),
-            links: names(Section::Link).iter().filter_map(|name| link(&drawn, name)).collect(),
-            disk: disk(&drawn),
-            node: node(&drawn),
-            clients: names(Section::Client).iter().map(|name| client(&drawn, name)).collect(),
-            phases: names(Section::Phase).iter().map(|name| phase(&drawn, name)).collect(),
+            zones: names(Section::Zone).iter().map(|name| spec::zone(&drawn, name)).collect(),
+            links: names(Section::Link)
+                .iter()
+                .filter_map(|name| spec::link(&drawn, name))
+                .collect(),
+            disk: spec::disk(&drawn),
+            node: spec::node(&drawn),
+            clients: names(Section::Client).iter().map(|name| spec::client(&drawn, name)).collect(),
+            phases: names(Section::Phase).iter().map(|name| spec::phase(&drawn, name)).collect(),
             faults: names(Section::Fault)
                 .iter()
                 .enumerate()
-                .filter(|(_, name)| is_planned(&drawn, seed, name))
-                .map(|(position, name)| fault(&drawn, name, position))
+                .filter(|(_, name)| spec::is_planned(&drawn, seed, name))
+                .map(|(position, name)| spec::fault(&drawn, name, position))
                 .collect(),
-            expect: expect(&drawn),
+            expect: spec::expect(&drawn),
             drawn,
         };
         scenario.check(document)?;
@@ -321,194 +144,6 @@ impl Scenario {
     pub fn zone_of_client(&self, client: &str) -> &str {
         let zone = self.zones.iter().find(|zone| zone.clients.iter().any(|name| name == client));
         zone.map_or(ELSEWHERE, |zone| zone.name.as_str())
-    }
-}
-
-fn zone(drawn: &Drawn, name: &str) -> Zone {
-    let table = drawn.named(Section::Zone, name);
-    Zone {
-        name: name.to_owned(),
-        nodes: table.texts("nodes").to_vec(),
-        clients: table.texts("clients").to_vec(),
-    }
-}
-
-fn link(drawn: &Drawn, name: &str) -> Option<Link> {
-    let table = drawn.named(Section::Link, name);
-    let [from, to] = table.texts("between") else { return None };
-    Some(Link {
-        from: from.clone(),
-        to: to.clone(),
-        latency: table.duration("latency"),
-        bandwidth_bytes_per_second: table.number("bandwidth"),
-    })
-}
-
-fn disk(drawn: &Drawn) -> DiskSpec {
-    let table = drawn.table(Section::Disk);
-    DiskSpec {
-        capacity_bytes: table.number("capacity"),
-        read_bytes_per_second: table.number("read_rate"),
-        write_bytes_per_second: table.number("write_rate"),
-        call_time: table.duration("call_time"),
-        sync_time: table.duration("sync_time"),
-        stale_staging_bytes: table.number("stale_staging"),
-        stale_files: table.number("stale_files"),
-    }
-}
-
-fn node(drawn: &Drawn) -> NodeSpec {
-    let table = drawn.table(Section::Node);
-    let nonzero = |number: u64| (number > 0).then_some(number);
-    NodeSpec {
-        segment_bytes: table.number("segment"),
-        capacity_bytes: nonzero(table.number("capacity")),
-        staging_bytes_max: table.number("staging_budget"),
-        memory_bytes_max: table.number("memory_budget"),
-        memory_body_bytes_max: table.number("memory_body"),
-        body_bytes_max: table.number("body_max"),
-        survives_power_loss: table.text("durability") == "power-loss",
-        idle_timeout: table.duration("idle_timeout"),
-        header_timeout: table.duration("header_timeout"),
-        connections_max: usize::try_from(table.number("connections_max")).unwrap_or(usize::MAX),
-        drain_body_bytes_max: table.number("drain_body"),
-        retry_after: table.duration("retry_after"),
-        drain_timeout: table.duration("drain_timeout"),
-    }
-}
-
-fn client(drawn: &Drawn, name: &str) -> ClientSpec {
-    let table = drawn.named(Section::Client, name);
-    let upload = table.number("upload_rate");
-    ClientSpec {
-        name: name.to_owned(),
-        actors: table.number("actors"),
-        rate: table.number("rate"),
-        nodes: table.texts("nodes").to_vec(),
-        namespace: table.text("namespace").to_owned(),
-        keys: table.number("keys"),
-        mix: Mix {
-            write: table.number("write_share"),
-            head: table.number("head_share"),
-            miss: table.number("miss_share"),
-            cas: table.number("cas_share"),
-            forged: table.number("forged_share"),
-            dies: table.number("dies_share"),
-            stalls: table.number("stalls_share"),
-            wrong_digest: table.number("wrong_digest_share"),
-            short: table.number("short_share"),
-            oversize: table.number("oversize_share"),
-        },
-        body_bytes_min: table.number("body_min"),
-        body_bytes_max: table.number("body_max").max(table.number("body_min")),
-        upload_bytes_per_second: (upload > 0).then_some(upload),
-        timeout: table.duration("timeout"),
-        retry: Retry {
-            tries: table.number("tries"),
-            wait: table.duration("retry_wait"),
-            wait_max: table.duration("retry_wait_max"),
-        },
-    }
-}
-
-fn phase(drawn: &Drawn, name: &str) -> Phase {
-    let table = drawn.named(Section::Phase, name);
-    let until = table.number("until_written");
-    Phase {
-        name: name.to_owned(),
-        lasts: table.duration("lasts"),
-        clients: table.texts("clients").to_vec(),
-        until_written_bytes: (until > 0).then_some(until),
-    }
-}
-
-/// Whether a fault is in the plan of this seed.
-fn is_planned(drawn: &Drawn, seed: u64, name: &str) -> bool {
-    let table = drawn.named(Section::Fault, name);
-    Draw::named(seed, &format!("{} (drawn)", table.path("chance"))).chance(table.number("chance"))
-}
-
-fn fault(drawn: &Drawn, name: &str, position: usize) -> FaultSpec {
-    let table = drawn.named(Section::Fault, name);
-    let millis = |key: &str| u64::try_from(table.duration(key).as_millis()).unwrap_or(u64::MAX);
-    let when = match table.text("at") {
-        "time" => When::AtMillis(millis("after")),
-        "label" => {
-            When::EffectMatching { label: table.text("label").to_owned(), nth: table.number("nth") }
-        }
-        _ => When::Effect(table.number("nth")),
-    };
-    let kind = match table.text("error") {
-        "no-space" => DiskFault::NoSpace,
-        "quota" => DiskFault::Quota,
-        "read-only" => DiskFault::ReadOnly,
-        _ => DiskFault::Io,
-    };
-    let after_bytes = table.number("after_bytes");
-    let what = match table.text("kind") {
-        "disk-error" => What::DiskError { kind },
-        "short-append" => What::ShortAppend { kind },
-        "stall" => What::Stall { millis: millis("lasts") },
-        "catalog-error" => What::CatalogError {
-            kind: match kind {
-                DiskFault::NoSpace | DiskFault::Quota => CatalogFault::NoSpace,
-                DiskFault::ReadOnly | DiskFault::Io => CatalogFault::Io,
-            },
-        },
-        "net-refuse" => What::NetRefuse,
-        "net-cut" => What::NetCut { after_bytes, how: cut(table.text("ends")) },
-        "net-stall" => What::NetStall { after_bytes, millis: millis("lasts") },
-        _ => What::Crash {
-            kind: crash_kind(table.text("death"), table.text("keeps")),
-            moment: moment(table.text("moment")),
-        },
-    };
-    FaultSpec {
-        name: name.to_owned(),
-        fault: Fault {
-            id: FaultId(u32::try_from(position).unwrap_or(u32::MAX)),
-            node: table.text("node").to_owned(),
-            when,
-            what,
-            times: u32::try_from(table.number("times")).unwrap_or(u32::MAX),
-        },
-        down_for: table.duration("down_for"),
-        again_nth: table.number("again_nth"),
-    }
-}
-
-fn crash_kind(death: &str, keeps: &str) -> CrashKind {
-    let keep = match keeps {
-        "nothing" => KeepUnsynced::Nothing,
-        "everything" => KeepUnsynced::Everything,
-        _ => KeepUnsynced::Sampled,
-    };
-    if death == "sigkill" { CrashKind::Sigkill } else { CrashKind::PowerLoss { keep } }
-}
-
-fn moment(word: &str) -> CrashMoment {
-    match word {
-        "before" => CrashMoment::Before,
-        "within" => CrashMoment::Within,
-        _ => CrashMoment::After,
-    }
-}
-
-fn cut(word: &str) -> Cut {
-    match word {
-        "eof" => Cut::Eof,
-        "silence" => Cut::Silence,
-        _ => Cut::Reset,
-    }
-}
-
-fn expect(drawn: &Drawn) -> Expect {
-    let table = drawn.table(Section::Expect);
-    let statuses = table.counts("statuses").iter();
-    Expect {
-        healed_within: table.duration("healed_within"),
-        statuses: statuses.filter_map(|status| u16::try_from(*status).ok()).collect(),
-        ring_turns_min: table.number("ring_turns_min"),
     }
 }
 

@@ -6,7 +6,7 @@
 //! caught when one of its seeds fails by its oracle; the same seeds must pass without it.
 
 mod registry;
-mod source;
+pub(crate) mod source;
 
 use std::{
     path::{Path, PathBuf},
@@ -79,6 +79,14 @@ pub(crate) fn prove(
         plain: artifacts.program("kura-sim")?.to_owned(),
         patched: if patched { Some(source::build(workspace, &registry)?) } else { None },
     };
+    // Both programs come from one target directory; were a library of one taken for that of the other,
+    // every outcome below would be worthless.
+    let patched = programs.patched.as_deref().map(source::holds_mutants).transpose()?;
+    if source::holds_mutants(&programs.plain)? || patched == Some(false) {
+        return Err(Failure::Unmet {
+            what: "the builds with and without mutants got mixed".to_owned(),
+        });
+    }
     let outcomes = try_all(workspace, &programs, &chosen)?;
     let rows: Vec<Vec<String>> =
         chosen.iter().zip(&outcomes).map(|(mutant, outcome)| row(mutant, outcome)).collect();
@@ -173,7 +181,7 @@ fn judge(oracle: &str, seed: u64, without: &Verdict, with: &Verdict) -> Option<O
 
 fn why(verdict: &Verdict) -> String {
     let Verdict { verdict, invariant, reason, .. } = verdict;
-    format!("{verdict} by {invariant:?}: {reason}")
+    format!("{verdict} by {invariant:?}: {}", reason.lines().next().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -21,8 +21,14 @@ use crate::{
 /// The name of the program with mutants in it, so that it can lie beside the one without.
 const PROGRAM: &str = "kura-sim-mutants";
 
+/// Stands before the version of the copy's packages. `0.1.0` becomes `990.1.0`.
+const VERSION_EPOCH: &str = "99";
+
 /// How node code asks which mutant is awake: this file becomes the module `kura_core::mutant`.
 const SWITCH: &str = include_str!("switch.rs.in");
+
+/// The variable that names the mutant to wake; `switch.rs.in` reads it.
+pub(crate) const VARIABLE: &str = "KURA_MUTANT";
 
 /// Far above what applying a patch takes.
 const PATCH_TIME_MAX: Duration = Duration::from_secs(60);
@@ -42,6 +48,7 @@ pub(crate) fn build(workspace: &Workspace, registry: &[Mutant]) -> Result<PathBu
     remove(&staged)?;
     stage(workspace, &staged)?;
     add_switch(&staged)?;
+    set_version(&staged)?;
     for mutant in registry {
         if let Some(patch) = mutant.patch() {
             apply(workspace, &staged, &mutant.name, patch)?;
@@ -54,6 +61,17 @@ pub(crate) fn build(workspace: &Workspace, registry: &[Mutant]) -> Result<PathBu
     cargo.env("CARGO_TARGET_DIR", workspace.target());
     process::pass_through(&mut cargo)?;
     Ok(workspace.target().join(PROFILE).join(PROGRAM))
+}
+
+/// Whether a program asks which mutant is awake.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub(super) fn holds_mutants(program: &Path) -> Result<bool, Failure> {
+    let bytes =
+        fs::read(program).map_err(|source| Failure::File { path: program.to_owned(), source })?;
+    Ok(bytes.windows(VARIABLE.len()).any(|window| window == VARIABLE.as_bytes()))
 }
 
 /// Copies what git knows or would know: the sources as they stand, without what was built.
@@ -81,6 +99,21 @@ fn add_switch(staged: &Path) -> Result<(), Failure> {
     let text = read(&manifest)?.replacen("[package]\n", "[package]\nautobins = false\n", 1);
     let program = format!("\n[[bin]]\nname = \"{PROGRAM}\"\npath = \"src/main.rs\"\n");
     write(&manifest, (text + &program).as_bytes())
+}
+
+/// Gives the copy's packages a version of their own. Cargo tells packages of a workspace apart by name,
+/// version and place below its root, so without it the copy and the sources would be the same packages,
+/// and in the shared target directory each would be taken for the other.
+fn set_version(staged: &Path) -> Result<(), Failure> {
+    let path = staged.join("Cargo.toml");
+    let text = read(&path)?;
+    let (before, version) =
+        text.split_once("[workspace.package]\nversion = \"").ok_or_else(|| Failure::Data {
+            path: path.clone(),
+            problem: "no version where expected".to_owned(),
+        })?;
+    let changed = format!("{before}[workspace.package]\nversion = \"{VERSION_EPOCH}{version}");
+    write(&path, changed.as_bytes())
 }
 
 /// Applies one patch and sees to it that it asks for the mutant's own name.
@@ -163,6 +196,22 @@ mod tests {
         let (_directory, workspace, staged) = repository(patch);
         let outcome = apply(&workspace, &staged, "m", "m.patch");
         outcome.map_or_else(|failure| failure.to_string(), |()| "none".to_owned())
+    }
+
+    #[test]
+    fn the_switch_reads_the_variable_that_runs_set() {
+        assert!(SWITCH.contains(&format!("std::env::var(\"{VARIABLE}\")")));
+    }
+
+    #[test]
+    fn the_copy_is_another_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let manifest = directory.path().join("Cargo.toml");
+        write(&manifest, b"[workspace.package]\nversion = \"0.1.0\"\n").unwrap();
+        set_version(directory.path()).unwrap();
+        assert!(read(&manifest).unwrap().contains("version = \"990.1.0\""));
+        write(&manifest, b"[package]\nversion = \"0.1.0\"\n").unwrap();
+        assert!(set_version(directory.path()).is_err());
     }
 
     #[test]

@@ -92,10 +92,11 @@ pub(super) async fn recover(
     metrics: &Metrics,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<Recovered, RecoverError> {
+    // Before anything is made: on a disk full of stale staging this is what gives room.
+    clear_staging(env, metrics).await?;
     for dir in [SEGMENT_DIR, STAGING_DIR] {
         env.disk.mkdir(&DiskPath::new(dir)).await?;
     }
-    clear_staging(env, metrics).await?;
     env.disk.sync_dir(&DiskPath::root()).await?;
     env.catalog.open().await?;
     let identity = identity::load_or_create(env).await?;
@@ -165,10 +166,14 @@ async fn save(env: &Env, ring: &Ring) -> Result<bool, RecoverError> {
     }
 }
 
-/// Removes everything below `tmp/`. It comes first: on a full disk this is what gives room.
+/// Removes the files below `tmp/`, if there is such a directory yet.
 async fn clear_staging(env: &Env, metrics: &Metrics) -> Result<(), RecoverError> {
     let dir = DiskPath::new(STAGING_DIR);
-    for entry in env.disk.list(&dir).await? {
+    let entries = match env.disk.list(&dir).await {
+        Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(()),
+        listed => listed?,
+    };
+    for entry in entries {
         if entry.kind == FileKind::File && entry.name.ends_with(".part") {
             env.disk.unlink(&dir.join(&entry.name)).await?;
             metrics.store.staging_cleared.inc();
