@@ -145,6 +145,7 @@ async fn live(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %path.display(),
         address = %node.local_addr(),
+        peer_address = node.peer_addr().map(tracing::field::display),
         ring_segments_max = ring.segments_max,
         "started"
     );

@@ -4,9 +4,10 @@ use kura_core::{capacity::SEGMENTS_MIN, record::body_bytes_max};
 
 use super::{
     Settings,
-    problem::{Conflict, Party},
+    problem::{Conflict, Party, Problem},
     setting::Key,
     units::show_bytes,
+    value::Value,
 };
 
 /// All pairs of settings that do not go together.
@@ -20,6 +21,16 @@ pub(super) fn conflicts(settings: &Settings) -> Vec<Conflict> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The two ports, if they are one. Free ones, which the system chooses, differ.
+pub(super) fn one_port_for_two(settings: &Settings) -> Option<Problem> {
+    let port = |key| settings.value(key).filter(|port| **port != Value::Count(0));
+    let (one, other) = (port(Key::Port)?, port(Key::PeerPort)?);
+    (settings.has_peer_plane() && one == other).then(|| Problem::SamePort {
+        one: Box::new(party(settings, Key::Port)),
+        other: Box::new(party(settings, Key::PeerPort)),
+    })
 }
 
 fn ring_has_enough_segments(settings: &Settings) -> Option<Conflict> {

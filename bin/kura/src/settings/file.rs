@@ -138,6 +138,10 @@ fn written(value: &Spanned<DeValue<'_>>) -> Written {
         DeValue::Integer(integer) => {
             Written::TomlInteger { digits: integer.as_str().to_owned(), radix: integer.radix() }
         }
+        DeValue::Array(items) if items.iter().all(|item| item.get_ref().is_str()) => {
+            let texts = items.iter().filter_map(|item| item.get_ref().as_str());
+            Written::TomlStrings(texts.map(str::to_owned).collect())
+        }
         other @ (DeValue::Float(_)
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)

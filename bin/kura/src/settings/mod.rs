@@ -11,6 +11,7 @@ mod file;
 mod nearest;
 mod node_config;
 pub(crate) mod page;
+mod peer_list;
 mod problem;
 pub(crate) mod render;
 mod setting;
@@ -90,9 +91,11 @@ impl Settings {
             Err(problem) => {
                 let rest = Self::resolve(&Sources { file: None, variables, flags }).err();
                 // What the file would have set is unknown: neither missing nor in conflict.
-                let known =
-                    |p: &Problem| !matches!(p, Problem::Missing { .. } | Problem::Conflict(_));
-                let rest = rest.into_iter().flatten().filter(known);
+                let unknown = |p: &Problem| {
+                    use Problem::{Conflict, Missing, SamePort};
+                    matches!(p, Missing { .. } | SamePort { .. } | Conflict(_))
+                };
+                let rest = rest.into_iter().flatten().filter(|p| !unknown(p));
                 Err(std::iter::once(problem).chain(rest).collect())
             }
         }
@@ -129,6 +132,7 @@ impl Settings {
 
         let settings = Self { warnings: from_variables.warnings, ..draft.settings };
         if !file_unknown {
+            problems.extend(checks::one_port_for_two(&settings));
             let conflicts = checks::conflicts(&settings).into_iter().map(Box::new);
             problems.extend(conflicts.map(Problem::Conflict));
         }
@@ -198,6 +202,28 @@ impl Settings {
             Some(Value::Address(address)) => *address,
             found => wrong_kind(key, found),
         }
+    }
+
+    fn name(&self, key: Key) -> &str {
+        match self.value(key) {
+            Some(Value::Name(name)) => name,
+            found => wrong_kind(key, found),
+        }
+    }
+
+    fn peers(&self) -> &[String] {
+        match self.value(Key::Peers) {
+            // Absent only while settings are being checked, where what was written cannot be read.
+            None => &[],
+            Some(Value::Peers(peers)) => peers,
+            found => wrong_kind(Key::Peers, found),
+        }
+    }
+
+    /// Whether peers are served: there are some, or somebody set the port for them.
+    fn has_peer_plane(&self) -> bool {
+        let port_is_set = self.entry(Key::PeerPort).is_some_and(|it| it.origin != Origin::Default);
+        port_is_set || !self.peers().is_empty()
     }
 
     fn choice(&self, key: Key) -> &'static str {

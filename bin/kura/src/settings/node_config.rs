@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use kura_node::config::{Durability, NodeConfig, StoreConfig, SurfaceConfig};
+use kura_node::config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig};
 
 use super::{Settings, setting::Key, table::PROCESS_CRASH, value::Value, wrong_kind};
 
@@ -10,7 +10,7 @@ impl Settings {
     /// What the node is told.
     pub(crate) fn node_config(&self) -> NodeConfig {
         NodeConfig {
-            listen: SocketAddr::new(self.address(Key::Bind), self.port()),
+            listen: SocketAddr::new(self.address(Key::Bind), self.port(Key::Port)),
             store: self.store_config(),
             surface: SurfaceConfig {
                 idle_timeout: self.duration(Key::IdleTimeout),
@@ -20,8 +20,17 @@ impl Settings {
                 retry_after: self.duration(Key::RetryAfter),
                 date_header: true,
             },
-            peers: None,
+            peers: self.has_peer_plane().then(|| self.peer_config()),
             drain_timeout: self.duration(Key::DrainTimeout),
+        }
+    }
+
+    fn peer_config(&self) -> PeerConfig {
+        PeerConfig {
+            listen: SocketAddr::new(self.address(Key::Bind), self.port(Key::PeerPort)),
+            peers: self.peers().to_vec(),
+            region: self.name(Key::Region).to_owned(),
+            peer_wait: self.duration(Key::PeerWait),
         }
     }
 
@@ -46,9 +55,9 @@ impl Settings {
         usize::try_from(self.count(Key::MaxConnections)).unwrap_or(usize::MAX)
     }
 
-    fn port(&self) -> u16 {
-        let port = self.count(Key::Port);
-        u16::try_from(port).unwrap_or_else(|_| wrong_kind(Key::Port, Some(&Value::Count(port))))
+    fn port(&self, key: Key) -> u16 {
+        let port = self.count(key);
+        u16::try_from(port).unwrap_or_else(|_| wrong_kind(key, Some(&Value::Count(port))))
     }
 
     fn known_bytes(&self, key: Key) -> u64 {

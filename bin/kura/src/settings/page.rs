@@ -62,7 +62,8 @@ serve` and prints what is in force and where each value comes from; `kura config
 - A bad setting keeps the node from starting, with exit code 78. All problems are reported at once,
   each with its file and line, variable or flag, what was found and what is allowed.
 
-There is no authentication in this version: whoever reaches the port can read and write the cache.
+There is no authentication in this version: whoever reaches the port can read and write the cache. The
+peer plane is plain HTTP without authentication as well, and belongs on a private network.
 ";
 
 fn page_entry(out: &mut String, setting: &Setting) {

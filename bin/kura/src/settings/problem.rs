@@ -68,6 +68,9 @@ pub(crate) enum Problem {
         setting.toml, setting.variable, setting.flag, setting.name(), setting.section()
     )]
     Missing { setting: &'static Setting, example: &'static str },
+    /// Two settings that must differ.
+    #[error("{one} and {other} are the same port; give each a port of its own")]
+    SamePort { one: Box<Party>, other: Box<Party> },
     /// Two settings that do not go together.
     #[error("{0}")]
     Conflict(Box<Conflict>),
@@ -90,6 +93,7 @@ impl Problem {
             Self::Unreadable { .. }
             | Self::FileTooLong { .. }
             | Self::Missing { .. }
+            | Self::SamePort { .. }
             | Self::Conflict(_) => 0,
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     setting::{DefaultValue, Key, Section, Setting, Stakes},
-    value::{Choice, GIB, KIB, Kind, MIB, TIB, Value},
+    value::{Choice, GIB, KIB, Kind, MIB, PEER_PORT, TIB, Value},
 };
 
 /// An acknowledged write survives power loss.
@@ -22,16 +22,21 @@ pub(crate) const TEXT: &str = "text";
 pub(crate) const JSON: &str = "json";
 
 /// The sections of a TOML file, in the order of the table.
-pub(crate) static SECTIONS: [Section; 5] = [
+pub(crate) static SECTIONS: [Section; 7] = [
     Section { name: "node", about: "The node as a whole." },
     Section { name: "http", about: "The public port." },
+    Section {
+        name: "mesh",
+        about: "The nodes that hold what this one holds, and the port on which they reach it.",
+    },
+    Section { name: "sync", about: "Catching up with the peers." },
     Section { name: "store", about: "What is kept, and how safely." },
     Section { name: "staging", about: "Bodies in flight: received, and not stored yet." },
     Section { name: "log", about: "The log, which goes to standard error." },
 ];
 
 /// Every setting, by section. The order is that of [`Key`].
-pub(crate) static SETTINGS: [Setting; 18] = [
+pub(crate) static SETTINGS: [Setting; 22] = [
     Setting {
         key: Key::DataDir,
         toml: "node.data_dir",
@@ -157,6 +162,63 @@ pub(crate) static SETTINGS: [Setting; 18] = [
         stakes: Stakes::Ends {
             too_low: "Clients come back before anything has changed.",
             too_high: "Clients give up, or wait long after the node has room again.",
+        },
+    },
+    Setting {
+        key: Key::Peers,
+        toml: "mesh.peers",
+        variable: "KURA_PEERS",
+        flag: "peers",
+        kind: Kind::Peers,
+        default: DefaultValue::Fixed(Value::Peers(Vec::new())),
+        meaning: "The peers of this node, by their peer ports. The node itself may be among them and \
+                  finds itself out, so that all nodes of a mesh can have the same list. A node \
+                  that stands in nobody's list gives nothing to anybody.",
+        stakes: Stakes::Choice(
+            "A peer that is not listed is not followed: what is written there is a miss here. One \
+             that does not exist delays readiness by `sync.peer_wait` at every start.",
+        ),
+    },
+    Setting {
+        key: Key::PeerPort,
+        toml: "mesh.internal_port",
+        variable: "KURA_INTERNAL_PORT",
+        flag: "internal-port",
+        kind: Kind::Count { min: 0, max: 65535 },
+        default: DefaultValue::Fixed(Value::Count(PEER_PORT as u64)),
+        meaning: "The port on which peers reach this node, at the address of `http.bind`. It is \
+                  listened on when there are peers, or when it is set here. 0 takes a free one, \
+                  which the log then names.",
+        stakes: Stakes::Choice(
+            "The peer plane is plain HTTP without authentication for now: whoever reaches the port \
+             can read the whole cache. It belongs on a private network.",
+        ),
+    },
+    Setting {
+        key: Key::Region,
+        toml: "mesh.region",
+        variable: "KURA_REGION",
+        flag: "region",
+        kind: Kind::Name,
+        default: DefaultValue::Fixed(Value::Name(Cow::Borrowed("default"))),
+        meaning: "The region that this node is in. Peers learn it and `/status/cluster` shows it.",
+        stakes: Stakes::Choice(
+            "It decides nothing yet: every node fetches from every peer, whatever the region.",
+        ),
+    },
+    Setting {
+        key: Key::PeerWait,
+        toml: "sync.peer_wait",
+        variable: "KURA_SYNC_PEER_WAIT_MS",
+        flag: "sync-peer-wait",
+        kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(3600) },
+        default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(60))),
+        meaning: "After a start: how long a peer may be silent before the node no longer waits for \
+                  it to be ready.",
+        stakes: Stakes::Ends {
+            too_low: "The node takes work before it has asked a peer that is only slow to come up, \
+                      and answers misses that the peer could have spared.",
+            too_high: "A peer that is gone keeps the node from being ready.",
         },
     },
     Setting {
@@ -333,6 +395,8 @@ mod tests {
                 | Kind::Address
                 | Kind::Path
                 | Kind::Choice(_)
+                | Kind::Name
+                | Kind::Peers
                 | Kind::LogFilter => "",
             };
             let stem = setting.variable.strip_prefix("KURA_").and_then(|s| s.strip_suffix(unit));

@@ -6,7 +6,16 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
-use super::units::{self, UnitError};
+use super::{
+    peer_list::{self, PeerError},
+    units::{self, UnitError},
+};
+
+/// Where a node's peers reach it, unless it is told otherwise.
+pub(crate) const PEER_PORT: u16 = 7443;
+
+/// The longest [`Kind::Name`].
+const NAME_BYTES_MAX: usize = 64;
 
 /// One kibibyte, in bytes.
 pub(crate) const KIB: u64 = 1 << 10;
@@ -32,6 +41,10 @@ pub(crate) enum Kind {
     Path,
     /// One word of several.
     Choice(&'static [Choice]),
+    /// A short name that fits a log line and a URL.
+    Name,
+    /// Addresses of peers.
+    Peers,
     /// A filter for the log, in the language of `tracing_subscriber`.
     LogFilter,
 }
@@ -60,6 +73,10 @@ pub(crate) enum Value {
     Path(PathBuf),
     /// The name of a choice.
     Choice(&'static str),
+    /// A name.
+    Name(std::borrow::Cow<'static, str>),
+    /// Peers, each as `host:port`.
+    Peers(Vec<String>),
     /// A filter for the log; proven to parse, except where it stands in the table.
     LogFilter(std::borrow::Cow<'static, str>),
 }
@@ -75,6 +92,8 @@ pub(crate) enum Written {
     TomlString(String),
     /// As a TOML integer, with its radix.
     TomlInteger { digits: String, radix: u32 },
+    /// As a TOML array of strings.
+    TomlStrings(Vec<String>),
     /// As something else in TOML, which no setting is: its type.
     TomlOther(&'static str),
 }
@@ -89,6 +108,7 @@ impl fmt::Display for Written {
             Self::TomlInteger { digits, radix: 8 } => write!(f, "0o{digits}"),
             Self::TomlInteger { digits, radix: 2 } => write!(f, "0b{digits}"),
             Self::TomlInteger { digits, .. } => f.write_str(digits),
+            Self::TomlStrings(texts) => write!(f, "{texts:?}"),
             Self::TomlOther(kind) => write!(f, "a TOML {kind}"),
         }
     }
@@ -124,6 +144,12 @@ pub(crate) enum Rejected {
     /// No such choice.
     #[error("{}", match nearest { Some(n) => format!("did you mean {n:?}?"), None => "which is none of them".to_owned() })]
     NoSuchChoice { nearest: Option<&'static str> },
+    /// Not a name.
+    #[error("which is not such a name")]
+    NotAName,
+    /// Not peers.
+    #[error("{0}")]
+    Peers(PeerError),
     /// Not a filter.
     #[error("which is not a filter ({0})")]
     Filter(String),
@@ -149,6 +175,7 @@ impl Kind {
                     Written::Flag(_)
                     | Written::Variable(_)
                     | Written::TomlString(_)
+                    | Written::TomlStrings(_)
                     | Written::TomlOther(_) => {
                         units::read_bytes(text(written)?).map_err(Rejected::Unit)?
                     }
@@ -167,6 +194,8 @@ impl Kind {
                 path => Ok(Value::Path(PathBuf::from(path))),
             },
             Self::Choice(choices) => read_choice(choices, text(written)?).map(Value::Choice),
+            Self::Name => read_name(text(written)?),
+            Self::Peers => read_peers(written).map(Value::Peers),
             Self::LogFilter => read_filter(text(written)?),
         }
     }
@@ -180,6 +209,8 @@ impl Kind {
             Self::Address => "ADDRESS",
             Self::Path => "PATH",
             Self::Choice(_) => "WORD",
+            Self::Name => "NAME",
+            Self::Peers => "ADDRESSES",
             Self::LogFilter => "FILTER",
         }
     }
@@ -204,6 +235,13 @@ impl Kind {
                 let names: Vec<_> = choices.iter().map(|c| format!("\"{}\"", c.name)).collect();
                 names.join(" or ")
             }
+            Self::Name => format!(
+                "a name of up to {NAME_BYTES_MAX} letters, digits, '-', '_' and '.', in ASCII"
+            ),
+            Self::Peers => format!(
+                "host:port or http://host:port, separated by commas, such as \
+                 \"kura-0:{PEER_PORT},kura-1:{PEER_PORT}\"; in TOML also a list of strings"
+            ),
             Self::LogFilter => {
                 "a level (error, warn, info, debug, trace, off), or levels for parts, such as \
                  \"info,kura_node=debug\""
@@ -223,6 +261,8 @@ impl fmt::Display for Value {
             Self::Address(address) => write!(f, "\"{address}\""),
             Self::Path(path) => f.write_str(&toml_string(&path.to_string_lossy())),
             Self::Choice(name) => write!(f, "\"{name}\""),
+            Self::Name(name) => write!(f, "\"{name}\""),
+            Self::Peers(peers) => write!(f, "\"{}\"", peers.join(",")),
             Self::LogFilter(filter) => f.write_str(&toml_string(filter)),
         }
     }
@@ -237,7 +277,9 @@ fn toml_string(text: &str) -> String {
 fn text(written: &Written) -> Result<&str, Rejected> {
     match written {
         Written::Flag(text) | Written::Variable(text) | Written::TomlString(text) => Ok(text),
-        Written::TomlInteger { .. } | Written::TomlOther(_) => Err(Rejected::Type),
+        Written::TomlInteger { .. } | Written::TomlStrings(_) | Written::TomlOther(_) => {
+            Err(Rejected::Type)
+        }
     }
 }
 
@@ -246,7 +288,9 @@ fn read_count(written: &Written) -> Result<u64, Rejected> {
         Written::Variable(text) if text.starts_with("tcp://") => Err(Rejected::ServiceLink),
         Written::Flag(text) | Written::Variable(text) => whole(text.trim(), 10),
         Written::TomlInteger { digits, radix } => whole(digits, *radix),
-        Written::TomlString(_) | Written::TomlOther(_) => Err(Rejected::Type),
+        Written::TomlString(_) | Written::TomlStrings(_) | Written::TomlOther(_) => {
+            Err(Rejected::Type)
+        }
     }
 }
 
@@ -255,7 +299,7 @@ fn read_duration(written: &Written) -> Result<Duration, Rejected> {
         Written::TomlInteger { digits, .. } => (digits.as_str(), false),
         Written::Variable(text) => (text.trim(), true),
         Written::Flag(text) | Written::TomlString(text) => (text.trim(), false),
-        Written::TomlOther(_) => return Err(Rejected::Type),
+        Written::TomlStrings(_) | Written::TomlOther(_) => return Err(Rejected::Type),
     };
     let bare = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     match (bare, milliseconds) {
@@ -270,6 +314,30 @@ fn read_choice(choices: &'static [Choice], written: &str) -> Result<&'static str
     names()
         .find(|name| *name == written)
         .ok_or_else(|| Rejected::NoSuchChoice { nearest: super::nearest::among(written, names()) })
+}
+
+fn read_name(written: &str) -> Result<Value, Rejected> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    match written {
+        "" => Err(Rejected::Empty),
+        name if name.len() <= NAME_BYTES_MAX && name.bytes().all(legal) => {
+            Ok(Value::Name(name.to_owned().into()))
+        }
+        _ => Err(Rejected::NotAName),
+    }
+}
+
+fn read_peers(written: &Written) -> Result<Vec<String>, Rejected> {
+    let peers = match written {
+        // An entry with a comma would be two, and is none that anybody wrote.
+        Written::TomlStrings(texts) => peer_list::read(&texts.join(","), PEER_PORT),
+        Written::Flag(_)
+        | Written::Variable(_)
+        | Written::TomlString(_)
+        | Written::TomlInteger { .. }
+        | Written::TomlOther(_) => peer_list::read(text(written)?, PEER_PORT),
+    };
+    peers.map_err(Rejected::Peers)
 }
 
 fn read_filter(written: &str) -> Result<Value, Rejected> {

@@ -42,6 +42,53 @@ fn a_bad_value_in_a_file_names_line_key_value_and_what_is_allowed() {
 }
 
 #[test]
+fn a_bad_peer_or_region_names_the_entry_and_what_to_write() {
+    let allowed = "allowed: host:port or http://host:port, separated by commas, such as \
+                   \"kura-0:7443,kura-1:7443\"; in TOML also a list of strings";
+    assert_eq!(
+        Said::least().variable("KURA_PEERS", "a:1,b").problems(),
+        [format!(
+            "variable KURA_PEERS: mesh.peers: found \"a:1,b\", whose entry \"b\" has no port; write \
+             \"b:7443\"; {allowed}"
+        )]
+    );
+    assert_eq!(
+        Said::least().file("[mesh]\npeers = [\"a:1\", \"::1\"]\n").problems(),
+        [format!(
+            "kura.toml:2: mesh.peers: found [\"a:1\", \"::1\"], whose entry \"::1\" is an IPv6 address \
+             without brackets; write \"[ADDRESS]:PORT\"; {allowed}"
+        )]
+    );
+    assert_eq!(
+        Said::least().file("[mesh]\npeers = [1]\n").problems(),
+        [format!(
+            "kura.toml:2: mesh.peers: found a TOML array, which is not of the right type; {allowed}"
+        )]
+    );
+    assert_eq!(
+        Said::least().flag(Key::Region, "eu west").problems(),
+        [
+            "flag --region: mesh.region: found \"eu west\", which is not such a name; allowed: a name of \
+          up to 64 letters, digits, '-', '_' and '.', in ASCII"
+        ]
+    );
+}
+
+#[test]
+fn one_port_for_clients_and_peers_is_refused_where_peers_are_served() {
+    let said = Said::least().flag(Key::Port, "7443");
+    assert_eq!(said.settings().node_config().listen.port(), 7443);
+    assert_eq!(
+        said.variable("KURA_PEERS", "a:1").problems(),
+        [
+            "http.port = 7443 (flag --port) and mesh.internal_port = 7443 (default) are the same port; \
+          give each a port of its own"
+        ]
+    );
+    Said::least().flag(Key::Port, "0").flag(Key::PeerPort, "0").settings();
+}
+
+#[test]
 fn an_unknown_key_is_an_error_that_names_the_nearest() {
     for (text, problem) in [
         (

@@ -73,6 +73,23 @@ fn a_node_is_told_the_documented_defaults() {
     assert_eq!(config.surface.idle_timeout, Duration::from_secs(30));
     assert_eq!(config.surface.header_timeout, Duration::from_secs(10));
     assert!(config.surface.date_header);
+    assert!(config.peers.is_none(), "a node alone listens on one port");
+}
+
+#[test]
+fn peers_or_a_port_for_them_make_a_peer_plane() {
+    let peers = |said: Said| said.settings().node_config().peers.unwrap();
+    let of_peers = peers(Said::least().variable("KURA_PEERS", "a:1, http://b:2/"));
+    assert_eq!(of_peers.peers, ["a:1", "b:2"]);
+    assert_eq!(of_peers.listen.to_string(), "0.0.0.0:7443");
+    assert_eq!(of_peers.region, "default");
+    assert_eq!(of_peers.peer_wait, Duration::from_secs(60));
+    let of_port = peers(Said::least().flag(Key::PeerPort, "7443"));
+    assert_eq!(of_port.peers, [""; 0]);
+    assert_eq!(of_port.listen.to_string(), "0.0.0.0:7443");
+    let of_file = peers(Said::least().file("[mesh]\npeers = [\"a:1\", \"b:2\"]\n"));
+    assert_eq!(of_file.peers, ["a:1", "b:2"]);
+    assert!(Said::least().flag(Key::Peers, "").settings().node_config().peers.is_none());
 }
 
 #[test]
@@ -86,6 +103,10 @@ fn every_setting_reaches_the_node() {
         .variable("KURA_HEADER_TIMEOUT_MS", "1003")
         .variable("KURA_DRAIN_BODY_MAX_BYTES", "1004")
         .variable("KURA_RETRY_AFTER_MS", "1005")
+        .variable("KURA_PEERS", "c:3")
+        .variable("KURA_INTERNAL_PORT", "1007")
+        .variable("KURA_REGION", "eu-1")
+        .variable("KURA_SYNC_PEER_WAIT_MS", "1008")
         .variable("KURA_CAS_CAPACITY_BYTES", "64MiB")
         .variable("KURA_SEGMENT_BYTES", "2MiB")
         .variable("KURA_MAX_BODY_BYTES", "1MiB")
@@ -115,6 +136,11 @@ fn every_setting_reaches_the_node() {
     assert_eq!(config.store.staging_bytes_max, 3 << 20);
     assert_eq!(config.store.memory_bytes_max, 4 << 20);
     assert_eq!(config.store.memory_body_bytes_max, 1006);
+    let peers = config.peers.unwrap();
+    assert_eq!(peers.listen.to_string(), "[::1]:1007");
+    assert_eq!(peers.peers, ["c:3"]);
+    assert_eq!(peers.region, "eu-1");
+    assert_eq!(peers.peer_wait, Duration::from_millis(1008));
 }
 
 #[test]
