@@ -158,6 +158,7 @@ impl Follower {
         self.backoff.succeed();
         self.shared.metrics.replication.passes_completed.inc();
         self.shared.mesh.pass_ends(&self.name);
+        self.shared.mesh.follows(&self.name, cursor.sequence, cursor.sequence);
         Ok(cursor)
     }
 

@@ -160,6 +160,7 @@ fn router(surface: &Arc<Surface>) -> Router {
         .route("/metrics", routing::get(pages::metrics))
         .route("/status", routing::get(pages::status))
         .route("/status/cluster", routing::get(pages::cluster))
+        .route("/status/disk", routing::get(pages::disk))
         .layer(axum::middleware::map_response(async |mut response: Response| {
             response.extensions_mut().insert(SurfaceLabel::Pages);
             response

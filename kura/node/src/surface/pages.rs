@@ -1,4 +1,5 @@
-//! The pages of the node itself. None of them waits for anything.
+//! The pages of the node itself. None of them waits for anything, but the one about the disk, which
+//! has to ask it.
 
 use std::sync::Arc;
 
@@ -38,6 +39,21 @@ pub(crate) async fn metrics(State(surface): State<Arc<Surface>>) -> Response {
 /// What this node knows of its mesh.
 pub(crate) async fn cluster(State(surface): State<Arc<Surface>>) -> Response {
     answer::json(&surface.service.cluster())
+}
+
+/// How much room the file system of the data directory has. Waits for as long as the disk does.
+pub(crate) async fn disk(State(surface): State<Arc<Surface>>) -> Response {
+    match surface.env.disk.space().await {
+        Ok(space) => answer::json(&serde_json::json!({
+            "total_bytes": space.total_bytes,
+            "available_bytes": space.available_bytes,
+        })),
+        Err(error) => {
+            let mut response = answer::json(&serde_json::json!({ "error": error.to_string() }));
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
+        }
+    }
 }
 
 /// What an operator or a checker wants to know.
