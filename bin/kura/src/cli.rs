@@ -5,23 +5,41 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{
     Arg, ArgAction, ArgMatches, Command,
     builder::{PathBufValueParser, StringValueParser},
+    value_parser,
 };
 
 use crate::{
+    ask::NodeUrl,
+    dev::{NODES_MAX, Plan},
     exit,
     settings::{Key, SETTINGS, render},
+    status::Question,
 };
 
 /// The name of the command that runs a node.
 pub(crate) const SERVE: &str = "serve";
 
+/// The flag of [`SERVE`] that makes the end of standard input a signal to drain.
+pub(crate) const EXIT_WITH_PARENT: &str = "exit-with-parent";
+
 const CONFIG: &str = "config";
+const DEV: &str = "dev";
+const STATUS: &str = "status";
 
 /// What somebody asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Invocation {
     /// Run a node.
-    Serve(GivenSettings),
+    Serve {
+        /// With these settings.
+        given: GivenSettings,
+        /// Until standard input ends, at the latest.
+        exit_with_parent: bool,
+    },
+    /// Run a mesh on this machine.
+    Dev(Plan),
+    /// Ask nodes how they are.
+    Status(Question),
     /// Print an example file.
     ConfigExample,
     /// Print what is in force.
@@ -48,7 +66,12 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Invocation, clap::Error>
     let mut grammar = grammar();
     let matches = grammar.try_get_matches_from_mut(arguments)?;
     let invocation = match matches.subcommand() {
-        Some((SERVE, matches)) => Some(Invocation::Serve(given(matches))),
+        Some((SERVE, matches)) => Some(Invocation::Serve {
+            given: given(matches),
+            exit_with_parent: matches.get_flag(EXIT_WITH_PARENT),
+        }),
+        Some((DEV, matches)) => Some(Invocation::Dev(plan(matches))),
+        Some((STATUS, matches)) => Some(Invocation::Status(question(matches))),
         Some((CONFIG, matches)) => match matches.subcommand() {
             Some(("example", _)) => Some(Invocation::ConfigExample),
             Some(("show", matches)) => Some(Invocation::ConfigShow(given(matches))),
@@ -62,7 +85,103 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Invocation, clap::Error>
 }
 
 fn grammar() -> Command {
-    let config = Command::new(CONFIG)
+    Command::new("kura")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A build cache next to the builds that need it")
+        .after_help(exit_codes())
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve_grammar())
+        .subcommand(dev_grammar())
+        .subcommand(status_grammar())
+        .subcommand(config_grammar())
+}
+
+fn serve_grammar() -> Command {
+    let exit_with_parent =
+        Arg::new(EXIT_WITH_PARENT).long(EXIT_WITH_PARENT).action(ArgAction::SetTrue).hide(true);
+    with_settings(Command::new(SERVE).arg(exit_with_parent))
+        .about("Run a node")
+        .long_about(
+            "Run a node until SIGTERM, SIGINT or SIGUSR1, and then finish what is in flight. A \
+             second SIGTERM or SIGINT stops at once.\n\nPrints one line to standard output when \
+             it listens: `listening on http://ADDRESS`. The log goes to standard error.",
+        )
+        .after_help(exit_codes())
+}
+
+fn dev_grammar() -> Command {
+    Command::new(DEV)
+        .about("Run a mesh of nodes on this machine, without configuration")
+        .long_about(
+            "Run a mesh of nodes on this machine, without configuration, until Ctrl-C. Each is a \
+             process of its own, listens on loopback only, and fetches what is written at the \
+             others. They end when this command does, however it ends. One that ends by itself is \
+             reported and not started again; the others go on.\n\nKURA_* variables hold for every \
+             node, but for addresses, ports, peers, the data directory and the time of a drain. \
+             Unless they say otherwise, a node takes up to 10GiB, and all of them together half \
+             of the disk.",
+        )
+        .arg(
+            Arg::new("nodes")
+                .long("nodes")
+                .value_name("NUMBER")
+                .value_parser(value_parser!(u16).range(1..=NODES_MAX.into()))
+                .default_value("3")
+                .help("How many nodes"),
+        )
+        .arg(
+            Arg::new("dir")
+                .long("dir")
+                .value_name("DIR")
+                .value_parser(PathBufValueParser::new())
+                .help("Keep the data here, one directory a node [default: removed at the end]"),
+        )
+        .arg(
+            Arg::new("port")
+                .long("port")
+                .value_name("PORT")
+                .value_parser(value_parser!(u16))
+                .default_value("4000")
+                .help(
+                    "The port of the first node; the others take those that follow. Where one is \
+                     taken, a free one; with 0, free ones all over",
+                ),
+        )
+}
+
+fn status_grammar() -> Command {
+    Command::new(STATUS)
+        .about("Ask nodes how they are")
+        .long_about(
+            "Ask nodes how they are: whether they take work and why not, how far they are behind \
+             their peers, and what room they have. Each has 5 s to answer.",
+        )
+        .after_help(exit_codes())
+        .arg(
+            Arg::new("nodes")
+                .value_name("URL")
+                .num_args(0..)
+                .value_parser(value_parser!(NodeUrl))
+                .default_value("http://127.0.0.1:4000")
+                .help("The public address of a node, as http://HOST:PORT or HOST:PORT"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print the answers as they came, in one list; with --watch, a line a look"),
+        )
+        .arg(
+            Arg::new("watch")
+                .long("watch")
+                .action(ArgAction::SetTrue)
+                .help("Look again every second, until Ctrl-C"),
+        )
+}
+
+fn config_grammar() -> Command {
+    Command::new(CONFIG)
         .about("Print settings")
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -72,25 +191,7 @@ fn grammar() -> Command {
         .subcommand(with_settings(
             Command::new("show").about("Print what is in force, and where each value comes from"),
         ))
-        .subcommand(Command::new("docs").about("Print what every setting means, as Markdown"));
-    Command::new("kura")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("A build cache next to the builds that need it")
-        .after_help(exit_codes())
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(with_settings(
-            Command::new(SERVE)
-                .about("Run a node")
-                .long_about(
-                    "Run a node until SIGTERM, SIGINT or SIGUSR1, and then finish what is in flight. \
-                     A second SIGTERM or SIGINT stops at once.\n\nPrints one line to standard \
-                     output when it listens: `listening on http://ADDRESS`. The log goes to \
-                     standard error.",
-                )
-                .after_help(exit_codes()),
-        ))
-        .subcommand(config)
+        .subcommand(Command::new("docs").about("Print what every setting means, as Markdown"))
 }
 
 fn with_settings(command: Command) -> Command {
@@ -119,6 +220,22 @@ fn given(matches: &ArgMatches) -> GivenSettings {
     GivenSettings { file: matches.get_one(CONFIG).cloned(), flags: flags.collect() }
 }
 
+fn plan(matches: &ArgMatches) -> Plan {
+    Plan {
+        nodes: matches.get_one("nodes").copied().unwrap_or(1),
+        directory: matches.get_one("dir").cloned(),
+        port: matches.get_one("port").copied().unwrap_or(0),
+    }
+}
+
+fn question(matches: &ArgMatches) -> Question {
+    Question {
+        nodes: matches.get_many("nodes").into_iter().flatten().cloned().collect(),
+        json: matches.get_flag("json"),
+        watch: matches.get_flag("watch"),
+    }
+}
+
 fn exit_codes() -> String {
     let lines: Vec<_> =
         exit::TABLE.iter().map(|(code, meaning)| format!("  {code:<8} {meaning}")).collect();
@@ -141,17 +258,33 @@ mod tests {
     #[test]
     fn each_command_is_recognised() {
         let none = || GivenSettings { file: None, flags: vec![] };
+        let serve = |given, exit_with_parent| Invocation::Serve { given, exit_with_parent };
+        let status = |nodes: &[&str], json, watch| {
+            let nodes = nodes.iter().map(|node| node.parse().unwrap()).collect();
+            Invocation::Status(Question { nodes, json, watch })
+        };
         for (words, invocation) in [
-            ("kura serve", Invocation::Serve(none())),
+            ("kura serve", serve(none(), false)),
+            ("kura serve --exit-with-parent", serve(none(), true)),
+            ("kura dev", Invocation::Dev(Plan { nodes: 3, directory: None, port: 4000 })),
+            (
+                "kura dev --nodes 9 --dir a --port 0",
+                Invocation::Dev(Plan { nodes: 9, directory: Some("a".into()), port: 0 }),
+            ),
+            ("kura status", status(&["127.0.0.1:4000"], false, false)),
+            ("kura status a:1 http://b:2 --json --watch", status(&["a:1", "b:2"], true, true)),
             ("kura config example", Invocation::ConfigExample),
             ("kura config show", Invocation::ConfigShow(none())),
             ("kura config docs", Invocation::ConfigDocs),
             (
                 "kura serve --config a.toml --port 1 --cas-capacity=-5",
-                Invocation::Serve(GivenSettings {
-                    file: Some(PathBuf::from("a.toml")),
-                    flags: vec![(Key::Port, "1".to_owned()), (Key::Capacity, "-5".to_owned())],
-                }),
+                serve(
+                    GivenSettings {
+                        file: Some(PathBuf::from("a.toml")),
+                        flags: vec![(Key::Port, "1".to_owned()), (Key::Capacity, "-5".to_owned())],
+                    },
+                    false,
+                ),
             ),
         ] {
             assert_eq!(parse_words(words).unwrap(), invocation, "{words}");
@@ -167,6 +300,9 @@ mod tests {
             ("kura serve --port 1 --port 2", ErrorKind::ArgumentConflict),
             ("kura serve --port", ErrorKind::InvalidValue),
             ("kura serve extra", ErrorKind::UnknownArgument),
+            ("kura dev --nodes 0", ErrorKind::ValueValidation),
+            ("kura dev --nodes 10", ErrorKind::ValueValidation),
+            ("kura status https://a", ErrorKind::ValueValidation),
         ] {
             assert_eq!(parse_words(words).unwrap_err().kind(), kind, "{words}");
         }

@@ -5,6 +5,8 @@
 pub(crate) enum Exit {
     /// Done, or drained.
     Clean,
+    /// A node that was asked is not ready.
+    NotReady,
     /// A command line that cannot be understood.
     Usage,
     /// A fault of our own.
@@ -20,11 +22,19 @@ pub(crate) enum Exit {
 }
 
 /// Every code and what it means, for `--help` and the docs.
-pub(crate) const TABLE: [(&str, &str); 7] = [
-    ("0", "clean end; for `kura serve`: drained after SIGTERM, SIGINT or SIGUSR1"),
+pub(crate) const TABLE: [(&str, &str); 8] = [
+    (
+        "0",
+        "clean end; `kura serve`: drained after SIGTERM, SIGINT or SIGUSR1; `kura status`: all are ready",
+    ),
+    ("1", "`kura status`: a node is not ready"),
     ("64", "the command line cannot be understood"),
     ("70", "a fault of Kura itself"),
-    ("74", "the disk, the data on it, or the network failed: the message says what and why"),
+    (
+        "74",
+        "the disk, the data on it, or the network failed: the message says what and why; `kura status`: a \
+         node cannot be reached",
+    ),
     (
         "75",
         "another process has the data directory: the message names it; try again when it is gone",
@@ -38,6 +48,7 @@ impl Exit {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Clean => 0,
+            Self::NotReady => 1,
             Self::Usage => 64,
             Self::Internal => 70,
             Self::Io => 74,

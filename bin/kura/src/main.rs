@@ -1,12 +1,15 @@
-//! `kura`: runs a node, and prints what it would run with. The only place that reads arguments and
+//! `kura`: runs a node or a mesh of them, asks how nodes are, and prints settings. The only place that reads arguments and
 //! the environment; both are handed on as plain data.
 
+mod ask;
 mod cli;
+mod dev;
 mod exit;
 mod logging;
 mod serve;
 mod settings;
 mod signals;
+mod status;
 
 use std::{
     ffi::OsString,
@@ -18,7 +21,7 @@ use crate::{
     cli::{GivenSettings, Invocation},
     exit::Exit,
     serve::World,
-    settings::{Settings, page, render},
+    settings::{Problem, Settings, page, render},
 };
 
 fn main() -> ExitCode {
@@ -33,10 +36,14 @@ fn start() -> Exit {
     // A node hears signals before it does anything else. Other commands just end by them.
     let world = arguments.get(1).is_some_and(|word| word == cli::SERVE).then(World::begin);
     match cli::parse(arguments) {
-        Ok(Invocation::Serve(given)) => match load(&given, &variables) {
-            Ok(settings) => serve::run(world.unwrap_or_else(World::begin), &settings),
+        Ok(Invocation::Serve { given, exit_with_parent }) => match load(&given, &variables) {
+            Ok(settings) => {
+                serve::run(world.unwrap_or_else(World::begin), &settings, exit_with_parent)
+            }
             Err(exit) => exit,
         },
+        Ok(Invocation::Dev(plan)) => dev::run(&plan, &variables),
+        Ok(Invocation::Status(question)) => status::run(&question),
         Ok(Invocation::ConfigShow(given)) => match load(&given, &variables) {
             Ok(settings) => show(&settings),
             Err(exit) => exit,
@@ -49,13 +56,17 @@ fn start() -> Exit {
 
 /// Understands the settings, or says on standard error all that is wrong with them.
 fn load(given: &GivenSettings, variables: &[(OsString, OsString)]) -> Result<Settings, Exit> {
-    Settings::load(given.file.as_deref(), variables, &given.flags).map_err(|problems| {
-        let lines: String = problems.iter().map(|problem| format!("  {problem}\n")).collect();
-        let count = problems.len();
-        let noun = if count == 1 { "problem" } else { "problems" };
-        complain(&format!("kura: {count} {noun} with the settings:\n{lines}"));
-        Exit::Config
-    })
+    let loaded = Settings::load(given.file.as_deref(), variables, &given.flags);
+    loaded.map_err(|problems| settings_are_bad(&problems))
+}
+
+/// Says on standard error all that is wrong with settings.
+pub(crate) fn settings_are_bad(problems: &[Problem]) -> Exit {
+    let lines: String = problems.iter().map(|problem| format!("  {problem}\n")).collect();
+    let count = problems.len();
+    let noun = if count == 1 { "problem" } else { "problems" };
+    complain(&format!("kura: {count} {noun} with the settings:\n{lines}"));
+    Exit::Config
 }
 
 fn show(settings: &Settings) -> Exit {
@@ -74,14 +85,25 @@ fn not_understood(error: &clap::Error) -> Exit {
     }
 }
 
-fn print(text: &str) -> Exit {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Exit::Clean,
+/// Writes to standard output.
+pub(crate) fn print(text: &str) -> Exit {
+    try_print(text).err().unwrap_or(Exit::Clean)
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+///
+/// How to end, because nothing more can be written.
+pub(crate) fn try_print(text: &str) -> Result<(), Exit> {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
         // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Clean,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Exit::Clean),
         Err(error) => {
             complain(&format!("kura: standard output cannot be written: {error}\n"));
-            Exit::Io
+            Err(Exit::Io)
         }
     }
 }

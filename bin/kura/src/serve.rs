@@ -96,14 +96,18 @@ impl Failure {
     }
 }
 
-/// Runs a node until it is drained or cannot go on.
-pub(crate) fn run(world: io::Result<World>, settings: &Settings) -> Exit {
+/// Runs a node until it is drained or cannot go on. With `exit_with_parent` the end of standard
+/// input is a signal to drain.
+pub(crate) fn run(world: io::Result<World>, settings: &Settings, exit_with_parent: bool) -> Exit {
     logging::start(settings);
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
     let ended = world.map_err(Failure::World).and_then(|world| {
         let World { runtime, mut signals } = world;
+        if exit_with_parent {
+            signals.hear_parent();
+        }
         let ended = runtime.block_on(live(settings, runtime.handle(), &mut signals));
         runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
         ended

@@ -1,8 +1,11 @@
-//! The signals that a node hears.
+//! The signals that a node hears, and the end of the process that started it.
 
-use std::io;
+use std::{io, thread};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
 
 /// A signal that asks the node to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub(crate) enum Caught {
     Interrupt,
     /// SIGUSR1: drain, and nothing else; a second one changes nothing.
     Drain,
+    /// Standard input was closed, which whoever started the node held open.
+    ParentGone,
 }
 
 impl Caught {
@@ -22,6 +27,8 @@ impl Caught {
             Self::Interrupt => SignalKind::interrupt(),
             Self::Drain => SignalKind::user_defined1(),
             Self::Terminate => SignalKind::terminate(),
+            // The signal of those whose terminal has gone.
+            Self::ParentGone => SignalKind::hangup(),
         };
         u8::try_from(kind.as_raw_value()).unwrap_or(u8::MAX)
     }
@@ -33,6 +40,8 @@ pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     drain: Signal,
+    /// Until the parent has gone, where that counts.
+    parent: Option<oneshot::Receiver<()>>,
 }
 
 impl Signals {
@@ -46,16 +55,41 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             drain: signal(SignalKind::user_defined1())?,
+            parent: None,
         })
+    }
+
+    /// Watches standard input from now on: its end counts as a signal, whatever ended the process
+    /// at the other end.
+    pub(crate) fn hear_parent(&mut self) {
+        let (gone, parent) = oneshot::channel();
+        // Reading cannot be cancelled, so nobody waits for the thread either.
+        thread::spawn(move || {
+            // An error is an end as well.
+            io::copy(&mut io::stdin().lock(), &mut io::sink()).ok();
+            gone.send(()).ok();
+        });
+        self.parent = Some(parent);
     }
 
     /// Waits for the next signal. Cancelling it loses none.
     pub(crate) async fn next(&mut self) -> Caught {
+        let Self { parent, .. } = self;
+        let parent_gone = async {
+            match parent {
+                Some(gone) => {
+                    gone.await.ok();
+                    *parent = None;
+                }
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             _ = self.terminate.recv() => Caught::Terminate,
             _ = self.interrupt.recv() => Caught::Interrupt,
             _ = self.drain.recv() => Caught::Drain,
+            () = parent_gone => Caught::ParentGone,
         }
     }
 
@@ -64,7 +98,7 @@ impl Signals {
         loop {
             match self.next().await {
                 caught @ (Caught::Terminate | Caught::Interrupt) => return caught,
-                Caught::Drain => {}
+                Caught::Drain | Caught::ParentGone => {}
             }
         }
     }
