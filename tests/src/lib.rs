@@ -3,7 +3,9 @@
 //! Everything here fails by panicking with a sentence: there is nobody to handle an error.
 
 pub mod client;
+pub mod dev;
 pub mod node;
+pub mod process;
 mod program;
 pub mod proxy;
 pub mod raw;

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     client::{Answer, Client},
-    program,
+    process, program,
     wait::{A_MOMENT, until, within},
 };
 
@@ -112,6 +112,15 @@ impl Home {
     }
 }
 
+/// Runs `kura` with these arguments and nothing in its environment, to its end.
+pub async fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(program::kura());
+    command.env_clear().args(arguments).stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = within("kura ends by itself", A_MOMENT, output).await;
+    output.expect("nothing panics there").expect("kura can be started")
+}
+
 /// The first line that the process prints; nothing if it prints none.
 fn first_line(child: &mut Child) -> oneshot::Receiver<String> {
     let (sender, receiver) = oneshot::channel();
@@ -183,11 +192,14 @@ impl Kura {
         Client::connect(self.addr).await.put(path, body).await
     }
 
+    /// A page of JSON.
+    pub async fn json(&self, path: &str) -> serde_json::Value {
+        serde_json::from_slice(&self.get(path).await.body).expect("the page is JSON")
+    }
+
     /// What `/status` says of staging, in bytes.
     pub async fn staging_bytes(&self) -> u64 {
-        let answer = self.get("/status").await;
-        let status: serde_json::Value =
-            serde_json::from_slice(&answer.body).expect("/status is JSON");
+        let status = self.json("/status").await;
         status["staging"]["in_use_bytes"].as_u64().expect("/status tells of staging")
     }
 
@@ -201,9 +213,7 @@ impl Kura {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let line = format!("kill -s TERM {}", self.child.id());
-        let sent = Command::new("sh").args(["-c", &line]).status();
-        assert!(sent.expect("there is a shell").success(), "the signal could not be sent");
+        process::signal(self.child.id(), "TERM");
     }
 
     /// Sends SIGKILL, and waits until the process is gone.

@@ -22,21 +22,21 @@ const BUILD_TIME_MAX: Duration = Duration::from_secs(180);
 const JOBS: usize = 2;
 
 /// What ccache writes for each compilation: the result, and the manifest that leads to it.
-const WRITES_PER_SOURCE: u64 = 2;
+pub(crate) const WRITES_PER_SOURCE: u64 = 2;
 
 /// What ccache counts, by its own names.
 type Counts = BTreeMap<String, u64>;
 
 /// The project, and everything that its builds leave behind.
-struct Workshop {
+pub(crate) struct Workshop {
     directory: TempDir,
     sources: Vec<String>,
 }
 
 /// One build: what ccache counted and what the compiler, or the cache, gave.
-struct Build {
+pub(crate) struct Build {
     counts: Counts,
-    objects: BTreeMap<String, Vec<u8>>,
+    pub(crate) objects: BTreeMap<String, Vec<u8>>,
 }
 
 impl Build {
@@ -50,19 +50,53 @@ impl Build {
             expected.iter().map(|(name, _)| (*name, self.count(name))).collect();
         assert_eq!(found, expected, "{what}");
     }
+
+    /// Fails unless nothing was found, and everything written.
+    pub(crate) fn assert_all_written(&self) {
+        let all = u64::try_from(self.objects.len()).unwrap();
+        self.assert_counts(
+            "the first build writes everything",
+            &[
+                ("cache_miss", all),
+                ("remote_storage_write", WRITES_PER_SOURCE * all),
+                ("remote_storage_hit", 0),
+                ("remote_storage_error", 0),
+                ("remote_storage_timeout", 0),
+            ],
+        );
+    }
+
+    /// Fails unless everything that `first` has made was found, and is the same.
+    pub(crate) fn assert_all_found(&self, first: &Self) {
+        let all = u64::try_from(self.objects.len()).unwrap();
+        self.assert_counts(
+            "a later build finds everything",
+            &[
+                ("cache_miss", 0),
+                ("direct_cache_hit", all),
+                ("remote_storage_hit", all),
+                ("remote_storage_miss", 0),
+                ("remote_storage_read_hit", WRITES_PER_SOURCE * all),
+                ("remote_storage_read_miss", 0),
+                ("remote_storage_error", 0),
+                ("remote_storage_timeout", 0),
+            ],
+        );
+        assert_eq!(self.objects, first.objects, "what was found is what was compiled");
+    }
 }
 
-fn has_ccache() -> bool {
+pub(crate) fn has_ccache() -> bool {
     Command::new("ccache").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-fn storage(addr: SocketAddr, layout: &str) -> String {
+pub(crate) fn storage(addr: SocketAddr, layout: &str) -> String {
     // ccache gives up on a connection after 100 ms, unless told otherwise.
     format!("http://{addr}/team|layout={layout}|connect-timeout=20000|operation-timeout=20000")
 }
 
 impl Workshop {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let sources = project::write(directory.path());
         Self { directory, sources }
@@ -70,7 +104,7 @@ impl Workshop {
 
     /// Compiles the first `count` sources with an empty local cache, so that whatever is found is
     /// found at the node.
-    async fn build(&self, storage: &str, flag: &str, count: usize) -> Build {
+    pub(crate) async fn build(&self, storage: &str, flag: &str, count: usize) -> Build {
         let local = tempfile::tempdir().unwrap();
         let objects = tempfile::tempdir().unwrap();
         let compiler = Compiler {
@@ -152,33 +186,9 @@ fn objects(directory: &Path, sources: &[String]) -> BTreeMap<String, Vec<u8>> {
 
 /// Compiles twice, each time with an empty local cache: all written, then all found.
 async fn twice(workshop: &Workshop, storage: &str, count: usize) {
-    let all = u64::try_from(count).unwrap();
     let first = workshop.build(storage, "-O1", count).await;
-    first.assert_counts(
-        "the first build writes everything",
-        &[
-            ("cache_miss", all),
-            ("remote_storage_write", WRITES_PER_SOURCE * all),
-            ("remote_storage_hit", 0),
-            ("remote_storage_error", 0),
-            ("remote_storage_timeout", 0),
-        ],
-    );
-    let second = workshop.build(storage, "-O1", count).await;
-    second.assert_counts(
-        "the second build finds everything",
-        &[
-            ("cache_miss", 0),
-            ("direct_cache_hit", all),
-            ("remote_storage_hit", all),
-            ("remote_storage_miss", 0),
-            ("remote_storage_read_hit", WRITES_PER_SOURCE * all),
-            ("remote_storage_read_miss", 0),
-            ("remote_storage_error", 0),
-            ("remote_storage_timeout", 0),
-        ],
-    );
-    assert_eq!(second.objects, first.objects, "what was found is what was compiled");
+    first.assert_all_written();
+    workshop.build(storage, "-O1", count).await.assert_all_found(&first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

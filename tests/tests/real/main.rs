@@ -6,11 +6,13 @@
 mod bed;
 mod bodies;
 mod ccache;
+mod dev;
 mod early;
 mod framing;
 mod full_disk;
 mod http2;
 mod life;
+mod mesh;
 mod names;
 mod project;
 mod silence;
