@@ -68,6 +68,21 @@ impl PeerError {
         }
     }
 
+    /// Whether no connection came about, so that nothing was asked at all.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Net(_) | Self::Connect(_) => true,
+            Self::Idle(_)
+            | Self::Broken(_)
+            | Self::Busy { .. }
+            | Self::Gone
+            | Self::Answer(_)
+            | Self::Short { .. }
+            | Self::Body(_)
+            | Self::Store(_) => false,
+        }
+    }
+
     /// What the peer asked us to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -29,6 +29,8 @@ pub(crate) struct Fetched {
     pub(crate) failed: Vec<FeedRow>,
     /// To be tried again, and alone: another one or the peer failed while they waited.
     pub(crate) untried: Vec<FeedRow>,
+    /// Never asked for: the peer cannot be reached. Nothing more should be asked of it now.
+    pub(crate) unsent: Vec<FeedRow>,
     /// This node cannot take them; trying again is of no use.
     pub(crate) declined: Vec<FeedRow>,
     /// Why the first of them failed.
@@ -43,6 +45,7 @@ impl Fetched {
         self.missing += other.missing;
         self.failed.extend(other.failed);
         self.untried.extend(other.untried);
+        self.unsent.extend(other.unsent);
         self.declined.extend(other.declined);
         self.cause = self.cause.take().or(other.cause);
     }
@@ -123,8 +126,10 @@ async fn transfer(
         Ok(answer) => answer,
         Err(error) => {
             shared.metrics.replication.fetch_failures.inc();
+            if error.is_unreachable() {
+                fetched.unsent.extend(left);
             // Of several nobody knows whose fault it is; one alone has failed.
-            if left.len() > 1 {
+            } else if left.len() > 1 {
                 fetched.untried.extend(left);
             } else {
                 fetched.failed.extend(left);

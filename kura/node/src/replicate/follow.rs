@@ -172,11 +172,13 @@ impl Follower {
         let mut listing: Option<Listing<'_>> = None;
         let mut broken = None;
         loop {
-            while broken.is_none() && under_way.len() < FETCHES_MAX && !wanted.is_empty() {
+            // A peer that cannot be reached is not asked once for each row.
+            let goes_on = broken.is_none() && fetched.unsent.is_empty();
+            while goes_on && under_way.len() < FETCHES_MAX && !wanted.is_empty() {
                 let unit = take_unit(&mut wanted, |row| is_suspect(&self.tries, row));
                 under_way.push(work(&shared, &self.client, unit));
             }
-            let is_hungry = broken.is_none() && wanted.len() < PAGE_ROWS_MAX;
+            let is_hungry = goes_on && wanted.len() < PAGE_ROWS_MAX;
             if is_hungry && listing.is_none() && !matches!(pass.next, Next::End) {
                 listing = Some(list(&shared, &self.client, pass.next));
             }
@@ -239,6 +241,7 @@ impl Follower {
             self.tries.entry(row.address.encode()).or_default();
             again.push(row);
         }
+        again.extend(fetched.unsent);
         again
     }
 
@@ -262,8 +265,9 @@ impl Follower {
         let mut fetched = Fetched::default();
         let shared = self.shared.clone();
         let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
-        while !wanted.is_empty() || !under_way.is_empty() {
-            while under_way.len() < FETCHES_MAX && !wanted.is_empty() {
+        while (!wanted.is_empty() && fetched.unsent.is_empty()) || !under_way.is_empty() {
+            let goes_on = fetched.unsent.is_empty();
+            while goes_on && under_way.len() < FETCHES_MAX && !wanted.is_empty() {
                 let unit = take_unit(&mut wanted, |row| is_suspect(&self.tries, row));
                 under_way.push(work(&shared, &self.client, unit));
             }

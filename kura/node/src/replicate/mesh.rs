@@ -95,6 +95,10 @@ impl Mesh {
     pub(crate) fn failed(&self, name: &str, error: &PeerError) {
         let now = self.clock.now();
         self.change(name, |peer| {
+            // Until now it answered, if only with a body that took long: its silence begins here.
+            if peer.has_answered && peer.error.is_none() {
+                peer.heard = now;
+            }
             peer.error = Some(error.line());
             peer.is_recovering = matches!(error, PeerError::Busy { .. });
             if peer.is_recovering {
