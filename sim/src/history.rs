@@ -1,8 +1,9 @@
 //! What the clients did and what they were told: the evidence for the invariants about answers.
 //!
-//! Nodes do not replicate yet, so each node has a history of its own for every key.
+//! Each node has a history of its own for every key; in a mesh what was put to one node may be read
+//! on any other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kura_env::Instant;
 
@@ -30,6 +31,8 @@ pub enum PutOutcome {
     Unknown,
     /// Acknowledged, as this change of the node.
     Acked(u64),
+    /// Acknowledged by another node than the one that is asked.
+    AckedElsewhere,
     /// Refused by an answer that excludes that it was stored.
     Refused,
 }
@@ -60,6 +63,8 @@ pub struct Owed {
     pub sequence: u64,
     /// Its body.
     pub body: BodyId,
+    /// When its first byte may have been sent.
+    pub start: Instant,
 }
 
 /// Puts kept for a key and a node. The eldest ones are forgotten: a body that old is a lie by then.
@@ -76,9 +81,29 @@ pub struct History {
     answers: u64,
     hits: u64,
     read_bytes: u64,
+    /// How many nodes are each other's peers; none if they are not.
+    mesh_nodes: usize,
+    /// What cannot be read whole any more, by node and path: nothing is owed there.
+    spoilt: BTreeSet<(NodeIndex, String)>,
 }
 
 impl History {
+    /// The nodes are each other's peers: what one of them took in may be read on all of them.
+    pub fn span(&mut self, mesh_nodes: usize) {
+        self.mesh_nodes = mesh_nodes;
+    }
+
+    /// An artifact cannot be read whole any more on a node.
+    pub fn spoil(&mut self, node: NodeIndex, path: String) {
+        self.spoilt.insert((node, path));
+    }
+
+    /// Whether an artifact was spoilt on a node.
+    #[must_use]
+    pub fn is_spoilt(&self, node: NodeIndex, path: &str) -> bool {
+        !self.spoilt.is_empty() && self.spoilt.contains(&(node, path.to_owned()))
+    }
+
     /// The id of the next body.
     pub fn next_body(&mut self) -> BodyId {
         self.next_body += 1;
@@ -156,23 +181,38 @@ impl History {
         self.acked_bytes
     }
 
-    /// Everything that was ever put to a key of a node, frauds included.
+    /// Everything that was ever put to a key of a node or of its peers, frauds included.
     #[must_use]
     pub fn puts(&self, node: NodeIndex, path: &str) -> Vec<Put> {
-        let puts = self.keys.get(&(node, path.to_owned()));
-        puts.map(|puts| puts.values().copied().collect()).unwrap_or_default()
+        let of = |node| {
+            let puts = self.keys.get(&(node, path.to_owned()));
+            puts.into_iter().flat_map(|puts| puts.values().copied())
+        };
+        let mut puts: Vec<Put> = of(node).collect();
+        for other in (0..self.mesh_nodes).map(NodeIndex).filter(|other| *other != node) {
+            puts.extend(of(other).map(|put| match put.outcome {
+                PutOutcome::Acked(_) => Put { outcome: PutOutcome::AckedElsewhere, ..put },
+                PutOutcome::AckedElsewhere | PutOutcome::Unknown | PutOutcome::Refused => put,
+            }));
+        }
+        puts
     }
 
     /// The put that a read beginning at `start` must find, or one newer than it, unless it was
     /// evicted: of those acknowledged before, the one with the highest sequence.
     #[must_use]
     pub fn owed(&self, node: NodeIndex, path: &str, start: Instant) -> Option<Owed> {
+        if self.is_spoilt(node, path) {
+            return None;
+        }
         let puts = self.keys.get(&(node, path.to_owned()))?;
         let acked = puts.values().filter(|put| put.end.is_some_and(|end| end <= start));
         acked
             .filter_map(|put| match put.outcome {
-                PutOutcome::Acked(sequence) => Some(Owed { sequence, body: put.body.id }),
-                PutOutcome::Unknown | PutOutcome::Refused => None,
+                PutOutcome::Acked(sequence) => {
+                    Some(Owed { sequence, body: put.body.id, start: put.start })
+                }
+                PutOutcome::AckedElsewhere | PutOutcome::Unknown | PutOutcome::Refused => None,
             })
             .max_by_key(|owed| owed.sequence)
     }
@@ -203,11 +243,22 @@ mod tests {
         assert_eq!(history.owed(node, "/k", Instant(100)), None);
         history.end_put((node, "/k"), first, Instant(10), PutOutcome::Acked(8));
         history.end_put((node, "/k"), second, Instant(20), PutOutcome::Acked(7));
-        let owed = Owed { sequence: 8, body: BodyId(1) };
+        let owed = Owed { sequence: 8, body: BodyId(1), start: Instant(0) };
         assert_eq!(history.owed(node, "/k", Instant(9)), None);
         assert_eq!(history.owed(node, "/k", Instant(10)), Some(owed));
         assert_eq!(history.owed(node, "/k", Instant(99)), Some(owed));
         assert_eq!(history.owed(NodeIndex(1), "/k", Instant(99)), None);
         assert_eq!((history.acked_bytes(), history.puts(node, "/k").len()), (2, 2));
+        assert_eq!(history.puts(NodeIndex(1), "/k").len(), 0);
+        history.span(2);
+        let elsewhere = history.puts(NodeIndex(1), "/k");
+        assert!(elsewhere.iter().all(|put| put.outcome == PutOutcome::AckedElsewhere));
+        assert_eq!(elsewhere.len(), 2);
+        history.spoil(node, "/k".to_owned());
+        assert_eq!(
+            history.owed(node, "/k", Instant(99)),
+            None,
+            "nothing is owed of what is spoilt"
+        );
     }
 }

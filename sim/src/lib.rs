@@ -9,6 +9,7 @@ pub mod client;
 pub mod court;
 pub mod draw;
 pub mod history;
+pub mod holdings;
 pub mod image;
 pub mod invariants;
 pub mod report;

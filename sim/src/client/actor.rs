@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Method;
 use kura_env::{Instant, timeout};
+use parking_lot::Mutex;
 
 use super::{
     connection::{self, Connection, Failure, Place},
@@ -16,7 +17,7 @@ use crate::{
     court::Court,
     draw::Draw,
     history::{Fraud, NodeIndex, Put, PutOutcome},
-    invariants::{true_digest, whole_body},
+    invariants::{true_digest, whole_body, writes_independent_of_peers},
     scenario::{ClientSpec, MILLION},
 };
 
@@ -43,6 +44,39 @@ pub struct ActorWorld {
     pub body_bytes_max: u64,
     /// Where evidence goes.
     pub court: Court,
+    /// An honest put to a node that can take it is acknowledged within this.
+    pub puts_within: Option<Duration>,
+    /// In which of its lives a node is, while it can take a put.
+    pub open_life: Box<dyn Fn(NodeIndex) -> Option<u64> + Send + Sync>,
+    /// How far those have come that write each key once.
+    pub once: Mutex<Once>,
+}
+
+/// How far a group has come that writes each key once.
+#[derive(Default)]
+pub struct Once {
+    /// The next key.
+    next_key: u64,
+    /// Actors that found nothing left to be done.
+    finished: u64,
+}
+
+impl ActorWorld {
+    /// Whether the group has written each of its keys once and is done.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.spec.once && self.once.lock().finished >= self.spec.actors
+    }
+
+    fn next_once(&self) -> Option<u64> {
+        let mut once = self.once.lock();
+        if once.next_key >= self.spec.keys {
+            once.finished += 1;
+            return None;
+        }
+        once.next_key += 1;
+        Some(once.next_key - 1)
+    }
 }
 
 /// One actor.
@@ -80,7 +114,7 @@ impl Actor {
         Self { world, draw, turn, open: BTreeMap::new() }
     }
 
-    /// Works until it is dropped.
+    /// Works until it is dropped, or until each key was written once if that is its task.
     pub async fn run(mut self) {
         let clock = self.world.place.clock.clone();
         let mut due = clock.now();
@@ -90,9 +124,16 @@ impl Actor {
             if !pause.is_zero() {
                 clock.sleep_until(due).await;
             }
+            if self.world.spec.once {
+                let Some(number) = self.world.next_once() else { return };
+                self.turn = usize::try_from(number).unwrap_or(0);
+                self.put(KeyNumber(number)).await;
+                continue;
+            }
             self.turn = self.turn.wrapping_add(1);
             if self.draw.chance(self.world.spec.mix.write) {
-                self.put().await;
+                let number = self.draw.below(self.world.spec.keys);
+                self.put(KeyNumber(number)).await;
             } else {
                 self.read().await;
             }
@@ -151,14 +192,14 @@ impl Actor {
         };
         let result = timeout(&*clock, world.spec.timeout, read).await;
         match result {
-            Ok(Ok(Seen::Hit | Seen::Miss)) => {}
+            Ok(Ok(Seen::Hit(_) | Seen::Miss)) => {}
             // An error or an overload: be gentle, as build tools are not.
             Ok(Ok(Seen::Refused(_)) | Err(_)) | Err(_) => clock.sleep(world.spec.retry.wait).await,
         }
     }
 
-    async fn put(&mut self) {
-        let plan = self.plan();
+    async fn put(&mut self, number: KeyNumber) {
+        let plan = self.plan(number);
         let retry = self.world.spec.retry.clone();
         let mut wait = retry.wait;
         for tried in 1..=retry.tries {
@@ -173,10 +214,10 @@ impl Actor {
         }
     }
 
-    fn plan(&mut self) -> Plan {
+    fn plan(&mut self, number: KeyNumber) -> Plan {
         let world = self.world.clone();
         let ClientSpec { mix, body_bytes_min, body_bytes_max, .. } = &*world.spec;
-        let key = world.keys.key(KeyNumber(self.draw.below(world.spec.keys)));
+        let key = world.keys.key(number);
         let len_bytes = self.draw.octaves(*body_bytes_min, *body_bytes_max);
         let forged = self.draw.chance(mix.forged);
         let id = world.court.evidence().history.next_body();
@@ -224,6 +265,7 @@ impl Actor {
             fraud: plan.fraud,
         };
         let id = world.court.evidence().history.begin_put(node, &plan.path, put);
+        let life = (world.open_life)(node);
         let sending = self.send(plan, addr);
         let limit = world.spec.timeout;
         let sent = timeout(&*clock, limit, sending).await;
@@ -239,6 +281,16 @@ impl Actor {
             Ok(Err(_)) | Err(_) => (PutOutcome::Unknown, Next::Again { not_before: None }),
         };
         world.court.evidence().history.end_put((node, &plan.path), id, now, outcome);
+        // Held against a node only if it could take the put from the first byte to the answer.
+        if let Some(limit) = world.puts_within
+            && plan.fraud.is_none()
+            && life.is_some()
+            && (world.open_life)(node) == life
+        {
+            let took = now.since(put.start);
+            let verdict = writes_independent_of_peers::check(&plan.path, outcome, took, limit);
+            world.court.evidence().judge(now, verdict);
+        }
         next
     }
 

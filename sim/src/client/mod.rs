@@ -10,7 +10,7 @@ mod keys;
 mod read;
 mod upload;
 
-pub use actor::{Actor, ActorWorld, Target};
+pub use actor::{Actor, ActorWorld, Once, Target};
 pub use keys::{Key, KeyNumber, Keys};
 pub use read::{Ask, Reader, Seen};
 pub use upload::{Break, BrokenOff, Pace, Upload};

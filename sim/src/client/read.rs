@@ -10,7 +10,7 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    body::{Match, Matcher},
+    body::{BodyId, Match, Matcher},
     court::Court,
     history::{NodeIndex, Owed},
     invariants::{acked_or_evicted, true_digest, whole_body},
@@ -30,8 +30,8 @@ pub struct Ask<'a> {
 /// What a read came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// It was there.
-    Hit,
+    /// It was there; which body it was, if that came and was whole.
+    Hit(Option<BodyId>),
     /// It was not.
     Miss,
     /// The node could not say.
@@ -59,7 +59,7 @@ impl Reader<'_> {
         let seen = self.get_once(ask, owed).await?;
         match (seen, owed) {
             (Seen::Miss, Some(owed)) => self.confirm_miss(ask, owed).await?,
-            (Seen::Hit | Seen::Miss | Seen::Refused(_), _) => {}
+            (Seen::Hit(_) | Seen::Miss | Seen::Refused(_), _) => {}
         }
         Ok(seen)
     }
@@ -87,7 +87,7 @@ impl Reader<'_> {
                 let puts = evidence.history.puts(ask.node, ask.path);
                 let verdict = true_digest::check_length(ask.path, &puts, len_bytes);
                 evidence.judge(self.clock.now(), verdict);
-                Seen::Hit
+                Seen::Hit(None)
             }
             (404, _) => Seen::Miss,
             (status, _) => Seen::Refused(status),
@@ -98,7 +98,7 @@ impl Reader<'_> {
         let answer = self.connection.request(Method::GET, ask.path, Upload::empty()).await?;
         self.court.evidence().history.saw_status(answer.status);
         match answer.status {
-            200 => self.body(ask, owed, answer).await.map(|()| Seen::Hit),
+            200 => self.body(ask, owed, answer).await.map(Seen::Hit),
             status => {
                 drain(answer).await?;
                 Ok(if status == 404 { Seen::Miss } else { Seen::Refused(status) })
@@ -111,7 +111,7 @@ impl Reader<'_> {
         ask: Ask<'_>,
         owed: Option<Owed>,
         mut answer: Answer,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<BodyId>, Failure> {
         let puts = self.court.evidence().history.puts(ask.node, ask.path);
         let mut matcher = Matcher::new(puts.iter().map(|put| put.body).collect());
         while let Some(frame) = answer.body.frame().await {
@@ -128,10 +128,9 @@ impl Reader<'_> {
         evidence.judge(now, whole);
         evidence.judge(now, true_digest::check_delivery(path, &puts, body));
         evidence.judge(now, acked_or_evicted::check_hit(path, owed, &puts, body));
-        if let Match::Whole(_) = body {
-            evidence.history.count_hit(received);
-        }
-        Ok(())
+        let Match::Whole(id) = body else { return Ok(None) };
+        evidence.history.count_hit(received);
+        Ok(Some(id))
     }
 
     /// A miss of what was acknowledged: legal if it was evicted, or while the node reads its disk

@@ -1,5 +1,7 @@
 //! What was acknowledged is there until the ring turned over it, whatever crashed meanwhile.
 
+use std::time::Duration;
+
 use super::{Invariant, Violation};
 use crate::{
     body::{BodyId, Match},
@@ -14,6 +16,9 @@ pub const INVARIANT: Invariant = Invariant {
     checked: "at every hit; at every miss of an acknowledged key, asked twice; for every key \
               after healing",
 };
+
+/// Versions count milliseconds: two puts that are closer together may be ordered either way.
+const CLOCK_GRAIN: Duration = Duration::from_millis(5);
 
 /// Judges a hit, given what the key owed when the read began and everything put there.
 ///
@@ -30,6 +35,11 @@ pub fn check_hit(
     // A put whose client was told nothing may have been applied at any time.
     let newest = puts.iter().filter(|put| put.body.id == found).map(|put| match put.outcome {
         PutOutcome::Acked(sequence) => sequence,
+        // What was over at another node before this one began has the lower version.
+        PutOutcome::AckedElsewhere if put.end.is_some_and(|end| end + CLOCK_GRAIN < owed.start) => {
+            0
+        }
+        PutOutcome::AckedElsewhere => u64::MAX,
         PutOutcome::Unknown | PutOutcome::Refused => u64::MAX,
     });
     match newest.max() {
@@ -73,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_miss_is_legal_only_below_the_horizon() {
-        let owed = Owed { sequence: 7, body: BodyId(1) };
+        let owed = Owed { sequence: 7, body: BodyId(1), start: Instant(0) };
         assert!(check_miss("/k", owed, 8).is_ok());
         assert!(check_miss("/k", owed, 7).is_err());
         assert!(check_miss("/k", owed, 1).is_err());
@@ -86,9 +96,18 @@ mod tests {
             put(2, PutOutcome::Acked(7)),
             put(3, PutOutcome::Unknown),
         ];
-        let owed = Some(Owed { sequence: 7, body: BodyId(2) });
+        let owed = Some(Owed { sequence: 7, body: BodyId(2), start: Instant(0) });
         let check = |owed, id| check_hit("/k", owed, &puts, Match::Whole(BodyId(id))).is_ok();
         assert!(check(owed, 2) && check(owed, 3) && check(None, 1));
         assert!(!check(owed, 1), "an older body");
+    }
+
+    #[test]
+    fn a_body_of_another_node_is_no_older_either() {
+        let puts = [put(1, PutOutcome::AckedElsewhere), put(2, PutOutcome::Acked(7))];
+        let owed = |start| Some(Owed { sequence: 7, body: BodyId(2), start: Instant(start) });
+        let check = |start| check_hit("/k", owed(start), &puts, Match::Whole(BodyId(1)));
+        assert!(check(1_000_000).is_ok(), "too close to be told apart");
+        assert!(check(10_000_000).is_err());
     }
 }

@@ -3,12 +3,18 @@
 //! Each is a plain function from evidence to a verdict, so that its tests can show it fail.
 
 pub mod acked_or_evicted;
+pub mod appended_once;
+pub mod mesh_heals;
 pub mod no_orphan_at_rest;
 pub mod node_heals;
+pub mod one_winner;
+pub mod ready_is_complete;
 pub mod reference_in_ring_or_miss;
+pub mod retries_bounded;
 pub mod staging_bounded;
 pub mod true_digest;
 pub mod whole_body;
+pub mod writes_independent_of_peers;
 
 /// What is known of an invariant without a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +28,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 7] = [
+pub const ALL: [Invariant; 13] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -30,6 +36,12 @@ pub const ALL: [Invariant; 7] = [
     staging_bounded::INVARIANT,
     no_orphan_at_rest::INVARIANT,
     node_heals::INVARIANT,
+    ready_is_complete::INVARIANT,
+    mesh_heals::INVARIANT,
+    one_winner::INVARIANT,
+    appended_once::INVARIANT,
+    retries_bounded::INVARIANT,
+    writes_independent_of_peers::INVARIANT,
 ];
 
 /// An invariant does not hold.

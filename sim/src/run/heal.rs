@@ -1,11 +1,15 @@
 //! The kind half of a run: nothing fails any more, and everything must come back.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use kura_env::{Instant, timeout};
 use sim_engine::{NodeId, Outcome, World};
 
-use super::{Judgement, Run, machine::Machine};
+use super::{Judgement, Run, evicted_segments, machine::Machine};
 use crate::{
     client::{
         Ask, Reader, Seen,
@@ -13,7 +17,9 @@ use crate::{
     },
     court::Court,
     invariants::{
-        Violation, acked_or_evicted, no_orphan_at_rest, node_heals, node_heals::Health,
+        Violation, acked_or_evicted, appended_once, mesh_heals, no_orphan_at_rest, node_heals,
+        node_heals::Health,
+        one_winner::{self, Said},
         reference_in_ring_or_miss, staging_bounded,
     },
 };
@@ -25,6 +31,11 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long it may take, in simulated time, to read everything back.
 const READ_BACK_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// How often the nodes of a mesh are compared.
+const MESH_POLL: Duration = Duration::from_secs(1);
+/// How many reads all nodes of a mesh together are asked for.
+const MESH_READS_MAX: usize = 4000;
+
 impl Run {
     /// Heals, waits for readiness, reads everything back, waits for rest, and looks at the disks.
     pub(super) fn heal(&self) -> Result<(), Judgement> {
@@ -33,6 +44,7 @@ impl Run {
         self.tell("no more faults; what is dead is started".to_owned());
         self.weather.calm();
         self.machines.iter().for_each(Machine::start);
+        self.await_mesh(begun)?;
         for machine in &self.machines {
             self.await_ready(machine, begun)?;
         }
@@ -68,42 +80,78 @@ impl Run {
         }
     }
 
-    /// Reads every key that anything was put to, on every node.
+    /// Waits until all nodes of a mesh are ready and lack nothing of what another one has.
+    fn await_mesh(&self, begun: Instant) -> Result<(), Judgement> {
+        let Some(mesh) = &self.mesh else { return Ok(()) };
+        let bound = mesh_heals::bound(&mesh.missing(), mesh.path(&self.scenario));
+        self.tell(format!("the mesh is given {bound:?}"));
+        let mut pulse = mesh_heals::Pulse::new(begun, bound);
+        loop {
+            let missing = mesh.missing();
+            let unready: Vec<String> =
+                self.machines.iter().filter_map(|machine| machine.unready()).collect();
+            let now = self.world.now();
+            match pulse.check(now, &missing, &unready) {
+                Ok(mesh_heals::Beat::Over) => return Ok(()),
+                Ok(mesh_heals::Beat::Wait) => {}
+                Err(violation) => {
+                    self.court.evidence().judge(now, Err(violation.clone()));
+                    return Err(Judgement::NotHealed(violation));
+                }
+            }
+            self.run_to(now + MESH_POLL)?;
+            self.undecided()?;
+        }
+    }
+
+    /// Reads every key that anything was put to, on every node that it was put to, or that is a
+    /// peer of it.
     fn read_back(&self) -> Result<(), Judgement> {
-        let keys: Vec<(usize, String)> = {
-            let evidence = self.court.evidence();
-            let keys = evidence.history.keys();
-            keys.map(|(node, path)| (node.0, path.to_owned())).collect()
-        };
+        let keys = self.keys_to_read();
         let place = self.operator();
         let court = self.court.clone();
         let targets: Vec<_> =
             self.machines.iter().map(|m| (m.name.clone(), m.index, m.addr)).collect();
         let count = keys.len();
+        let alike = self.mesh.is_some() && !self.machines.iter().any(|m| evicted_segments(m) > 0);
         let work = async move {
-            let mut open: Option<(usize, Connection)> = None;
-            for (at, path) in keys {
+            let mut open: BTreeMap<usize, Connection> = BTreeMap::new();
+            let mut said: Vec<Said> = Vec::new();
+            let mut last = String::new();
+            for (path, at) in keys {
+                if path != last {
+                    one_winner::check(&last, &said)?;
+                    said.clear();
+                    last.clone_from(&path);
+                }
                 let (name, node, addr) = &targets[at];
-                let connection = match open.take() {
-                    Some((to, connection)) if to == at && connection.is_usable() => connection,
-                    Some(_) | None => match Connection::open(&place, *addr).await {
+                let is_spoilt = court.evidence().history.is_spoilt(*node, &path);
+                let mut connection = match open.remove(&at).filter(Connection::is_usable) {
+                    Some(connection) => connection,
+                    None => match Connection::open(&place, *addr).await {
                         Ok(connection) => connection,
                         Err(failure) => return Err(unreadable(name, &path, &failure)),
                     },
                 };
-                let (_, connection) = open.insert((at, connection));
                 let clock = &*place.clock;
-                let mut reader = Reader { court: &court, connection, clock };
+                let mut reader = Reader { court: &court, connection: &mut connection, clock };
                 let ask = Ask { node: *node, path: &path, start: clock.now() };
-                match reader.get(ask).await {
-                    Ok(Seen::Hit | Seen::Miss) => {}
+                let body = match reader.get(ask).await {
+                    Ok(Seen::Hit(body)) => body,
+                    Ok(Seen::Miss) => None,
+                    // What the disk has lost may be refused or broken off.
+                    Ok(Seen::Refused(_)) | Err(_) if is_spoilt => continue,
                     Ok(Seen::Refused(status)) => {
                         return Err(unreadable(name, &path, &format!("status {status}")));
                     }
                     Err(failure) => return Err(unreadable(name, &path, &failure)),
+                };
+                open.insert(at, connection);
+                if alike && !is_spoilt {
+                    said.push(Said { node: name.clone(), body });
                 }
             }
-            Ok(())
+            one_winner::check(&last, &said)
         };
         let verdict = match self.world.block_on(work, self.world.now() + READ_BACK_MAX) {
             Ok(verdict) => verdict,
@@ -112,6 +160,22 @@ impl Run {
         self.court.evidence().judge(self.world.now(), verdict);
         self.tell(format!("{count} keys were read back"));
         self.undecided()
+    }
+
+    /// What is to be read back from which node, by position.
+    fn keys_to_read(&self) -> Vec<(String, usize)> {
+        let evidence = self.court.evidence();
+        let keys = evidence.history.keys().map(|(node, path)| (path.to_owned(), node.0));
+        if self.mesh.is_none() {
+            // They lie in the order of the nodes.
+            return keys.collect();
+        }
+        let paths: BTreeSet<String> = keys.map(|(path, _)| path).collect();
+        let nodes = self.machines.len();
+        // The catalogs were compared in full; of the bodies a sample is read everywhere.
+        let stride = (paths.len() * nodes).div_ceil(MESH_READS_MAX).max(1);
+        let sample = paths.into_iter().step_by(stride);
+        sample.flat_map(|path| (0..nodes).map(move |node| (path.clone(), node))).collect()
     }
 
     /// Waits until nothing is left to be cleared away, then judges what lies there.
@@ -125,15 +189,19 @@ impl Run {
                     self.court.evidence().judge(now, verdict);
                     break;
                 }
-                match self.world.run_to(now + POLL) {
-                    Outcome::Goal | Outcome::Deadline => {}
-                    outcome @ (Outcome::Deadlock(_)
-                    | Outcome::Panic { .. }
-                    | Outcome::Stalled(_)) => return Err(self.engine_failed(&outcome)),
-                }
+                self.run_to(now + POLL)?;
             }
         }
         self.undecided()
+    }
+
+    fn run_to(&self, deadline: Instant) -> Result<(), Judgement> {
+        match self.world.run_to(deadline) {
+            Outcome::Goal | Outcome::Deadline => Ok(()),
+            outcome @ (Outcome::Deadlock(_) | Outcome::Panic { .. } | Outcome::Stalled(_)) => {
+                Err(self.engine_failed(&outcome))
+            }
+        }
     }
 
     fn operator(&self) -> Place {
@@ -151,7 +219,11 @@ fn at_rest(machine: &Machine) -> Result<(), Violation> {
     let name = &machine.name;
     staging_bounded::check_rest(name, image.below("tmp"))?;
     no_orphan_at_rest::check(name, &image)?;
-    reference_in_ring_or_miss::check(name, &image)
+    reference_in_ring_or_miss::check(name, &image)?;
+    match machine.spoilt() {
+        Some(spoilt) => appended_once::check(name, &image, &spoilt),
+        None => Ok(()),
+    }
 }
 
 fn unreadable(node: &str, path: &str, why: &dyn std::fmt::Display) -> Violation {

@@ -1,13 +1,14 @@
 //! One node under test: its host, its disk, and the life it is in.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fault_injection::{Fault, What};
 use kura_env::Env;
 use kura_node::{
-    config::{Durability, NodeConfig, StoreConfig, SurfaceConfig},
+    config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig},
     node::Node,
+    service::{Service, State},
     store::KEYSPACES,
 };
 use parking_lot::Mutex;
@@ -16,11 +17,17 @@ use sim_storage::{
     Crash, CrashReport, EffectVerdict, SimCatalog, SimCatalogConfig, SimDisk, SimDiskConfig,
 };
 
-use super::faults::{Fallen, Signals, Watch, Weather, crash_of};
+use super::{
+    dials::Dials,
+    faults::{Fallen, Signals, Watch, Weather, crash_of},
+    mesh::Mesh,
+    spoil::{SpoiltDisk, Wounds},
+};
 use crate::{
     court::Court,
     draw::Draw,
     history::NodeIndex,
+    holdings::{self, Holdings},
     image::Image,
     scenario::{DiskSpec, NodeSpec},
 };
@@ -29,14 +36,22 @@ use crate::{
 const RESPAWN: Duration = Duration::from_secs(1);
 /// The public port of every node.
 const PORT: u16 = 4000;
+/// Where the peers of every node reach it.
+pub(super) const PEER_PORT: u16 = 7000;
 
 /// One node under test.
 pub(super) struct Machine {
     pub(super) name: String,
     pub(super) index: NodeIndex,
     pub(super) addr: SocketAddr,
+    pub(super) peer_addr: SocketAddr,
     pub(super) host: NodeId,
     pub(super) disk: SimDisk,
+    /// What cannot be read whole on its disk.
+    pub(super) wounds: Wounds,
+    mesh: Option<Arc<Mesh>>,
+    /// The node of the life it is in; the last one's while there is none.
+    service: Mutex<Option<Service>>,
     config: NodeConfig,
     weather: Arc<Weather>,
     signals: Arc<Mutex<Signals>>,
@@ -52,6 +67,8 @@ pub(super) struct Machine {
 /// What a machine is made of.
 pub(super) struct Blueprint<'a> {
     pub(super) weather: &'a Arc<Weather>,
+    pub(super) mesh: Option<&'a Arc<Mesh>>,
+    pub(super) peers: Option<PeerConfig>,
     pub(super) name: &'a str,
     pub(super) index: NodeIndex,
     pub(super) host: NodeId,
@@ -63,16 +80,20 @@ pub(super) struct Blueprint<'a> {
 impl Machine {
     /// The machine, with its disk as an earlier life left it, switched off.
     pub(super) fn new(world: &World, court: &Court, blueprint: &Blueprint<'_>) -> Arc<Self> {
-        let Blueprint { weather, name, index, host, disk: spec, node, seed } = *blueprint;
+        let Blueprint { weather, name, index, host, disk: spec, node, seed, .. } = *blueprint;
         let disk = SimDisk::new(disk_config(spec, name, seed), world.clock(host));
         let addr = SocketAddr::new(world.addr(host), PORT);
         let machine = Arc::new(Self {
             name: name.to_owned(),
             index,
             addr,
+            peer_addr: SocketAddr::new(world.addr(host), PEER_PORT),
             host,
             disk,
-            config: node_config(node, addr),
+            wounds: Wounds::default(),
+            mesh: blueprint.mesh.cloned(),
+            service: Mutex::new(None),
+            config: NodeConfig { peers: blueprint.peers.clone(), ..node_config(node, addr) },
             weather: weather.clone(),
             signals: Arc::default(),
             catalog: Mutex::new(None),
@@ -125,6 +146,16 @@ impl Machine {
     pub(super) fn retire(&self) {
         self.disk.set_effect_hook(Box::new(|_: &_| EffectVerdict::Go));
         self.disk.set_on_crash(Box::new(|_| ()));
+        *self.service.lock() = None;
+    }
+
+    /// Is killed, and stays dead until somebody starts it.
+    pub(super) fn kill(self: &Arc<Self>) {
+        self.tell("is killed".to_owned());
+        // Whoever meant to start it again after an earlier crash does not.
+        *self.lives.lock() += 1;
+        self.disk.crash(Crash::Sigkill);
+        self.world.kill(self.host);
     }
 
     /// Crashes, by the clock alone.
@@ -160,11 +191,12 @@ impl Machine {
 
     /// Begins a life, unless one is under way.
     pub(super) fn start(self: &Arc<Self>) {
-        let is_first = *self.lives.lock() == 0;
+        let is_first = self.catalog.lock().is_none();
         if !is_first && self.world.power(self.host) == Power::Up {
             return;
         }
         *self.lives.lock() += 1;
+        *self.service.lock() = None;
         self.world.start(self.host);
         self.tell("starts".to_owned());
         let disk = self.disk.attach();
@@ -182,16 +214,79 @@ impl Machine {
             entropy: self.world.entropy(self.host),
             tasks: self.world.tasks(self.host),
         };
-        let env = self.weather.over(env, &self.name);
+        let env = self.with_peers(self.weather.over(env, &self.name));
         let machine = self.clone();
         let config = self.config.clone();
         self.world.launch(self.host, "process", async move {
             let why = match Node::start(env, config, "kura-sim").await {
-                Ok(node) => format!("{:?}", node.failed().await),
+                Ok(node) => {
+                    *machine.service.lock() = Some(node.service().clone());
+                    format!("{:?}", node.failed().await)
+                }
                 Err(error) => error.to_string(),
             };
             machine.respawn(&why);
         });
+    }
+
+    /// The world of a node of a mesh: it is watched until it is ready, its connections to peers are
+    /// counted, and some of its disk may be spoilt.
+    fn with_peers(&self, env: Env) -> Env {
+        let Some(mesh) = &self.mesh else { return env };
+        self.world.launch(self.host, "watch of readiness", mesh.clone().watch(self.index.0));
+        let dials = Dials::new(env.net, env.clock.clone(), self.court.clone(), &self.name);
+        let disk = SpoiltDisk::new(env.disk, self.wounds.clone());
+        Env { net: Arc::new(dials), disk: Arc::new(disk), ..env }
+    }
+
+    /// The artifacts that were spoilt on its disk; `None` of a node without peers.
+    pub(super) fn spoilt(&self) -> Option<BTreeSet<Bytes>> {
+        self.mesh.as_ref().map(|mesh| mesh.spoilt(self.index.0))
+    }
+
+    /// In which of its lives it is, counted from 1; 0 while it is dead.
+    pub(super) fn life(&self) -> u64 {
+        if self.world.power(self.host) == Power::Up { *self.lives.lock() } else { 0 }
+    }
+
+    /// Where in its life the node is; `None` while it is dead.
+    pub(super) fn state(&self) -> Option<State> {
+        let alive = self.life() > 0;
+        let service = self.service.lock().clone().filter(|_| alive);
+        service.map(|service| service.readiness().state)
+    }
+
+    /// In which of its lives it is, while it can take a put.
+    pub(super) fn open_life(&self) -> Option<u64> {
+        match self.state()? {
+            State::Joining | State::Serving => Some(self.life()),
+            State::Starting | State::Recovering | State::Draining | State::Failed => None,
+        }
+    }
+
+    /// Why it is not ready; `None` if it is.
+    pub(super) fn unready(&self) -> Option<String> {
+        let alive = self.life() > 0;
+        match self.service.lock().clone().filter(|_| alive) {
+            None => Some(format!("{} is dead", self.name)),
+            Some(service) => {
+                let readiness = service.readiness();
+                let why = readiness.reasons.join(", ");
+                (!readiness.ready).then(|| format!("{} is not ready: {why}", self.name))
+            }
+        }
+    }
+
+    /// What it says of its peers.
+    pub(super) fn cluster(&self) -> serde_json::Value {
+        self.service.lock().clone().map_or(serde_json::Value::Null, |service| service.cluster())
+    }
+
+    /// What it holds, by its catalog.
+    pub(super) fn holdings(&self) -> Holdings {
+        let catalog = self.catalog.lock().clone();
+        let rows = catalog.map(|catalog| catalog.peek_rows(KEYSPACES[0]));
+        rows.map(|rows| holdings::of_rows(&rows)).unwrap_or_default()
     }
 
     /// The process ended by itself: its supervisor starts it again.

@@ -3,30 +3,36 @@
 
 #[cfg(test)]
 mod determinism;
+mod dials;
 mod faults;
 mod heal;
 mod machine;
+mod mesh;
+mod phase;
+mod spoil;
 mod topology;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use fault_injection::Plan;
-use kura_env::{Instant, TaskHandle};
+use kura_env::Instant;
+use kura_node::config::PeerConfig;
+use parking_lot::Mutex;
 use sim_engine::{Outcome, Recorder, World, WorldConfig};
 
 use self::{
     faults::Weather,
-    heal::decided,
-    machine::{Blueprint, Machine},
+    machine::{Blueprint, Machine, PEER_PORT},
+    mesh::Mesh,
     topology::Hosts,
 };
 use crate::{
-    client::{Actor, ActorWorld, Keys, Target, connection::Place},
+    client::{ActorWorld, Keys, Target, connection::Place},
     court::Court,
     history::NodeIndex,
     invariants::Violation,
     report::{CrashPoint, RunReport, Verdict},
-    scenario::{ClientSpec, Document, Phase, Scenario, ScenarioError},
+    scenario::{ClientSpec, Document, Scenario, ScenarioError},
 };
 
 /// What a run depends on beside its scenario and seed.
@@ -49,6 +55,7 @@ pub fn run(document: &Document, seed: u64, options: Options) -> Result<RunReport
     let result = run.cruel().and_then(|()| run.heal()).and_then(|()| run.expected());
     let report = run.report(result);
     run.machines.iter().for_each(|machine| machine.retire());
+    run.mesh.iter().for_each(|mesh| mesh.dissolve());
     Ok(report)
 }
 
@@ -64,6 +71,7 @@ struct Run {
     court: Court,
     weather: Arc<Weather>,
     machines: Vec<Arc<Machine>>,
+    mesh: Option<Arc<Mesh>>,
     groups: Vec<Arc<ActorWorld>>,
     hosts: Hosts,
     world: World,
@@ -80,9 +88,12 @@ impl Run {
         let court = Court::default();
         let hosts = topology::build(&world, &scenario);
         let weather = Arc::new(Weather::new(scenario.faults.clone()));
+        let mesh = scenario.mesh.then(|| Mesh::new(&world, &court, &scenario, seed));
         let machines = scenario.nodes.iter().enumerate().map(|(position, name)| {
             let blueprint = Blueprint {
                 weather: &weather,
+                mesh: mesh.as_ref(),
+                peers: scenario.mesh.then(|| peers(&world, &hosts, &scenario, position)),
                 name,
                 index: NodeIndex(position),
                 host: hosts.nodes[position],
@@ -93,8 +104,12 @@ impl Run {
             Machine::new(&world, &court, &blueprint)
         });
         let machines: Vec<Arc<Machine>> = machines.collect();
+        if let Some(mesh) = &mesh {
+            mesh.assemble(&machines);
+            court.evidence().history.span(machines.len());
+        }
         let groups = Vec::new();
-        let mut run = Self { scenario, seed, court, weather, machines, groups, hosts, world };
+        let mut run = Self { scenario, seed, court, weather, machines, mesh, groups, hosts, world };
         run.groups =
             run.scenario.clients.iter().enumerate().map(|(at, c)| run.group(at, c)).collect();
         run
@@ -112,8 +127,14 @@ impl Run {
             net: self.world.net(host),
             tasks: self.world.tasks(host),
         };
+        let of = self.scenario.clients.iter().find(|group| group.name == spec.keys_of);
+        let keys_of = of.map_or_else(|| spec.clone(), |of| Arc::new(of.clone()));
+        let machines = self.machines.clone();
         Arc::new(ActorWorld {
-            keys: Keys::new(spec.clone(), self.seed),
+            keys: Keys::new(keys_of, self.seed),
+            puts_within: self.scenario.expect.puts_within,
+            open_life: Box::new(move |node| machines[node.0].open_life()),
+            once: Mutex::default(),
             targets: targets.map(|m| Target { node: m.index, addr: m.addr }).collect(),
             spec,
             place,
@@ -131,45 +152,6 @@ impl Run {
         self.machines.iter().for_each(Machine::start);
         crash_by_the_clock(&self.world, &self.weather, &self.machines);
         self.scenario.phases.iter().try_for_each(|phase| self.phase(phase))
-    }
-
-    fn phase(&self, phase: &Phase) -> Result<(), Judgement> {
-        self.tell(format!("phase {}", phase.name));
-        let begun = self.world.now();
-        let actors = self.employ(phase);
-        let until = phase.until_written_bytes.unwrap_or(u64::MAX);
-        let over = |_: &World| self.court.is_decided() || self.court.acked_bytes() >= until;
-        let outcome = match self.world.run_until(over, begun + phase.lasts) {
-            // Nobody at work and nothing to wait for is what an idle phase looks like.
-            Outcome::Deadlock(_) if actors.is_empty() => self.world.run_to(begun + phase.lasts),
-            outcome @ (Outcome::Goal
-            | Outcome::Deadline
-            | Outcome::Deadlock(_)
-            | Outcome::Panic { .. }
-            | Outcome::Stalled(_)) => outcome,
-        };
-        drop(actors);
-        match outcome {
-            Outcome::Goal | Outcome::Deadline => decided(&self.court),
-            failed @ (Outcome::Deadlock(_) | Outcome::Panic { .. } | Outcome::Stalled(_)) => {
-                Err(self.engine_failed(&failed))
-            }
-        }
-    }
-
-    /// Sets the actors of a phase to work, for as long as their handles live.
-    fn employ(&self, phase: &Phase) -> Vec<TaskHandle> {
-        let at_work = self.groups.iter().enumerate();
-        let at_work = at_work.filter(|(_, group)| phase.clients.contains(&group.spec.name));
-        let mut actors = Vec::new();
-        for (position, group) in at_work {
-            for number in 0..group.spec.actors {
-                let actor = Actor::new(group.clone(), self.seed, number);
-                let name = format!("actor {number}");
-                actors.push(self.world.spawn(self.hosts.clients[position], &name, actor.run()));
-            }
-        }
-        actors
     }
 
     /// A run that ended because of the engine: a panic, a deadlock, a livelock.
@@ -273,6 +255,18 @@ fn crash_by_the_clock(world: &World, weather: &Arc<Weather>, machines: &[Arc<Mac
         }
         crash_by_the_clock(world, &weather, &machines);
     });
+}
+
+/// Who the peers of a node are: all nodes, itself among them, as in a mesh that is set up alike
+/// everywhere.
+fn peers(world: &World, hosts: &Hosts, scenario: &Scenario, position: usize) -> PeerConfig {
+    let addr = |host| SocketAddr::new(world.addr(host), PEER_PORT);
+    PeerConfig {
+        listen: addr(hosts.nodes[position]),
+        peers: hosts.nodes.iter().map(|host| addr(*host).to_string()).collect(),
+        region: scenario.zone_of_node(&scenario.nodes[position]).to_owned(),
+        peer_wait: scenario.node.peer_wait,
+    }
 }
 
 fn evicted_segments(machine: &Machine) -> u64 {

@@ -162,6 +162,13 @@ impl Table<'_> {
         text
     }
 
+    /// A yes or no.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> bool {
+        let Value::Flag(flag) = self.value(key) else { panic!("{} is not a flag", self.path(key)) };
+        *flag
+    }
+
     /// A list of texts.
     #[must_use]
     pub fn texts(&self, key: &str) -> &[String] {

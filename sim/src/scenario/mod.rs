@@ -16,11 +16,17 @@ pub use error::{Problem, ScenarioError};
 pub use quantity::{MILLION, Unit};
 pub use read::{Document, Entry, Written, read, set};
 pub use schema::{FIELDS, Field, Kind, NODES_MAX, Preset, Section, Shape, markdown};
-pub use spec::{ClientSpec, DiskSpec, Expect, FaultSpec, Link, Mix, NodeSpec, Phase, Retry, Zone};
+pub use spec::{
+    ClientSpec, DiskSpec, Expect, FaultSpec, Link, Mix, NodeSpec, Phase, Retry, Spoil, SpoilHow,
+    Zone,
+};
 pub use value::Value;
 
 /// The zone of whatever stands in none.
 pub const ELSEWHERE: &str = "elsewhere";
+
+/// Every node, where nodes are named.
+pub const ALL_NODES: &str = "all";
 
 /// A scenario under one seed, scaled.
 #[derive(Clone, Debug)]
@@ -31,6 +37,8 @@ pub struct Scenario {
     pub scale: u64,
     /// The nodes, by name.
     pub nodes: Vec<String>,
+    /// Whether they are each other's peers.
+    pub mesh: bool,
     /// The zones; [`ELSEWHERE`] is not among them.
     pub zones: Vec<Zone>,
     /// What lies between zones; unnamed pairs have the defaults of `[link.NAME]`.
@@ -65,6 +73,7 @@ impl Scenario {
             name: root.text("name").to_owned(),
             scale: drawn.scale(),
             nodes: drawn.table(Section::Topology).texts("nodes").to_vec(),
+            mesh: drawn.table(Section::Topology).flag("mesh"),
             zones: names(Section::Zone).iter().map(|name| spec::zone(&drawn, name)).collect(),
             links: names(Section::Link)
                 .iter()
@@ -121,9 +130,22 @@ impl Scenario {
         }
         for client in &self.clients {
             all_in(format!("client.{}.nodes", client.name), &client.nodes, &nodes)?;
+            let of = Some(client.keys_of.clone()).filter(|of| !of.is_empty());
+            all_in(format!("client.{}.keys_of", client.name), of.as_slice(), &clients)?;
         }
         for phase in &self.phases {
-            all_in(format!("phase.{}.clients", phase.name), &phase.clients, &clients)?;
+            let path = |key: &str| format!("phase.{}.{key}", phase.name);
+            all_in(path("clients"), &phase.clients, &clients)?;
+            let mut named = nodes.clone();
+            named.push(ALL_NODES);
+            let Phase { kill, start, freeze, spoil, ready, .. } = phase;
+            let lists = [kill, start, freeze, &spoil.nodes, ready];
+            let keys = ["kill", "start", "freeze", "spoil_nodes", "ready"];
+            for (key, list) in keys.into_iter().zip(lists) {
+                all_in(path(key), list, &named)?;
+            }
+            named.extend(&zones);
+            all_in(path("cut"), &phase.cut, &named)?;
         }
         for fault in &self.faults {
             let node = fault.fault.node.clone();
@@ -137,6 +159,14 @@ impl Scenario {
     pub fn zone_of_node(&self, node: &str) -> &str {
         let zone = self.zones.iter().find(|zone| zone.nodes.iter().any(|name| name == node));
         zone.map_or(ELSEWHERE, |zone| zone.name.as_str())
+    }
+
+    /// The positions of the nodes that a list names.
+    #[must_use]
+    pub fn positions(&self, names: &[String]) -> Vec<usize> {
+        let is_named = |node: &String| names.iter().any(|name| name == node || name == ALL_NODES);
+        let nodes = self.nodes.iter().enumerate();
+        nodes.filter(|(_, node)| is_named(node)).map(|(position, _)| position).collect()
     }
 
     /// The zone in which a group of clients stands.

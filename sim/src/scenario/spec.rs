@@ -81,6 +81,8 @@ pub struct NodeSpec {
     pub retry_after: Duration,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// For how long a silent peer holds readiness back.
+    pub peer_wait: Duration,
 }
 
 /// A group of actors. Shares are in millionths.
@@ -98,6 +100,10 @@ pub struct ClientSpec {
     pub namespace: String,
     /// How many keys.
     pub keys: u64,
+    /// Whose keys; empty: its own.
+    pub keys_of: String,
+    /// Writes each key once and is done.
+    pub once: bool,
     /// What it does how often.
     pub mix: Mix,
     /// The smallest body.
@@ -159,6 +165,42 @@ pub struct Phase {
     pub clients: Vec<String>,
     /// Ends early at so many acknowledged bytes; `None`: lasts.
     pub until_written_bytes: Option<u64>,
+    /// Killed as it begins.
+    pub kill: Vec<String>,
+    /// Started again as it begins.
+    pub start: Vec<String>,
+    /// Zones or nodes that are cut off while it lasts.
+    pub cut: Vec<String>,
+    /// Whether whoever is cut off is told.
+    pub cut_refuses: bool,
+    /// Nodes from and to which nothing moves.
+    pub freeze: Vec<String>,
+    /// What cannot be read any more.
+    pub spoil: Spoil,
+    /// Ends when these are ready, and they must be.
+    pub ready: Vec<String>,
+}
+
+/// Artifacts that cannot be read whole any more.
+#[derive(Clone, Debug)]
+pub struct Spoil {
+    /// How many on each node.
+    pub artifacts: u64,
+    /// On which nodes.
+    pub nodes: Vec<String>,
+    /// In which way.
+    pub how: SpoilHow,
+}
+
+/// How an artifact is spoilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoilHow {
+    /// Reads fail.
+    Unreadable,
+    /// A byte is another one.
+    Rotten,
+    /// The file ends in the middle of the body.
+    Short,
 }
 
 /// A fault, and what follows it.
@@ -179,6 +221,8 @@ pub struct FaultSpec {
 pub struct Expect {
     /// From the last fault until all nodes serve and are at rest.
     pub healed_within: Duration,
+    /// An honest put is acknowledged within this; `None`: not judged.
+    pub puts_within: Option<Duration>,
     /// Statuses that clients must have seen.
     pub statuses: Vec<u16>,
     /// Segments evicted at least.
@@ -235,6 +279,7 @@ pub(super) fn node(drawn: &Drawn) -> NodeSpec {
         drain_body_bytes_max: table.number("drain_body"),
         retry_after: table.duration("retry_after"),
         drain_timeout: table.duration("drain_timeout"),
+        peer_wait: table.duration("peer_wait"),
     }
 }
 
@@ -248,6 +293,8 @@ pub(super) fn client(drawn: &Drawn, name: &str) -> ClientSpec {
         nodes: table.texts("nodes").to_vec(),
         namespace: table.text("namespace").to_owned(),
         keys: table.number("keys"),
+        keys_of: table.text("keys_of").to_owned(),
+        once: table.flag("once"),
         mix: Mix {
             write: table.number("write_share"),
             head: table.number("head_share"),
@@ -280,6 +327,21 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         lasts: table.duration("lasts"),
         clients: table.texts("clients").to_vec(),
         until_written_bytes: (until > 0).then_some(until),
+        kill: table.texts("kill").to_vec(),
+        start: table.texts("start").to_vec(),
+        cut: table.texts("cut").to_vec(),
+        cut_refuses: table.text("cut_how") == "refuse",
+        freeze: table.texts("freeze").to_vec(),
+        spoil: Spoil {
+            artifacts: table.number("spoil"),
+            nodes: table.texts("spoil_nodes").to_vec(),
+            how: match table.text("spoil_how") {
+                "unreadable" => SpoilHow::Unreadable,
+                "short" => SpoilHow::Short,
+                _ => SpoilHow::Rotten,
+            },
+        },
+        ready: table.texts("ready").to_vec(),
     }
 }
 
@@ -368,6 +430,7 @@ pub(super) fn expect(drawn: &Drawn) -> Expect {
     let statuses = table.counts("statuses").iter();
     Expect {
         healed_within: table.duration("healed_within"),
+        puts_within: Some(table.duration("puts_within")).filter(|limit| !limit.is_zero()),
         statuses: statuses.filter_map(|status| u16::try_from(*status).ok()).collect(),
         ring_turns_min: table.number("ring_turns_min"),
     }

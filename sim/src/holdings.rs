@@ -1,0 +1,174 @@
+//! What a node holds, by its catalog: which artifact in which version, to compare nodes of a mesh.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kura_core::{
+    address::{Address, Space},
+    digest::Digest,
+    feed::supersedes,
+    place::{Place, is_watermark_in_places},
+    record::Version,
+};
+use kura_env::Row;
+
+/// One artifact as a node holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Its version.
+    pub version: Version,
+    /// The digest of its body.
+    pub digest: Digest,
+    /// The length of its body.
+    pub body_bytes: u64,
+}
+
+/// Everything that a node holds, by the key of its row.
+pub type Holdings = BTreeMap<Bytes, Holding>;
+
+/// Reads the rows of `places`.
+#[must_use]
+pub fn of_rows(rows: &[Row]) -> Holdings {
+    let artifacts = rows.iter().filter(|(key, _)| !is_watermark_in_places(key));
+    let held = artifacts.filter_map(|(key, row)| {
+        let Place { version, digest, body_bytes, .. } = Place::decode(row)?;
+        Some((key.clone(), Holding { version, digest, body_bytes }))
+    });
+    held.collect()
+}
+
+impl Holding {
+    /// Whether `mine` is this one or takes its place.
+    #[must_use]
+    pub fn is_met_by(&self, mine: Option<&Self>) -> bool {
+        let mine = mine.map(|mine| (mine.version, mine.digest));
+        !supersedes((self.version, self.digest), mine)
+    }
+}
+
+/// The name of the artifact of a row, for people.
+#[must_use]
+pub fn name(key: &[u8]) -> String {
+    path(key).unwrap_or_else(|| format!("{key:?}"))
+}
+
+/// The path of the URL under which the artifact of a row is asked for.
+#[must_use]
+pub fn path(key: &[u8]) -> Option<String> {
+    let address = Address::decode(key).ok()?;
+    let (namespace, key) = (address.namespace(), address.key());
+    Some(match address.space() {
+        Space::Plain => format!("/{namespace}/{key}"),
+        Space::Cas => format!("/{namespace}/cas/{key}"),
+        Space::Ac => format!("/{namespace}/ac/{key}"),
+    })
+}
+
+/// A node of a mesh as others see it.
+pub struct Holder<'a> {
+    /// Its name.
+    pub node: &'a str,
+    /// What it holds.
+    pub holds: &'a Holdings,
+    /// What of that, or of what it once held, cannot be read whole any more.
+    pub spoilt: &'a BTreeSet<Bytes>,
+}
+
+/// What is still to come to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// To which node.
+    pub node: String,
+    /// How many artifacts it does not hold at all.
+    pub artifacts: u64,
+    /// How many it holds in an older version.
+    pub outdated: u64,
+    /// The bytes of both.
+    pub bytes: u64,
+    /// One of them.
+    pub example: String,
+}
+
+/// What each node lacks of what another one holds and can deliver. Nodes that lack nothing are not
+/// among them.
+#[must_use]
+pub fn missing(holders: &[Holder<'_>]) -> Vec<Missing> {
+    let mut newest: BTreeMap<&Bytes, Holding> = BTreeMap::new();
+    for holder in holders {
+        for (key, held) in holder.holds.iter().filter(|(key, _)| !holder.spoilt.contains(*key)) {
+            if !held.is_met_by(newest.get(key)) {
+                newest.insert(key, *held);
+            }
+        }
+    }
+    let lacks = |holder: &Holder<'_>| {
+        let node = holder.node.to_owned();
+        let mut missing =
+            Missing { node, artifacts: 0, outdated: 0, bytes: 0, example: String::new() };
+        // Who lost its own copy gets it back by repair, not by following.
+        for (key, held) in newest.iter().filter(|(key, _)| !holder.spoilt.contains(**key)) {
+            let mine = holder.holds.get(*key);
+            if !held.is_met_by(mine) {
+                missing.artifacts += u64::from(mine.is_none());
+                missing.outdated += u64::from(mine.is_some());
+                missing.bytes += held.body_bytes;
+                missing.example = name(key);
+            }
+        }
+        (missing.artifacts + missing.outdated > 0).then_some(missing)
+    };
+    holders.iter().filter_map(lacks).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod sample {
+    //! Holdings made of keys and times, for tests.
+
+    use super::*;
+
+    /// Holdings with these keys, each in a version of this time.
+    pub(crate) fn holdings(keys: &[(&str, u64)]) -> Holdings {
+        let held = |(key, time): &(&str, u64)| {
+            let address = Address::new("ns", Space::Plain, *key).unwrap();
+            let version = Version { time: *time, node: 1 };
+            (address.encode().into(), Holding { version, digest: Digest::of(b""), body_bytes: 10 })
+        };
+        keys.iter().map(held).collect()
+    }
+
+    /// The key of a row.
+    pub(crate) fn key(key: &str) -> Bytes {
+        Address::new("ns", Space::Plain, key).unwrap().encode().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        sample::{holdings, key},
+        *,
+    };
+
+    #[test]
+    fn a_node_lacks_what_another_one_holds_in_a_later_version_and_can_deliver() {
+        let (a, b) = (holdings(&[("x", 1), ("y", 1), ("z", 1)]), holdings(&[("x", 2), ("y", 1)]));
+        let (none, z) = (BTreeSet::new(), BTreeSet::from([key("z")]));
+        let lack = |a_spoilt| {
+            let holders = [
+                Holder { node: "a", holds: &a, spoilt: a_spoilt },
+                Holder { node: "b", holds: &b, spoilt: &none },
+            ];
+            let found = missing(&holders);
+            found.into_iter().map(|it| (it.node, it.artifacts, it.outdated)).collect::<Vec<_>>()
+        };
+        let (of_a, of_b) = (("a".to_owned(), 0, 1), ("b".to_owned(), 1, 0));
+        assert_eq!(lack(&none), [of_a.clone(), of_b]);
+        assert_eq!(lack(&z), [of_a], "nobody can deliver it");
+    }
+
+    #[test]
+    fn a_row_names_its_path() {
+        assert_eq!(path(&key("a/b")).as_deref(), Some("/ns/a/b"));
+        assert_eq!(path(b"?"), None);
+    }
+}

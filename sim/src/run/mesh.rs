@@ -1,0 +1,307 @@
+//! The nodes of a run as each other's peers: who is cut off from whom, what each holds, and whether
+//! a node that turns ready may do so.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use kura_core::place::Place;
+use kura_env::Instant;
+use kura_node::service::State;
+use parking_lot::Mutex;
+use sim_engine::{Cut, NodeId, World};
+
+use super::machine::Machine;
+use crate::{
+    court::Court,
+    draw::Draw,
+    holdings::{self, Holder, Holdings, Missing},
+    image::Image,
+    invariants::{
+        Violation,
+        mesh_heals::Path,
+        ready_is_complete::{self, Peer},
+    },
+    scenario::{ALL_NODES, Phase, Scenario, SpoilHow},
+};
+
+/// How often a node is looked at until it is ready.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The nodes, as each other's peers.
+pub(super) struct Mesh {
+    world: World,
+    court: Court,
+    seed: u64,
+    peer_wait: Duration,
+    /// Emptied at the end, because machines and mesh hold each other.
+    members: Mutex<Vec<Arc<Machine>>>,
+    /// Pairs of positions, the lower first, that were ever cut off from each other.
+    cuts: Mutex<BTreeMap<(usize, usize), Severed>>,
+    spoilt: Mutex<Vec<BTreeSet<Bytes>>>,
+}
+
+/// How two nodes are cut off from each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Severed {
+    Now,
+    Until(Instant),
+}
+
+/// A peer at the start of a node.
+struct Standing {
+    position: usize,
+    life: u64,
+    holds: Holdings,
+}
+
+impl Mesh {
+    pub(super) fn new(world: &World, court: &Court, scenario: &Scenario, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            world: world.clone(),
+            court: court.clone(),
+            seed,
+            peer_wait: scenario.node.peer_wait,
+            members: Mutex::default(),
+            cuts: Mutex::default(),
+            spoilt: Mutex::new(vec![BTreeSet::new(); scenario.nodes.len()]),
+        })
+    }
+
+    pub(super) fn assemble(&self, members: &[Arc<Machine>]) {
+        *self.members.lock() = members.to_vec();
+    }
+
+    /// Lets go of the machines.
+    pub(super) fn dissolve(&self) {
+        self.members.lock().clear();
+    }
+
+    fn members(&self) -> Vec<Arc<Machine>> {
+        self.members.lock().clone()
+    }
+
+    /// Cuts and freezes what a phase says.
+    pub(super) fn sever(&self, scenario: &Scenario, phase: &Phase, others: &[NodeId]) {
+        let members = self.members();
+        let how = if phase.cut_refuses { Cut::Refuse } else { Cut::Silent };
+        for (a, b) in pairs(scenario, &phase.cut) {
+            self.cuts.lock().insert((a, b), Severed::Now);
+            self.world.network().cut(members[a].host, members[b].host, how);
+        }
+        for frozen in scenario.positions(&phase.freeze) {
+            for (position, machine) in members.iter().enumerate() {
+                if position != frozen {
+                    let pair = (frozen.min(position), frozen.max(position));
+                    self.cuts.lock().insert(pair, Severed::Now);
+                    self.world.network().cut(members[frozen].host, machine.host, Cut::Silent);
+                }
+            }
+            for other in others {
+                self.world.network().cut(members[frozen].host, *other, Cut::Silent);
+            }
+        }
+    }
+
+    /// Heals all that was cut off.
+    pub(super) fn rejoin(&self, others: &[NodeId]) {
+        let members = self.members();
+        let now = self.world.now();
+        let mut cuts = self.cuts.lock();
+        let severed = cuts.iter_mut().filter(|(_, severed)| **severed == Severed::Now);
+        for ((a, b), severed) in severed {
+            *severed = Severed::Until(now);
+            self.world.network().heal(members[*a].host, members[*b].host);
+        }
+        for other in others {
+            for machine in &members {
+                self.world.network().heal(machine.host, *other);
+            }
+        }
+    }
+
+    /// Spoils what a phase says: artifacts drawn from all that each node holds.
+    pub(super) fn spoil(&self, scenario: &Scenario, phase: &Phase) {
+        let members = self.members();
+        for position in scenario.positions(&phase.spoil.nodes) {
+            let machine = &members[position];
+            let mut draw = Draw::named(self.seed, &format!("spoil.{}.{position}", phase.name));
+            let image = machine.image();
+            let rows: Vec<(Bytes, Place)> = image
+                .places
+                .iter()
+                .filter_map(|(key, row)| Some((key.clone(), Place::decode(row)?)))
+                .filter(|(_, place)| place.body_bytes > 0)
+                .collect();
+            for _ in 0..phase.spoil.artifacts {
+                let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+                let Some((key, place)) =
+                    rows.get(usize::try_from(draw.below(count)).unwrap_or(usize::MAX))
+                else {
+                    break;
+                };
+                self.wound(machine, &image, (key, place), (&rows, phase.spoil.how, &mut draw));
+            }
+        }
+    }
+
+    /// What was spoilt on a node.
+    pub(super) fn spoilt(&self, position: usize) -> BTreeSet<Bytes> {
+        self.spoilt.lock()[position].clone()
+    }
+
+    /// Spoils one artifact, and with a file that ends early all behind it.
+    fn wound(
+        &self,
+        machine: &Machine,
+        image: &Image<'_>,
+        (key, place): (&Bytes, &Place),
+        (rows, how, draw): (&[(Bytes, Place)], SpoilHow, &mut Draw),
+    ) {
+        // What is still appended to cannot end early: the file would grow in the middle.
+        let newest = image.ring().and_then(|ring| ring.newest().map(|segment| segment.id));
+        if how == SpoilHow::Short && newest == Some(place.segment) {
+            return;
+        }
+        let body = place.offset + u64::from(place.header_bytes);
+        let from = body + draw.below(place.body_bytes);
+        let to = if how == SpoilHow::Short { u64::MAX } else { from + 1 };
+        machine.wounds.add(&Image::segment_path(place.segment), (from, to), how);
+        let lost = rows.iter().filter(|(other, at)| {
+            other == key
+                || how == SpoilHow::Short
+                    && at.segment == place.segment
+                    && at.offset + at.record_bytes() > from
+        });
+        for (key, _) in lost {
+            self.spoilt.lock()[machine.index.0].insert(key.clone());
+            if let Some(path) = holdings::path(key) {
+                self.court.evidence().history.spoil(machine.index, path);
+            }
+        }
+        let text = format!("{}: {} is spoilt ({how:?})", machine.name, holdings::name(key));
+        self.court.evidence().tell(self.world.now(), text);
+    }
+
+    /// What every node still lacks of what another one can deliver; nothing where segments were
+    /// evicted, because then nodes rightly hold different things.
+    pub(super) fn missing(&self) -> Vec<Missing> {
+        let members = self.members();
+        if members.iter().any(|machine| super::evicted_segments(machine) > 0) {
+            return Vec::new();
+        }
+        let holds: Vec<Holdings> = members.iter().map(|machine| machine.holdings()).collect();
+        let spoilt = self.spoilt.lock();
+        let holders = members.iter().zip(&holds).zip(spoilt.iter());
+        let holders: Vec<Holder<'_>> = holders
+            .map(|((machine, holds), spoilt)| Holder { node: &machine.name, holds, spoilt })
+            .collect();
+        holdings::missing(&holders)
+    }
+
+    /// Waits until a node that has just started is ready, and judges whether it may be. To be run on
+    /// its host, so that it ends with its life.
+    pub(super) async fn watch(self: Arc<Self>, position: usize) {
+        let members = self.members();
+        let Some(machine) = members.get(position).cloned() else { return };
+        let clock = self.world.clock(machine.host);
+        let began = clock.now();
+        let was_empty = machine.holdings().is_empty();
+        let others = members.iter().enumerate().filter(|(other, _)| *other != position);
+        let before: Vec<Standing> = others
+            .map(|(position, peer)| Standing {
+                position,
+                life: peer.life(),
+                holds: peer.holdings(),
+            })
+            .collect();
+        while machine.state() != Some(State::Serving) {
+            clock.sleep(LOOK).await;
+        }
+        let verdict = self.judge_ready(&machine, was_empty, (began, &before));
+        self.court.evidence().tell(clock.now(), format!("{}: ready", machine.name));
+        self.court.evidence().judge(clock.now(), verdict);
+    }
+
+    fn judge_ready(
+        &self,
+        machine: &Machine,
+        was_empty: bool,
+        (began, before): (Instant, &[Standing]),
+    ) -> Result<(), Violation> {
+        let members = self.members();
+        if super::evicted_segments(machine) > 0 {
+            return Ok(());
+        }
+        let cluster = machine.cluster();
+        let of = |position: usize| {
+            let addr = machine_peer(&members[position]);
+            let peers = cluster["peers"].as_array().map_or(&[][..], Vec::as_slice);
+            peers.iter().find(|peer| peer["peer"].as_str() == Some(addr.as_str()))
+        };
+        let passed = before
+            .iter()
+            .filter(|peer| of(peer.position).is_some_and(|peer| peer["passes"].as_u64() > Some(0)));
+        let passed = passed.count();
+        ready_is_complete::check_reached(&machine.name, was_empty, before.len(), passed)?;
+        let mine = machine.holdings();
+        let now: Vec<Holdings> = before.iter().map(|it| members[it.position].holdings()).collect();
+        let spoilt = self.spoilt.lock();
+        let held = before.iter().zip(&now).filter(|(peer, _)| {
+            let stood = members[peer.position].life() == peer.life && peer.life > 0;
+            stood && !self.was_cut((machine.index.0, peer.position), began)
+        });
+        let peers: Vec<Peer<'_>> = held
+            .map(|(peer, now)| Peer {
+                name: &members[peer.position].name,
+                then: &peer.holds,
+                now,
+                spoilt: &spoilt[peer.position] | &spoilt[machine.index.0],
+            })
+            .collect();
+        ready_is_complete::check(&machine.name, &mine, &peers)
+    }
+
+    /// Whether two nodes were cut off from each other at any time since.
+    fn was_cut(&self, (a, b): (usize, usize), since: Instant) -> bool {
+        match self.cuts.lock().get(&(a.min(b), a.max(b))) {
+            Some(Severed::Now) => true,
+            Some(Severed::Until(healed)) => *healed >= since,
+            None => false,
+        }
+    }
+
+    /// What bytes between the nodes go through at the worst.
+    pub(super) fn path(&self, scenario: &Scenario) -> Path {
+        let slowest = scenario.links.iter().map(|link| link.bandwidth_bytes_per_second).min();
+        let longest = scenario.links.iter().map(|link| link.latency).max();
+        Path {
+            bytes_per_second: slowest.unwrap_or(u64::MAX),
+            round_trip: longest.unwrap_or_default() * 2,
+            peer_wait: self.peer_wait,
+        }
+    }
+}
+
+/// The name by which peers know a machine.
+fn machine_peer(machine: &Machine) -> String {
+    machine.peer_addr.to_string()
+}
+
+/// The pairs of nodes, the lower position first, of which exactly one is in a group of the list.
+fn pairs(scenario: &Scenario, groups: &[String]) -> Vec<(usize, usize)> {
+    let is_in = |position: usize, group: &String| {
+        let node = &scenario.nodes[position];
+        node == group || scenario.zone_of_node(node) == group
+    };
+    let count = scenario.nodes.len();
+    let all = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
+    let apart = |(a, b): &(usize, usize)| {
+        let is_cut = |group| group == ALL_NODES || is_in(*a, group) != is_in(*b, group);
+        groups.iter().any(is_cut)
+    };
+    all.filter(apart).collect()
+}

@@ -1,0 +1,117 @@
+//! The phases of a run: who is at work, what is done to the nodes as one begins, and when it ends.
+
+use std::{sync::Arc, time::Duration};
+
+use kura_env::{Instant, TaskHandle};
+use sim_engine::{NodeId, Outcome, World};
+
+use super::{Judgement, Run, heal::decided, machine::Machine};
+use crate::{client::Actor, invariants::mesh_heals, scenario::Phase};
+
+/// How often a phase that ends with ready nodes looks at them.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl Run {
+    pub(super) fn phase(&self, phase: &Phase) -> Result<(), Judgement> {
+        self.tell(format!("phase {}", phase.name));
+        let begun = self.world.now();
+        self.begin(phase);
+        let actors = self.employ(phase);
+        let outcome = match self.world.run_until(self.end_of(phase), begun + phase.lasts) {
+            // Nobody at work and nothing to wait for is what an idle phase looks like.
+            Outcome::Deadlock(_) if actors.is_empty() => self.world.run_to(begun + phase.lasts),
+            outcome @ (Outcome::Goal
+            | Outcome::Deadline
+            | Outcome::Deadlock(_)
+            | Outcome::Panic { .. }
+            | Outcome::Stalled(_)) => outcome,
+        };
+        drop(actors);
+        if let Some(mesh) = &self.mesh {
+            mesh.rejoin(&self.strangers());
+        }
+        match outcome {
+            Outcome::Goal | Outcome::Deadline => {
+                decided(&self.court)?;
+                self.ended(phase)
+            }
+            failed @ (Outcome::Deadlock(_) | Outcome::Panic { .. } | Outcome::Stalled(_)) => {
+                Err(self.engine_failed(&failed))
+            }
+        }
+    }
+
+    /// Does to the nodes what the phase says.
+    fn begin(&self, phase: &Phase) {
+        let named = |names: &[String]| self.scenario.positions(names);
+        for position in named(&phase.kill) {
+            self.machines[position].kill();
+        }
+        if let Some(mesh) = &self.mesh {
+            mesh.spoil(&self.scenario, phase);
+            mesh.sever(&self.scenario, phase, &self.strangers());
+        }
+        for position in named(&phase.start) {
+            self.machines[position].start();
+        }
+    }
+
+    /// Hosts that are no nodes.
+    fn strangers(&self) -> Vec<NodeId> {
+        let mut strangers = self.hosts.clients.clone();
+        strangers.push(NodeId::OPERATOR);
+        strangers
+    }
+
+    /// When the phase is over before its time.
+    fn end_of(&self, phase: &Phase) -> impl FnMut(&World) -> bool {
+        let until = phase.until_written_bytes.unwrap_or(u64::MAX);
+        let court = self.court.clone();
+        let awaited: Vec<Arc<Machine>> = self.awaited(phase);
+        let groups = self.groups.iter().filter(|group| phase.clients.contains(&group.spec.name));
+        let groups: Vec<_> = groups.cloned().collect();
+        let has_end = !awaited.is_empty() || groups.iter().any(|group| group.spec.once);
+        let mut look_at = Instant::default();
+        move |world: &World| {
+            if court.is_decided() || court.acked_bytes() >= until {
+                return true;
+            }
+            if !has_end || world.now() < look_at {
+                return false;
+            }
+            look_at = world.now() + LOOK;
+            let done =
+                |group: &Arc<crate::client::ActorWorld>| !group.spec.once || group.is_finished();
+            groups.iter().all(done) && awaited.iter().all(|machine| machine.unready().is_none())
+        }
+    }
+
+    fn awaited(&self, phase: &Phase) -> Vec<Arc<Machine>> {
+        let positions = self.scenario.positions(&phase.ready).into_iter();
+        positions.map(|position| self.machines[position].clone()).collect()
+    }
+
+    /// Judges how a phase ended.
+    fn ended(&self, phase: &Phase) -> Result<(), Judgement> {
+        let awaited = self.awaited(phase);
+        let unready: Vec<String> = awaited.iter().filter_map(|machine| machine.unready()).collect();
+        let verdict = mesh_heals::check_phase(&phase.name, &unready);
+        self.court.evidence().judge(self.world.now(), verdict.clone());
+        verdict.map_err(Judgement::NotHealed)
+    }
+
+    /// Sets the actors of a phase to work, for as long as their handles live.
+    fn employ(&self, phase: &Phase) -> Vec<TaskHandle> {
+        let at_work = self.groups.iter().enumerate();
+        let at_work = at_work.filter(|(_, group)| phase.clients.contains(&group.spec.name));
+        let mut actors = Vec::new();
+        for (position, group) in at_work {
+            for number in 0..group.spec.actors {
+                let actor = Actor::new(group.clone(), self.seed, number);
+                let name = format!("actor {number}");
+                actors.push(self.world.spawn(self.hosts.clients[position], &name, actor.run()));
+            }
+        }
+        actors
+    }
+}
