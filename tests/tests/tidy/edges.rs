@@ -263,7 +263,13 @@ fn all_packages_share_the_lints() {
 
 #[test]
 fn exceptions_from_the_strict_lints_are_the_known_ones() {
-    let places = ["bin/clippy.toml", "clippy.toml", "kura/host/clippy.toml", "tests/clippy.toml"];
+    let places = [
+        "bin/clippy.toml",
+        "clippy.toml",
+        "kura/host/clippy.toml",
+        "sim/turmoil/clippy.toml",
+        "tests/clippy.toml",
+    ];
     let found: Vec<String> =
         tree::paths().into_iter().filter(|path| path.ends_with("clippy.toml")).collect();
     assert_eq!(found, places);
