@@ -10,6 +10,7 @@ mod library;
 mod run;
 mod show;
 mod sweep;
+mod twin;
 
 use std::{path::PathBuf, process::ExitCode};
 

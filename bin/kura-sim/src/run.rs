@@ -13,6 +13,7 @@ use crate::{
     execute::{Timed, execute},
     library::{self, Found},
     show::{self, say},
+    twin::{self, Engine},
 };
 
 /// Arguments of `run`.
@@ -38,10 +39,25 @@ pub(crate) struct RunArguments {
     /// Runs twice and compares: the same seed must do the same.
     #[arg(long)]
     twice: bool,
+    /// What the nodes run on; turmoil runs small forms of some scenarios, for a second opinion.
+    #[arg(long, value_enum, default_value_t = Engine::Own)]
+    engine: Engine,
 }
 
 /// Runs one scenario.
 pub(crate) fn run(arguments: &RunArguments) -> Result<u8, Failure> {
+    match arguments.engine {
+        Engine::Own => {}
+        Engine::Turmoil => {
+            let RunArguments { scenario, seed, json, twice, .. } = arguments;
+            let own = [
+                ("--schedule", arguments.schedule.is_some()),
+                ("--set", !arguments.set.is_empty()),
+                ("--out", arguments.out.is_some()),
+            ];
+            return twin::run(scenario, *seed, (*json, *twice), &own);
+        }
+    }
     let Found { path, mut document, .. } = library::find(&arguments.scenario)?;
     for setting in &arguments.set {
         let wrong = |error: ScenarioError| Failure::Usage(error.to_string());
