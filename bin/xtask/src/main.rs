@@ -1,4 +1,4 @@
-//! The project's chores: test, sweep, prove, bench. Light on purpose, because it is built before
+//! The project's chores: test, sweep, prove, twin, bench. Light on purpose, because it is built before
 //! anything else; what it needs of Kura it runs as a program.
 
 mod artifacts;
@@ -13,6 +13,7 @@ mod setup;
 mod skips;
 mod suites;
 mod test;
+mod twin;
 mod workspace;
 
 use std::{env, process::ExitCode};
@@ -53,6 +54,12 @@ enum Chore {
         /// These mutants only
         names: Vec<String>,
     },
+    /// Builds the turmoil twin and runs it over its scenarios
+    Twin {
+        /// Also shows that it catches mutants
+        #[arg(long)]
+        mutants: bool,
+    },
     /// Measures the store on this machine's disk
     Bench {
         /// Passed on to the benchmark
@@ -88,6 +95,7 @@ fn run(chore: &Chore) -> Result<(), Failure> {
             };
             prove::run(&workspace, &choice)
         }
+        Chore::Twin { mutants } => twin::run(&workspace, *mutants),
         Chore::Bench { arguments } => bench::run(&workspace, arguments),
     }
 }

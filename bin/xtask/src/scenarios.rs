@@ -83,8 +83,12 @@ impl Run<'_> {
         self.verdict_with(&[])
     }
 
-    /// Runs it twice in one process. Otherwise as [`Run::verdict`].
-    fn verdict_twice(&self) -> Result<Verdict, Failure> {
+    /// Runs it twice in one process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Run::verdict`].
+    pub(crate) fn verdict_twice(&self) -> Result<Verdict, Failure> {
         self.verdict_with(&["--twice"])
     }
 

@@ -5,7 +5,7 @@ use crate::{
     failure::Failure,
     process, prove,
     report::Steps,
-    scenarios, setup, skips, suites,
+    scenarios, setup, skips, suites, twin,
     workspace::Workspace,
 };
 
@@ -35,6 +35,7 @@ pub(crate) fn run(workspace: &Workspace, fast: bool, strict: bool) -> Result<(),
     steps.step("scenarios", || scenarios::test(workspace, &artifacts, fast))?;
     if !fast {
         steps.step("prove", || prove::prove(workspace, &artifacts, &prove::Choice::Rotating))?;
+        steps.step("turmoil twin", || twin::run(workspace, true))?;
         steps.step("real processes", || {
             let skips = suites::run(&artifacts, is_real)?;
             skips::judge(workspace, &skips, strict)

@@ -100,6 +100,26 @@ pub(crate) fn prove(
     Ok(())
 }
 
+/// The sources with all mutants in them, for another program than the simulator.
+///
+/// # Errors
+///
+/// If the registry is wrong or a patch does not apply.
+pub(crate) fn sources(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    source::prepare(workspace, &registry::load(workspace)?)
+}
+
+/// The scenario and the oracle of a mutant.
+///
+/// # Errors
+///
+/// If the registry has none of that name.
+pub(crate) fn entry(workspace: &Workspace, name: &str) -> Result<(String, String), Failure> {
+    let found = registry::load(workspace)?.into_iter().find(|mutant| mutant.name == name);
+    let mutant = found.ok_or_else(|| Failure::Absent { what: format!("mutant {name}") })?;
+    Ok((mutant.scenario, mutant.oracle))
+}
+
 fn row(mutant: &Mutant, outcome: &Outcome) -> Vec<String> {
     let outcome = match outcome {
         Outcome::Caught { seed } => format!("caught at seed {seed}"),

@@ -14,7 +14,7 @@ use std::{
 use super::registry::{DIRECTORY, Mutant};
 use crate::{
     failure::Failure,
-    process, report,
+    process, report, twin,
     workspace::{PROFILE, Workspace, files_below, git, read},
 };
 
@@ -43,6 +43,21 @@ const PARTS: [&str; 8] =
 ///
 /// If a patch does not apply (it is named), or the result does not compile.
 pub(crate) fn build(workspace: &Workspace, registry: &[Mutant]) -> Result<PathBuf, Failure> {
+    let sources = prepare(workspace, registry)?;
+    report::line("building the simulator with mutants in it");
+    let mut cargo = workspace.cargo(&["build", "--workspace", "--profile", PROFILE, "--quiet"]);
+    cargo.args(["--bin", PROGRAM]).current_dir(&sources);
+    cargo.env("CARGO_TARGET_DIR", workspace.target());
+    process::pass_through(&mut cargo)?;
+    Ok(workspace.target().join(PROFILE).join(PROGRAM))
+}
+
+/// The sources with the patches of all mutants in them.
+///
+/// # Errors
+///
+/// If a patch does not apply (it is named).
+pub(crate) fn prepare(workspace: &Workspace, registry: &[Mutant]) -> Result<PathBuf, Failure> {
     let scratch = workspace.target().join("mutants");
     let (staged, sources) = (scratch.join("staged"), scratch.join("sources"));
     remove(&staged)?;
@@ -55,12 +70,7 @@ pub(crate) fn build(workspace: &Workspace, registry: &[Mutant]) -> Result<PathBu
         }
     }
     settle(&staged, &sources)?;
-    report::line("building the simulator with mutants in it");
-    let mut cargo = workspace.cargo(&["build", "--workspace", "--profile", PROFILE, "--quiet"]);
-    cargo.args(["--bin", PROGRAM]).current_dir(&sources);
-    cargo.env("CARGO_TARGET_DIR", workspace.target());
-    process::pass_through(&mut cargo)?;
-    Ok(workspace.target().join(PROFILE).join(PROGRAM))
+    Ok(sources)
 }
 
 /// Whether a program asks which mutant is awake.
@@ -68,7 +78,7 @@ pub(crate) fn build(workspace: &Workspace, registry: &[Mutant]) -> Result<PathBu
 /// # Errors
 ///
 /// If it cannot be read.
-pub(super) fn holds_mutants(program: &Path) -> Result<bool, Failure> {
+pub(crate) fn holds_mutants(program: &Path) -> Result<bool, Failure> {
     let bytes =
         fs::read(program).map_err(|source| Failure::File { path: program.to_owned(), source })?;
     Ok(bytes.windows(VARIABLE.len()).any(|window| window == VARIABLE.as_bytes()))
@@ -98,7 +108,23 @@ fn add_switch(staged: &Path) -> Result<(), Failure> {
     let manifest = staged.join("bin/kura-sim/Cargo.toml");
     let text = read(&manifest)?.replacen("[package]\n", "[package]\nautobins = false\n", 1);
     let program = format!("\n[[bin]]\nname = \"{PROGRAM}\"\npath = \"src/main.rs\"\n");
-    write(&manifest, (text + &program).as_bytes())
+    write(&manifest, (text + &program).as_bytes())?;
+    rename_twin(staged)
+}
+
+/// Gives the copy of the twin, which is a workspace of its own, another name for its program and
+/// another version.
+fn rename_twin(staged: &Path) -> Result<(), Failure> {
+    let manifest = staged.join(twin::MANIFEST);
+    let text = read(&manifest)?;
+    let renamed = text
+        .replacen(
+            &format!("name = \"{}\"", twin::PROGRAM),
+            &format!("name = \"{}\"", twin::MUTANTS_PROGRAM),
+            1,
+        )
+        .replacen("\nversion = \"", &format!("\nversion = \"{VERSION_EPOCH}"), 1);
+    write(&manifest, renamed.as_bytes())
 }
 
 /// Gives the copy's packages a version of their own. Cargo tells packages of a workspace apart by name,
