@@ -2,13 +2,14 @@
 //! HTTP against a running `kura`. Run by `cargo xtask bench`; `TMPDIR` chooses the disk.
 //!
 //! A disk syncs so many times a second and no more. Each row says how many puts shared one sync, and
-//! the rate of puts as a multiple of the disk's own rate, which is measured before and after the row
-//! with the same size of write.
+//! sets the rate of puts against two rates of the disk itself, taken before and after the row with
+//! writes of the same size: a file that grows, as a log without preallocation would, and one that is
+//! overwritten in place, where nothing but the bytes has to reach the disk.
 #![allow(clippy::print_stdout, reason = "the table is what the benchmark is for")]
 
 use std::{
     fs::File,
-    io::Write as _,
+    os::unix::fs::FileExt as _,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -45,8 +46,17 @@ fn main() {
 async fn all() {
     println!("durable puts of {BODY_BYTES} bytes, in {}", std::env::temp_dir().display());
     println!(
-        "{:<6} {:>7} {:>9} {:>8} {:>8} {:>9} {:>17} {:>7}",
-        "path", "writers", "puts/s", "p50 ms", "p99 ms", "puts/sync", "disk syncs/s", "ratio"
+        "{:<6} {:>7} {:>8} {:>7} {:>7} {:>9} {:>9} {:>6} {:>12} {:>6}",
+        "path",
+        "writers",
+        "puts/s",
+        "p50 ms",
+        "p99 ms",
+        "puts/sync",
+        "appends/s",
+        "ratio",
+        "overwrites/s",
+        "ratio"
     );
     for writers in WRITERS {
         row("store", writers, async |dir| through_the_store(dir, writers).await).await;
@@ -75,34 +85,53 @@ impl Puts {
 
 async fn row(path: &str, writers: u64, measure: impl AsyncFnOnce(&Path) -> Puts) {
     let dir = tempfile::tempdir().expect("there is room for a directory");
-    let before = syncs_per_second(dir.path());
+    let before = Disk::measure(dir.path());
     let puts = measure(dir.path()).await;
-    let after = syncs_per_second(dir.path());
+    let after = Disk::measure(dir.path());
     let rate = per_second(puts.times.len(), puts.took);
+    let appends = f64::midpoint(before.appends, after.appends);
+    let overwrites = f64::midpoint(before.overwrites, after.overwrites);
     println!(
-        "{path:<6} {writers:>7} {rate:>9.0} {:>8.2} {:>8.2} {:>9.1} {:>17} {:>6.1}x",
+        "{path:<6} {writers:>7} {rate:>8.0} {:>7.2} {:>7.2} {:>9.1} {appends:>9.0} {:>5.1}x \
+         {overwrites:>12.0} {:>5.1}x",
         puts.quantile_ms(50),
         puts.quantile_ms(99),
         ratio(puts.times.len(), puts.syncs),
-        format!("{before:.0}, {after:.0}"),
-        rate / f64::midpoint(before, after),
+        rate / appends,
+        rate / overwrites,
     );
 }
 
-/// How often the disk syncs when a file grows by one body at a time.
-fn syncs_per_second(dir: &Path) -> f64 {
-    let path = dir.join("syncs");
-    let mut file = File::create(&path).expect("the directory takes files");
-    let body = [7; BODY_BYTES];
-    let (since, mut count) = (Instant::now(), 0);
-    while since.elapsed() < SYNCS_TIME {
-        file.write_all(&body).expect("the disk has room");
-        file.sync_data().expect("the disk syncs");
-        count += 1;
+/// How many writes of one body the disk does in a second when each is synced.
+struct Disk {
+    /// To a file that grows.
+    appends: f64,
+    /// To a file whose blocks are there.
+    overwrites: f64,
+}
+
+impl Disk {
+    fn measure(dir: &Path) -> Self {
+        let path = dir.join("disk");
+        let file = File::create(&path).expect("the directory takes files");
+        let appends = syncs_per_second(&file, |turn| turn * BODY_BYTES as u64);
+        let blocks = file.metadata().expect("it is open").len() / BODY_BYTES as u64;
+        let overwrites = syncs_per_second(&file, |turn| turn % blocks * BODY_BYTES as u64);
+        std::fs::remove_file(path).expect("it was made above");
+        Self { appends, overwrites }
     }
-    let rate = per_second(count, since.elapsed());
-    std::fs::remove_file(path).expect("it was made above");
-    rate
+}
+
+/// How often the disk syncs a write of one body, each of which goes where `offset` says.
+fn syncs_per_second(file: &File, offset: impl Fn(u64) -> u64) -> f64 {
+    let body = [7; BODY_BYTES];
+    let (since, mut turn) = (Instant::now(), 0);
+    while since.elapsed() < SYNCS_TIME {
+        file.write_all_at(&body, offset(turn)).expect("the disk has room");
+        file.sync_data().expect("the disk syncs");
+        turn += 1;
+    }
+    per_second(usize::try_from(turn).unwrap_or(usize::MAX), since.elapsed())
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a rate needs no more than the digits of an f64")]

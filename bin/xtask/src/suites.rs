@@ -12,7 +12,15 @@ use crate::{
 /// No suite may hang the run. Several times what the slowest needs.
 const SUITE_TIME_MAX: Duration = Duration::from_secs(480);
 
-/// Runs the suites that `wanted` picks, and gives the skips they reported.
+/// What suites reported.
+pub(crate) struct Reported {
+    /// Tests that passed.
+    pub(crate) passed: u64,
+    /// Tests that were skipped.
+    pub(crate) skips: Vec<Skip>,
+}
+
+/// Runs the suites that `wanted` picks.
 ///
 /// # Errors
 ///
@@ -20,8 +28,8 @@ const SUITE_TIME_MAX: Duration = Duration::from_secs(480);
 pub(crate) fn run(
     artifacts: &Artifacts,
     wanted: impl Fn(&Suite) -> bool,
-) -> Result<Vec<Skip>, Failure> {
-    let mut skips = Vec::new();
+) -> Result<Reported, Failure> {
+    let (mut total, mut skips) = (0, Vec::new());
     for suite in artifacts.suites().iter().filter(|suite| wanted(suite)) {
         let begun = std::time::Instant::now();
         let mut command = Command::new(&suite.executable);
@@ -41,12 +49,14 @@ pub(crate) fn run(
             });
         }
         let took = report::time(begun.elapsed());
-        report::line(&format!("{:<28} {:>4} passed  {took}", suite.name, passed(&caught.stdout)));
+        let passed = passed(&caught.stdout);
+        total += passed;
+        report::line(&format!("{:<28} {passed:>4} passed  {took}", suite.name));
         skips.extend(skips::find(&caught.stdout));
     }
     skips.sort();
     skips.dedup();
-    Ok(skips)
+    Ok(Reported { passed: total, skips })
 }
 
 /// How many tests the harness says have passed.

@@ -4,7 +4,7 @@ use crate::{
     artifacts::{self, Suite},
     failure::Failure,
     process, prove,
-    report::Steps,
+    report::{self, Steps},
     scenarios, setup, skips, suites, twin,
     workspace::Workspace,
 };
@@ -28,20 +28,24 @@ pub(crate) fn run(workspace: &Workspace, fast: bool, strict: bool) -> Result<(),
     let artifacts = steps.step("build", || artifacts::build(workspace))?;
     steps.step("determinism", || scenarios::determinism(workspace, &artifacts))?;
     let is_real = |suite: &Suite| suite.target == REAL;
-    steps.step("unit and conformance", || {
-        let skips = suites::run(&artifacts, |suite| !is_real(suite))?;
-        skips::judge(workspace, &skips, strict)
+    let mut passed = steps.step("unit and conformance", || {
+        let reported = suites::run(&artifacts, |suite| !is_real(suite))?;
+        skips::judge(workspace, &reported.skips, strict)?;
+        Ok(reported.passed)
     })?;
     steps.step("scenarios", || scenarios::test(workspace, &artifacts, fast))?;
     if !fast {
         steps.step("prove", || prove::prove(workspace, &artifacts, &prove::Choice::Rotating))?;
         steps.step("turmoil twin", || twin::run(workspace, true))?;
-        steps.step("real processes", || {
-            let skips = suites::run(&artifacts, is_real)?;
-            skips::judge(workspace, &skips, strict)
+        passed += steps.step("real processes", || {
+            let reported = suites::run(&artifacts, is_real)?;
+            skips::judge(workspace, &reported.skips, strict)?;
+            Ok(reported.passed)
         })?;
     }
     steps.summary();
+    // The run ends at the first failure, so that here there is none.
+    report::line(&format!("\n{passed} passed, 0 failed"));
     Ok(())
 }
 

@@ -97,6 +97,8 @@ struct Plan {
     fraud: Option<Fraud>,
     /// The end of its side is declared in the middle, which hyper would not do.
     half_closes_at: Option<u64>,
+    /// Whether the length of the body is told beforehand.
+    declares: bool,
 }
 
 /// What a try of a put calls for.
@@ -223,8 +225,14 @@ impl Actor {
         let id = world.court.evidence().history.next_body();
         let body = key.content.unwrap_or(Body { id, len_bytes, forged });
         let at = self.draw.below(body.len_bytes.max(1));
-        let mut plan =
-            Plan { path: key.path, body, breaks: Break::Never, fraud: None, half_closes_at: None };
+        let mut plan = Plan {
+            path: key.path,
+            body,
+            breaks: Break::Never,
+            fraud: None,
+            half_closes_at: None,
+            declares: true,
+        };
         // One throw decides, so that the shares add up and exclude each other.
         let mut throw = self.draw.below(MILLION);
         let mut falls_in = |share: u64| {
@@ -246,6 +254,7 @@ impl Actor {
             plan.body = Body { id, len_bytes: world.body_bytes_max + 1 + at, forged: false };
             plan.fraud = Some(Fraud::Oversize);
         }
+        plan.declares = !self.draw.chance(mix.undeclared);
         // The body of length zero cannot be cut.
         if body.len_bytes == 0 && plan.fraud == Some(Fraud::Cut) {
             (plan.breaks, plan.fraud, plan.half_closes_at) = (Break::Never, None, None);
@@ -336,6 +345,7 @@ impl Actor {
         let clock = self.world.place.clock.clone();
         let pace = rate.map(|bytes_per_second| Pace { clock, bytes_per_second });
         let upload = Upload::new(plan.body, plan.breaks, pace);
+        let upload = if plan.declares { upload } else { upload.undeclared() };
         let mut connection = self.take(addr).await?;
         let answer = connection.request(Method::PUT, &plan.path, upload).await?;
         let told = (answer.status, answer.sequence, answer.retry_after);

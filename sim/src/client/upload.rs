@@ -36,6 +36,8 @@ pub struct Pace {
 /// A body on its way out.
 pub struct Upload {
     body: Option<Body>,
+    /// Whether its length is told beforehand.
+    declares: bool,
     sent_bytes: u64,
     breaks: Break,
     pace: Option<Pace>,
@@ -54,13 +56,26 @@ impl Upload {
     /// No body at all.
     #[must_use]
     pub fn empty() -> Self {
-        Self { body: None, sent_bytes: 0, breaks: Break::Never, pace: None, pause: None }
+        Self {
+            body: None,
+            declares: true,
+            sent_bytes: 0,
+            breaks: Break::Never,
+            pace: None,
+            pause: None,
+        }
     }
 
     /// This body.
     #[must_use]
     pub fn new(body: Body, breaks: Break, pace: Option<Pace>) -> Self {
-        Self { body: Some(body), sent_bytes: 0, breaks, pace, pause: None }
+        Self { body: Some(body), declares: true, sent_bytes: 0, breaks, pace, pause: None }
+    }
+
+    /// The same, in chunks, without a word of how long it will be.
+    #[must_use]
+    pub fn undeclared(self) -> Self {
+        Self { declares: false, ..self }
     }
 
     /// The next bytes, no further than where it breaks off or the pace allows.
@@ -119,6 +134,9 @@ impl http_body::Body for Upload {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if !self.declares {
+            return SizeHint::default();
+        }
         SizeHint::with_exact(self.body.map_or(0, |body| body.len_bytes - self.sent_bytes))
     }
 }
@@ -154,5 +172,9 @@ mod tests {
         assert_eq!(send(Break::Close(70_000)), (70_000, Some(Err(()))));
         assert_eq!(send(Break::Silence(3)), (3, None));
         assert_eq!(Upload::empty().size_hint().exact(), Some(0));
+        let body = Body { id: BodyId(1), len_bytes: 5, forged: false };
+        let upload = Upload::new(body, Break::Never, None);
+        assert_eq!(upload.size_hint().exact(), Some(5));
+        assert_eq!(upload.undeclared().size_hint().exact(), None);
     }
 }

@@ -37,7 +37,8 @@ const MESH_POLL: Duration = Duration::from_secs(1);
 const MESH_READS_MAX: usize = 4000;
 
 impl Run {
-    /// Heals, waits for readiness, reads everything back, waits for rest, and looks at the disks.
+    /// Heals, waits for readiness, looks at the disks at rest, reads everything back, and looks at the
+    /// disks again.
     pub(super) fn heal(&self) -> Result<(), Judgement> {
         let world = &self.world;
         let begun = world.now();
@@ -49,6 +50,8 @@ impl Run {
             self.await_ready(machine, begun)?;
         }
         self.tell("every node serves".to_owned());
+        // Before anybody reads: a reader has the node clear away what it finds wrong.
+        self.await_rest()?;
         self.read_back()?;
         self.await_rest()
     }

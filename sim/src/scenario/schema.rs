@@ -258,6 +258,8 @@ pub const FIELDS: &[Field] = &[
         "share of puts that end their side before the declared length"),
     field(Client, "oversize_share", SHARE, Is("0"),
         "share of puts that declare more than the node's body_max"),
+    field(Client, "undeclared_share", SHARE, Is("0"),
+        "share of puts in chunks, without a declared length; also of those that break off"),
     field(Client, "upload_rate", Kind::Number(Unit::ByteRate, 0, EIB), Is("0"),
         "how fast an actor sends a body; 0: as fast as the link takes it"),
     field(Client, "timeout", duration(1), Is("60s"), "an operation without answer is given up"),

@@ -141,6 +141,8 @@ pub struct Mix {
     pub short: u64,
     /// Of puts: declares more than is taken.
     pub oversize: u64,
+    /// Of puts: in chunks, without a declared length.
+    pub undeclared: u64,
 }
 
 /// What an actor does when an operation fails.
@@ -306,6 +308,7 @@ pub(super) fn client(drawn: &Drawn, name: &str) -> ClientSpec {
             wrong_digest: table.number("wrong_digest_share"),
             short: table.number("short_share"),
             oversize: table.number("oversize_share"),
+            undeclared: table.number("undeclared_share"),
         },
         body_bytes_min: table.number("body_min"),
         body_bytes_max: table.number("body_max").max(table.number("body_min")),
