@@ -90,6 +90,20 @@ pub fn contents_key(segment: SegmentId, offset: u64) -> Vec<u8> {
     [segment.0.to_be_bytes(), offset.to_be_bytes()].concat()
 }
 
+/// The value of a record's row in [`CONTENTS`]: its sequence, 0 for one that is not in the feed, and
+/// the key of its artifact.
+#[must_use]
+pub fn contents_row(feed_sequence: u64, place_key: &[u8]) -> Vec<u8> {
+    [&feed_sequence.to_be_bytes(), place_key].concat()
+}
+
+/// The sequence and the key of a row in [`CONTENTS`]; `None` if it is none.
+#[must_use]
+pub fn parse_contents_row(row: &[u8]) -> Option<(u64, &[u8])> {
+    let (sequence, key) = row.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*sequence), key))
+}
+
 /// The segment and offset of a row in [`CONTENTS`]; `None` for a watermark.
 #[must_use]
 pub fn parse_contents_key(key: &[u8]) -> Option<(SegmentId, u64)> {
@@ -174,6 +188,8 @@ mod tests {
         assert_eq!(Place::decode(&place.encode()), Some(place));
         assert_eq!(Place::decode(&place.encode()[1..]), None);
         assert_eq!(parse_contents_key(&contents_key(SegmentId(8), 9)), Some((SegmentId(8), 9)));
+        assert_eq!(parse_contents_row(&contents_row(7, b"key")), Some((7, &b"key"[..])));
+        assert_eq!(parse_contents_row(b"short"), None);
         let (low, high) = (Watermark { offset: 10, hlc: 7 }, Watermark { offset: 30, hlc: 5 });
         assert_eq!(Watermark::decode(Some(&low.encode())), low);
         assert_eq!(Watermark::decode(None), Watermark::default());

@@ -19,34 +19,118 @@ use crate::{
     digest::Digest,
 };
 
-/// Identifies a segment. Ids grow and never recur in a data directory.
+/// Where a segment lies, and by which rule it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Area {
+    /// The ring of bodies, evicted by age.
+    Blobs,
+    /// The ring of small mutable entries, evicted by age.
+    Entries,
+    /// The pool of large bodies: segments of one record, evicted by recency.
+    Pool,
+}
+
+impl Area {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Blobs, Self::Entries, Self::Pool];
+
+    /// Its directory, below the data directory.
+    #[must_use]
+    pub fn dir(self) -> &'static str {
+        match self {
+            Self::Blobs => "blobs",
+            Self::Entries => "entries",
+            Self::Pool => "pool",
+        }
+    }
+}
+
+/// What is appended to a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// What clients write, and what takes the place of something here.
+    Live,
+    /// What a node catches up with.
+    CatchUp,
+}
+
+/// Identifies a segment: its area in the upper 8 bits, its number in the others. Numbers grow and
+/// never recur in an area of a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(pub u64);
 
+/// Bits of the number of a segment.
+const NUMBER_BITS: u32 = 56;
+
 impl std::fmt::Display for SegmentId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write!(f, "{}/{:016x}", self.area().dir(), self.number())
     }
 }
 
 impl SegmentId {
+    /// The segment of an area with this number, of which the lower 56 bits count.
+    #[must_use]
+    pub const fn new(area: Area, number: u64) -> Self {
+        let area = match area {
+            Area::Blobs => 0,
+            Area::Entries => 1,
+            Area::Pool => 2,
+        };
+        Self(area << NUMBER_BITS | number & ((1 << NUMBER_BITS) - 1))
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub const fn area(self) -> Area {
+        match self.0 >> NUMBER_BITS {
+            0 => Area::Blobs,
+            1 => Area::Entries,
+            // Nothing else is ever made, and what is not in the pool is a miss.
+            _ => Area::Pool,
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0 & ((1 << NUMBER_BITS) - 1)
+    }
+
     /// The name of its file.
     #[must_use]
     pub fn file_name(self) -> String {
-        format!("{self}.seg")
+        let extension = if self.area() == Area::Pool { "blob" } else { "seg" };
+        format!("{:016x}.{extension}", self.number())
     }
 
-    /// The segment whose file has this name.
+    /// The path of its file, below the data directory.
     #[must_use]
-    pub fn from_file_name(name: &str) -> Option<Self> {
-        let digits = name.strip_suffix(".seg")?;
-        let id = Self(u64::from_str_radix(digits, 16).ok()?);
+    pub fn path(self) -> String {
+        let (dir, name) = (self.area().dir(), self.file_name());
+        match self.area() {
+            Area::Blobs | Area::Entries => format!("{dir}/{name}"),
+            Area::Pool => format!("{dir}/{}/{name}", self.pool_dir()),
+        }
+    }
+
+    /// The directory of its file below that of the pool: directories stay small.
+    #[must_use]
+    pub fn pool_dir(self) -> String {
+        format!("{:02x}", self.number() & 0xff)
+    }
+
+    /// The segment of `area` whose file has this name.
+    #[must_use]
+    pub fn from_file_name(area: Area, name: &str) -> Option<Self> {
+        let digits = name.split_once('.')?.0;
+        let id = Self::new(area, u64::from_str_radix(digits, 16).ok()?);
         (id.file_name() == name).then_some(id)
     }
 }
 
 /// The format that this version writes and the only one it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Length of the header of a segment, in bytes.
 pub const SEGMENT_HEADER_LEN: usize = 64;
 /// The same, as an offset.
@@ -59,6 +143,11 @@ pub const CHUNK_BYTES: usize = 64 * 1024;
 pub const HEADER_BYTES_MAX: usize = FIXED_BYTES + 2048 + 65_536 * 4 + CHECKSUM_BYTES;
 /// Length of a skip record, in bytes: a header without names or chunks.
 pub const SKIP_BYTES: u64 = (FIXED_BYTES + CHECKSUM_BYTES) as u64;
+
+/// The body of a large object begins here in its file, so that it can be written before its header is
+/// known: whole blocks behind the longest header. What lies between is a hole.
+pub const POOL_BODY_OFFSET: u64 =
+    (SEGMENT_HEADER_BYTES + HEADER_BYTES_MAX as u64).next_multiple_of(4096);
 
 const CHECKSUM_BYTES: usize = 8;
 const SEGMENT_MAGIC: [u8; 8] = *b"KURASEG\n";
@@ -79,8 +168,14 @@ pub struct SegmentHeader {
     pub id: SegmentId,
     /// Keys the checksums of record headers.
     pub nonce: Nonce,
-    /// No record in here has a lower sequence.
+    /// No record of a client's write in here has a lower sequence.
     pub base_sequence: u64,
+    /// The hybrid logical time that orders it in its ring.
+    pub age: u64,
+    /// What is appended to it.
+    pub lane: Lane,
+    /// Where the first record begins, below [`POOL_BODY_OFFSET`].
+    pub first_offset: u32,
 }
 
 /// Why bytes are not what they should be.
@@ -93,7 +188,7 @@ pub enum Invalid {
     #[error("no magic")]
     Magic,
     /// Written by another version.
-    #[error("format {0}, this version reads 1 only")]
+    #[error("format {0}, this version reads 2 only")]
     Format(u32),
     /// The checksum does not fit.
     #[error("wrong checksum")]
@@ -110,11 +205,12 @@ impl SegmentHeader {
         let mut out = Vec::with_capacity(SEGMENT_HEADER_LEN);
         out.extend(SEGMENT_MAGIC);
         out.extend(FORMAT.to_le_bytes());
-        out.extend([0; 4]);
+        let lane = u32::from(self.lane == Lane::CatchUp);
+        out.extend((self.first_offset << 1 | lane).to_le_bytes());
         out.extend(self.id.0.to_le_bytes());
         out.extend(self.base_sequence.to_le_bytes());
         out.extend(self.nonce.0);
-        out.extend([0; 8]);
+        out.extend(self.age.to_le_bytes());
         let checksum = keyed(Nonce([0; 16]), 0, &out);
         out.extend(checksum.to_le_bytes());
         out
@@ -143,6 +239,9 @@ impl SegmentHeader {
             id: SegmentId(u64_at(bytes, 16)),
             base_sequence: u64_at(bytes, 24),
             nonce: Nonce(nonce),
+            age: u64_at(bytes, 48),
+            lane: if u32_at(bytes, 12) & 1 == 0 { Lane::Live } else { Lane::CatchUp },
+            first_offset: u32_at(bytes, 12) >> 1,
         })
     }
 }
@@ -476,7 +575,14 @@ mod tests {
 
     #[test]
     fn a_segment_header_reads_back_and_every_flipped_bit_is_noticed() {
-        let header = SegmentHeader { id: SegmentId(5), nonce: NONCE, base_sequence: 77 };
+        let header = SegmentHeader {
+            id: SegmentId::new(Area::Entries, 5),
+            nonce: NONCE,
+            base_sequence: 77,
+            age: 7_777,
+            lane: Lane::CatchUp,
+            first_offset: 64,
+        };
         let bytes = header.encode();
         assert_eq!(bytes.len() as u64, SEGMENT_HEADER_BYTES);
         assert!(SegmentHeader::decode(&bytes) == Ok(header));
@@ -497,9 +603,15 @@ mod tests {
 
     #[test]
     fn file_names_read_back_and_foreign_ones_do_not() {
-        assert_eq!(SegmentId::from_file_name(&SegmentId(0x2a).file_name()), Some(SegmentId(0x2a)));
+        for area in Area::ALL {
+            let id = SegmentId::new(area, 0x12_002a);
+            assert_eq!((id.area(), id.number()), (area, 0x12_002a));
+            assert_eq!(SegmentId::from_file_name(area, &id.file_name()), Some(id));
+        }
+        assert_eq!(SegmentId::new(Area::Pool, 42).path(), "pool/2a/000000000000002a.blob");
+        assert_eq!(SegmentId::new(Area::Entries, 42).path(), "entries/000000000000002a.seg");
         for foreign in ["2a.seg", "000000000000002A.seg", "x.seg", "000000000000002a.tmp", ""] {
-            assert_eq!(SegmentId::from_file_name(foreign), None, "{foreign}");
+            assert_eq!(SegmentId::from_file_name(Area::Blobs, foreign), None, "{foreign}");
         }
     }
 

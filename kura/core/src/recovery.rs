@@ -113,15 +113,24 @@ pub fn look(bytes: &[u8], nonce: Nonce, offset: u64, len_bytes: u64) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::encode_skip;
+    use crate::{
+        record::{Area, Lane, encode_skip},
+        ring::Turn,
+    };
 
     #[test]
     fn the_difference_between_ring_and_disk_is_dropped_or_swept() {
-        let ring = (0..4).fold(Ring::default(), |ring, turn| ring.rotated(9, turn).0);
-        let plan = plan(&ring, &[SegmentId(2), SegmentId(3), SegmentId(9)]);
-        assert_eq!(plan.missing, [SegmentId(1), SegmentId(4)]);
-        assert_eq!(plan.orphans, [SegmentId(9)]);
-        assert_eq!(plan.ring.members().map(|m| m.id.0).collect::<Vec<_>>(), [2, 3]);
+        let area = Area::Blobs;
+        let ring = (0..4).fold(Ring::default(), |ring, age| {
+            let turn = Turn { area, lane: Lane::Live, next_sequence: age, age };
+            ring.rotated(turn, 9, |_| false).unwrap().0
+        });
+        let [one, two, three, four, nine] =
+            [1, 2, 3, 4, 9].map(|number| SegmentId::new(area, number));
+        let plan = plan(&ring, &[two, three, nine]);
+        assert_eq!(plan.missing, [one, four]);
+        assert_eq!(plan.orphans, [nine]);
+        assert_eq!(plan.ring.members().map(|m| m.id).collect::<Vec<_>>(), [two, three]);
     }
 
     #[test]

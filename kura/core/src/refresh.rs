@@ -1,0 +1,109 @@
+//! Refresh: what is read or vouched for in the old part of the ring is copied forward, within a
+//! budget, so that what is used survives and the copies never turn the ring by themselves.
+//!
+//! The budget is a purse. It starts with the size of the old part, fills by one byte for each byte
+//! that clients write, and holds no more than it started with. So over any stretch of time the copies
+//! are at most what was written plus the old part once: a hot set larger than the ring cannot make
+//! the ring chase itself. A vouch is a promise and goes first: it may use a share of the purse that
+//! reads may not touch.
+
+/// Why an artifact is to be copied forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trigger {
+    /// It was read.
+    Read,
+    /// It was said to be here.
+    Vouch,
+}
+
+/// Bytes that may be copied forward now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purse {
+    /// What it holds at the most: the size of the old part.
+    size_bytes: u64,
+    /// At all times at most `size_bytes`.
+    left_bytes: u64,
+}
+
+impl Purse {
+    /// A full purse for a ring whose old part has `old_bytes`.
+    #[must_use]
+    pub fn new(old_bytes: u64) -> Self {
+        Self { size_bytes: old_bytes, left_bytes: old_bytes }
+    }
+
+    /// What can be spent, in bytes.
+    #[must_use]
+    pub fn left_bytes(&self) -> u64 {
+        self.left_bytes
+    }
+
+    /// A client's write of `bytes` was appended.
+    pub fn earn(&mut self, bytes: u64) {
+        self.left_bytes = self.left_bytes.saturating_add(bytes).min(self.size_bytes);
+    }
+
+    /// Pays for a copy of `bytes`, if that may be. After a refusal nothing is spent.
+    #[must_use]
+    pub fn spend(&mut self, trigger: Trigger, bytes: u64) -> bool {
+        let kept_bytes = match trigger {
+            Trigger::Read => self.size_bytes / 4,
+            Trigger::Vouch => 0,
+        };
+        match self.left_bytes.checked_sub(bytes) {
+            Some(rest) if rest >= kept_bytes => {
+                self.left_bytes = rest;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// The ring has another size now.
+    pub fn resize(&mut self, old_bytes: u64) {
+        self.size_bytes = old_bytes;
+        self.left_bytes = self.left_bytes.min(old_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn vouches_may_use_what_reads_must_leave() {
+        let mut purse = Purse::new(100);
+        assert!(purse.spend(Trigger::Read, 75));
+        assert!(!purse.spend(Trigger::Read, 1), "a quarter is kept for vouches");
+        assert!(purse.spend(Trigger::Vouch, 25));
+        assert!(!purse.spend(Trigger::Vouch, 1));
+        purse.earn(30);
+        assert!(!purse.spend(Trigger::Read, 6) && purse.spend(Trigger::Read, 5));
+        purse.earn(u64::MAX);
+        assert_eq!(purse.left_bytes(), 100);
+        purse.resize(10);
+        assert_eq!(purse.left_bytes(), 10);
+    }
+
+    proptest! {
+        #[test]
+        fn copies_never_exceed_writes_plus_the_old_part(
+            steps in proptest::collection::vec((0_u64..200, any::<bool>(), any::<bool>()), 0..200),
+        ) {
+            let mut purse = Purse::new(500);
+            let (mut written, mut copied) = (0, 0);
+            for (bytes, is_write, is_vouch) in steps {
+                let trigger = if is_vouch { Trigger::Vouch } else { Trigger::Read };
+                if is_write {
+                    purse.earn(bytes);
+                    written += bytes;
+                } else if purse.spend(trigger, bytes) {
+                    copied += bytes;
+                }
+                prop_assert!(copied <= written + 500);
+            }
+        }
+    }
+}
