@@ -59,7 +59,7 @@ store_metrics! {
     index_failures: "Batches that the catalog refused",
     replicas_known: "Bodies of peers that were here already, or superseded",
     staging_refused: "Bodies refused for lack of staging",
-    staging_stuck: "Staging files that could not be removed and keep their reservation",
+    staging_stuck: "Times that a staging file could not be removed, and kept its reservation",
     staging_cleared: "Staging files of an earlier life removed at start",
     recovered_records: "Records adopted by recovery",
     recovered_torn_tails: "Segments whose log ended before their file, found by recovery",

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::{
     Store,
     appender::{Body, Command, Publish},
-    budget::Reservation,
+    budget::{Lane, Reservation},
     staging::StagedFile,
 };
 use crate::service::{Published, Refusal};
@@ -61,8 +61,9 @@ impl Upload {
         let memory_body_bytes = store.limits().memory_body_bytes_max;
         // A body of unknown length begins in memory, with room for the largest that may stay there.
         let wanted = declared_bytes.unwrap_or(memory_body_bytes);
-        let in_memory =
-            (wanted <= memory_body_bytes).then(|| store.memory().reserve(wanted).ok()).flatten();
+        let in_memory = (wanted <= memory_body_bytes)
+            .then(|| store.memory().reserve(Lane::Clients, wanted).ok())
+            .flatten();
         let filling = match in_memory {
             Some(reservation) => Filling::Memory { pieces: Vec::new(), reservation },
             None => Filling::staged(store.staging().create(wanted).await?),
@@ -230,7 +231,7 @@ impl Filling {
     }
 
     fn nothing(store: &Store) -> Self {
-        Self::Memory { pieces: Vec::new(), reservation: store.memory().nothing() }
+        Self::Memory { pieces: Vec::new(), reservation: store.memory().nothing(Lane::Clients) }
     }
 }
 
