@@ -46,7 +46,7 @@ store_metrics! {
     damaged_reads: "Reads that met bytes other than those written",
     forgotten: "References removed because they led to nothing",
     forgets_dropped: "References that lead to nothing and stay for now, because too much waits",
-    uploads_abandoned: "Uploads that were not published",
+    uploads_abandoned: "Uploads that were not stored, or whose client left before it was told",
     rotations: "Turns of the ring",
     rotations_failed: "Turns of the ring that failed",
     segments_given_up: "Segments that take no more appends because one failed",

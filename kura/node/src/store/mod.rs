@@ -11,6 +11,7 @@ mod appender;
 mod budget;
 mod eviction;
 mod peers;
+mod pieces;
 mod reading;
 mod recovery;
 mod ring_file;
