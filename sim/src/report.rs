@@ -41,6 +41,28 @@ pub struct CrashPoint {
     pub crashed: u64,
 }
 
+/// What moved in a catch-up: from the beginning of a phase with `ready` and without clients until its
+/// nodes were ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CatchUp {
+    /// The phase.
+    pub phase: String,
+    /// How long it took.
+    pub took_nanos: u64,
+    /// Bytes of bodies that the nodes lacked as it began, and that a peer could deliver.
+    pub missing_bytes: u64,
+    /// Bytes of bodies that the nodes held when it was over and not before, by their catalogs.
+    pub gained_bytes: u64,
+    /// Bytes of any kind that the links between the other nodes and these carried to them.
+    pub moved_bytes: u64,
+    /// What those links could carry in a second, all together.
+    pub capacity_bytes_per_second: u64,
+    /// Of the longest way between one of the nodes and another one.
+    pub round_trip_nanos: u64,
+    /// Segments that were evicted meanwhile, on any node.
+    pub evicted_segments: u64,
+}
+
 /// What a run came to: a function of scenario, seed, schedule and build. Wall time is measured by
 /// whoever ran it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -77,6 +99,8 @@ pub struct RunReport {
     pub read_bytes: u64,
     /// Bytes of bodies that were acknowledged.
     pub acked_bytes: u64,
+    /// What moved while nodes caught up, in order.
+    pub catch_ups: Vec<CatchUp>,
     /// What happened, in order.
     #[serde(skip)]
     pub timeline: String,

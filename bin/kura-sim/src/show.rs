@@ -5,7 +5,10 @@ use std::{
     io::{self, Write as _},
 };
 
-use sim::report::{RunReport, Verdict};
+use sim::{
+    invariants::link_is_used,
+    report::{CatchUp, RunReport, Verdict},
+};
 
 use crate::Failure;
 
@@ -39,6 +42,19 @@ pub(crate) fn replay(path: &str, seed: u64) -> String {
     format!("cargo run --profile sim -p kura-sim -- run {path} --seed {seed}")
 }
 
+/// A catch-up for people to read. Floats are for the eye alone.
+fn catch_up(catch_up: &CatchUp) -> String {
+    let CatchUp { phase, took_nanos, missing_bytes, gained_bytes, moved_bytes, .. } = catch_up;
+    let seconds = *took_nanos as f64 / 1e9;
+    let percent = link_is_used::share(catch_up, 0) as f64 / 1e4;
+    let times = *moved_bytes as f64 / (*missing_bytes).max(1) as f64;
+    format!(
+        "  {phase}: {gained_bytes} of {missing_bytes} bytes of bodies came in {seconds:.1} s, \
+         {percent:.2}% of what the links could carry; they carried {moved_bytes} bytes, {times:.4} \
+         times what was missing\n"
+    )
+}
+
 /// A run for people to read.
 pub(crate) fn report(report: &RunReport, wall_seconds: f64, replay: &str) -> String {
     let RunReport { scenario, seed, verdict, sim_seconds, events, journal_hash, .. } = report;
@@ -57,6 +73,7 @@ pub(crate) fn report(report: &RunReport, wall_seconds: f64, replay: &str) -> Str
         report.statuses, report.hits, report.read_bytes, report.acked_bytes
     ));
     text.push_str(&format!("  faults fired {:?}\n", report.faults_fired));
+    report.catch_ups.iter().for_each(|it| text.push_str(&catch_up(it)));
     if !report.drawn.is_empty() {
         let drawn: Vec<String> =
             report.drawn.iter().map(|(path, value)| format!("{path} = {value}")).collect();

@@ -13,6 +13,9 @@
 //! `cas` in front of anything but a digest is an error. `ac` is not: ccache's `subdirs` layout makes
 //! directories of the first two hexadecimal digits of a key, and one of them is `ac`; so there a
 //! last segment that is no digest means a plain key.
+//!
+//! A plain key that ends in `cas/{sha256}`, as from a client whose prefix has several segments, stays
+//! a key of its own, and promises its digest like a content-addressed one.
 
 use std::borrow::Cow;
 
@@ -234,7 +237,12 @@ impl Address {
     pub fn promised_digest(&self) -> Option<Digest> {
         match self.space {
             Space::Cas => Digest::parse(&self.key),
-            Space::Ac | Space::Plain => None,
+            Space::Ac => None,
+            Space::Plain => {
+                let (before, name) = self.key.rsplit_once('/')?;
+                let folder = before.rsplit_once('/').map_or(before, |(_, folder)| folder);
+                Digest::parse(name).filter(|_| folder == "cas")
+            }
         }
     }
 
@@ -333,6 +341,23 @@ mod tests {
                 (namespace, space, key),
                 "{path}"
             );
+        }
+    }
+
+    #[test]
+    fn a_content_address_is_promised_behind_any_prefix() {
+        let promised = |path: &str| Address::from_path(path).unwrap().promised_digest();
+        let digest = Digest::parse(DIGEST);
+        for prefix in ["", "/ns", "/a/b", "/a/b/c", "/ac/a"] {
+            assert_eq!(promised(&format!("{prefix}/cas/{DIGEST}")), digest, "{prefix}");
+        }
+        for path in ["/a/b/ac/", "/a/b/xcas/", "/a/b/", "/ac/"] {
+            assert_eq!(promised(&format!("{path}{DIGEST}")), None, "{path}");
+        }
+        for path in
+            ["/a/b/cas/9ab".to_owned(), format!("/a/cas/{DIGEST}").replace("/cas/", "/b/cas/x/")]
+        {
+            assert_eq!(promised(&path), None, "{path}");
         }
     }
 

@@ -56,8 +56,9 @@ pub enum Violation {
     /// Both a Content-Length and a Transfer-Encoding.
     #[error("there is a Content-Length and a Transfer-Encoding")]
     LengthWithEncoding,
-    /// A Transfer-Encoding that does not end in `chunked`, or is there twice, or in HTTP/1.0.
-    #[error("the Transfer-Encoding is not one that ends in chunked")]
+    /// A Transfer-Encoding that is not `chunked` alone, or is there twice, or in HTTP/1.0. Nothing
+    /// decodes any other: its bytes would be stored as they came.
+    #[error("the Transfer-Encoding is not chunked")]
     UnknownEncoding,
     /// The head is longer than [`HEAD_BYTES_MAX`] or has more lines than [`HEADERS_MAX`].
     #[error("the head is over {HEAD_BYTES_MAX} bytes or {HEADERS_MAX} lines")]
@@ -331,9 +332,7 @@ fn body_of(head: &[u8]) -> Result<State, Violation> {
             left => Ok(State::Length(left)),
         },
         ([_, _, ..], []) => Err(Violation::RepeatedLength),
-        ([], [encoding]) if is_http_11 && ends_in_chunked(encoding) => {
-            Ok(State::Chunked(Chunk::Start))
-        }
+        ([], [encoding]) if is_http_11 && is_chunked(encoding) => Ok(State::Chunked(Chunk::Start)),
         ([], _) => Err(Violation::UnknownEncoding),
         ([_, ..], [_, ..]) => Err(Violation::LengthWithEncoding),
     }
@@ -347,9 +346,8 @@ fn parse_length(value: &[u8]) -> Option<u64> {
     str::from_utf8(value).ok()?.parse().ok()
 }
 
-fn ends_in_chunked(value: &[u8]) -> bool {
-    let last = value.rsplit(|byte| *byte == b',').next().unwrap_or(value);
-    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
+fn is_chunked(value: &[u8]) -> bool {
+    value.trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 #[cfg(test)]
@@ -383,6 +381,9 @@ mod tests {
             ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", Violation::LengthWithEncoding),
             ("Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", Violation::LengthWithEncoding),
             ("Transfer-Encoding: chunked, gzip\r\n", Violation::UnknownEncoding),
+            ("Transfer-Encoding: gzip, chunked\r\n", Violation::UnknownEncoding),
+            ("Transfer-Encoding: chunked, chunked\r\n", Violation::UnknownEncoding),
+            ("Transfer-Encoding: identity\r\n", Violation::UnknownEncoding),
             (
                 "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
                 Violation::UnknownEncoding,
@@ -397,7 +398,7 @@ mod tests {
         for fine in ["", "Content-Length: 0\r\n"] {
             assert_eq!(behind(fine), (Phase::Between, None), "{fine:?}");
         }
-        for fine in ["Content-Length: 1\r\n", "Transfer-Encoding: gzip, Chunked\r\n"] {
+        for fine in ["Content-Length: 1\r\n", "Transfer-Encoding:  Chunked \r\n"] {
             assert_eq!(behind(fine), (Phase::Body, None), "{fine:?}");
         }
     }

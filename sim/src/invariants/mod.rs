@@ -4,6 +4,8 @@
 
 pub mod acked_or_evicted;
 pub mod appended_once;
+pub mod fetched_once;
+pub mod link_is_used;
 pub mod mesh_heals;
 pub mod no_orphan_at_rest;
 pub mod node_heals;
@@ -28,7 +30,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 13] = [
+pub const ALL: [Invariant; 15] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -42,6 +44,8 @@ pub const ALL: [Invariant; 13] = [
     appended_once::INVARIANT,
     retries_bounded::INVARIANT,
     writes_independent_of_peers::INVARIANT,
+    link_is_used::INVARIANT,
+    fetched_once::INVARIANT,
 ];
 
 /// An invariant does not hold.

@@ -193,6 +193,12 @@ impl Mesh {
         if members.iter().any(|machine| super::evicted_segments(machine) > 0) {
             return Vec::new();
         }
+        self.lacking()
+    }
+
+    /// What every node lacks of what another one can deliver now, whatever was evicted.
+    pub(super) fn lacking(&self) -> Vec<Missing> {
+        let members = self.members();
         let holds: Vec<Holdings> = members.iter().map(|machine| machine.holdings()).collect();
         let spoilt = self.spoilt.lock();
         let holders = members.iter().zip(&holds).zip(spoilt.iter());

@@ -1,6 +1,7 @@
 //! The runner: one run is a function of scenario, seed and schedule. First it is cruel, in the
 //! phases of the scenario, then kind.
 
+mod catch_up;
 #[cfg(test)]
 mod determinism;
 mod dials;
@@ -31,7 +32,7 @@ use crate::{
     court::Court,
     history::NodeIndex,
     invariants::Violation,
-    report::{CrashPoint, RunReport, Verdict},
+    report::{CatchUp, CrashPoint, RunReport, Verdict},
     scenario::{ClientSpec, Document, Scenario, ScenarioError},
 };
 
@@ -74,6 +75,8 @@ struct Run {
     mesh: Option<Arc<Mesh>>,
     groups: Vec<Arc<ActorWorld>>,
     hosts: Hosts,
+    /// One for each phase in which nodes caught up.
+    catch_ups: Mutex<Vec<CatchUp>>,
     world: World,
 }
 
@@ -108,8 +111,19 @@ impl Run {
             mesh.assemble(&machines);
             court.evidence().history.span(machines.len());
         }
-        let groups = Vec::new();
-        let mut run = Self { scenario, seed, court, weather, machines, mesh, groups, hosts, world };
+        let (groups, catch_ups) = (Vec::new(), Mutex::default());
+        let mut run = Self {
+            scenario,
+            seed,
+            court,
+            weather,
+            machines,
+            mesh,
+            groups,
+            hosts,
+            catch_ups,
+            world,
+        };
         run.groups =
             run.scenario.clients.iter().enumerate().map(|(at, c)| run.group(at, c)).collect();
         run
@@ -214,6 +228,7 @@ impl Run {
             hits: evidence.history.hits(),
             read_bytes: evidence.history.read_bytes(),
             acked_bytes: evidence.history.acked_bytes(),
+            catch_ups: self.catch_ups.lock().clone(),
             timeline: evidence.timeline(),
         }
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kura_env::{Instant, TaskHandle};
 use sim_engine::{NodeId, Outcome, World};
 
-use super::{Judgement, Run, heal::decided, machine::Machine};
+use super::{Judgement, Run, catch_up::Outset, heal::decided, machine::Machine};
 use crate::{client::Actor, invariants::mesh_heals, scenario::Phase};
 
 /// How often a phase that ends with ready nodes looks at them.
@@ -15,7 +15,7 @@ impl Run {
     pub(super) fn phase(&self, phase: &Phase) -> Result<(), Judgement> {
         self.tell(format!("phase {}", phase.name));
         let begun = self.world.now();
-        self.begin(phase);
+        let catch_up = self.begin(phase);
         let actors = self.employ(phase);
         let outcome = match self.world.run_until(self.end_of(phase), begun + phase.lasts) {
             // Nobody at work and nothing to wait for is what an idle phase looks like.
@@ -33,7 +33,8 @@ impl Run {
         match outcome {
             Outcome::Goal | Outcome::Deadline => {
                 decided(&self.court)?;
-                self.ended(phase)
+                self.ended(phase)?;
+                catch_up.map_or(Ok(()), |catch_up| self.caught_up(catch_up))
             }
             failed @ (Outcome::Deadlock(_) | Outcome::Panic { .. } | Outcome::Stalled(_)) => {
                 Err(self.engine_failed(&failed))
@@ -41,8 +42,8 @@ impl Run {
         }
     }
 
-    /// Does to the nodes what the phase says.
-    fn begin(&self, phase: &Phase) {
+    /// Does to the nodes what the phase says. What they lack as they start, if it is a catch-up.
+    fn begin(&self, phase: &Phase) -> Option<Outset> {
         let named = |names: &[String]| self.scenario.positions(names);
         for position in named(&phase.kill) {
             self.machines[position].kill();
@@ -51,9 +52,11 @@ impl Run {
             mesh.spoil(&self.scenario, phase);
             mesh.sever(&self.scenario, phase, &self.strangers());
         }
+        let outset = self.outset(phase);
         for position in named(&phase.start) {
             self.machines[position].start();
         }
+        outset
     }
 
     /// Hosts that are no nodes.

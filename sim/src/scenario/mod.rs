@@ -17,8 +17,8 @@ pub use quantity::{MILLION, Unit};
 pub use read::{Document, Entry, Written, read, set};
 pub use schema::{FIELDS, Field, Kind, NODES_MAX, Preset, Section, Shape, markdown};
 pub use spec::{
-    ClientSpec, DiskSpec, Expect, FaultSpec, Link, Mix, NodeSpec, Phase, Retry, Spoil, SpoilHow,
-    Zone,
+    ClientSpec, DiskSpec, Expect, FaultSpec, Link, LinkUsed, Mix, NodeSpec, Phase, Retry, Spoil,
+    SpoilHow, Zone,
 };
 pub use value::Value;
 
@@ -150,6 +150,31 @@ impl Scenario {
         for fault in &self.faults {
             let node = fault.fault.node.clone();
             all_in(format!("fault.{}.node", fault.name), &[node], &nodes)?;
+        }
+        self.check_expectations(document)
+    }
+
+    /// Whether what is expected of catch-ups has one to be judged by, and sizes as they are.
+    fn check_expectations(&self, document: &Document) -> Result<(), ScenarioError> {
+        let Expect { link_used, fetched_at_most, .. } = &self.expect;
+        let given = [
+            ("expect.link_used", link_used.map(|it| it.share)),
+            ("expect.fetched_at_most", *fetched_at_most),
+        ];
+        let has_catch_up = self.mesh && self.phases.iter().any(Phase::is_catch_up);
+        let allowed = if !has_catch_up {
+            "0, unless nodes of a mesh catch up: a phase with `ready` and without clients"
+        } else if self.scale != 1 {
+            "0, unless `scale` is 1: headers do not shrink with bodies"
+        } else {
+            return Ok(());
+        };
+        for (path, share) in given {
+            if let Some(share) = share {
+                let found = Unit::Ratio.show(share);
+                let problem = Problem::Illegal { found, allowed: allowed.to_owned() };
+                return Err(document.blame(path, problem));
+            }
         }
         Ok(())
     }
@@ -293,6 +318,17 @@ clients = [\"a\", \"b\"]
                 "s.toml:16: phase.work.clients: found c, which is not there; there is: a, b",
             ),
             ("name = \"small\"", "name = small", "s.toml:3: is not TOML"),
+            (
+                "[[phase]]",
+                "[expect]\nlink_used = \"85%\"\n[[phase]]",
+                "s.toml:14: expect.link_used: found 0.85; allowed: 0, unless nodes of a mesh",
+            ),
+            (
+                "[[phase]]",
+                "[expect]\nfetched_at_most = 1.1\n[topology]\nmesh = true\n[[phase]]\nname = \"up\"\n\
+                 lasts = \"9s\"\nready = [\"all\"]\n[[phase]]",
+                "s.toml:14: expect.fetched_at_most: found 1.1; allowed: 0, unless `scale` is 1",
+            ),
         ];
         for (from, to, expected) in table {
             let found = complaint(from, to);

@@ -176,6 +176,7 @@ const fn count(min: u64, max: u64) -> Kind {
     Kind::Number(Unit::Count, min, max)
 }
 const SHARE: Kind = Kind::Number(Unit::Ratio, 0, 1_000_000);
+const FACTOR: Kind = Kind::Number(Unit::Ratio, 0, 1_000_000_000);
 const BYTE_RATE: Kind = Kind::Number(Unit::ByteRate, 1, EIB);
 
 const fn field(
@@ -321,6 +322,14 @@ pub const FIELDS: &[Field] = &[
     field(Expect, "statuses", Kind::Counts, Is(""), "HTTP statuses that clients must have seen"),
     field(Expect, "ring_turns_min", count(0, 1000), Is("0"),
         "segments evicted in all, at least; shows that the run turned the ring"),
+    field(Expect, "link_used", SHARE, Is("0"),
+        "in each catch-up, the bodies that came, at least as this share of what the links could carry in \
+         that time; 0: not judged"),
+    field(Expect, "round_trips", count(0, 10_000), Is("0"),
+        "so many round trips of the longest way are taken off the time that `link_used` is judged over"),
+    field(Expect, "fetched_at_most", FACTOR, Is("0"),
+        "in each catch-up, everything that the links carried, at most as this multiple of the bodies \
+         that were missing; 0: not judged"),
 ];
 
 /// The field of this name in a section.

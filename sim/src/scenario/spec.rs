@@ -183,6 +183,15 @@ pub struct Phase {
     pub ready: Vec<String>,
 }
 
+impl Phase {
+    /// Whether nodes catch up with their peers in it and nothing else goes on, so that what moves
+    /// can be held against what was missing.
+    #[must_use]
+    pub fn is_catch_up(&self) -> bool {
+        !self.ready.is_empty() && self.clients.is_empty()
+    }
+}
+
 /// Artifacts that cannot be read whole any more.
 #[derive(Clone, Debug)]
 pub struct Spoil {
@@ -218,6 +227,15 @@ pub struct FaultSpec {
     pub again_nth: u64,
 }
 
+/// How well a catch-up must use its links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkUsed {
+    /// Bodies as a share of what the links could carry, at least; in millionths.
+    pub share: u64,
+    /// Round trips that are taken off the time first.
+    pub round_trips: u32,
+}
+
 /// What a run must come to.
 #[derive(Clone, Debug)]
 pub struct Expect {
@@ -229,6 +247,11 @@ pub struct Expect {
     pub statuses: Vec<u16>,
     /// Segments evicted at least.
     pub ring_turns_min: u64,
+    /// How well catch-ups use their links; `None`: not judged.
+    pub link_used: Option<LinkUsed>,
+    /// What the links carry in a catch-up at the most, as a multiple of what was missing, in
+    /// millionths; `None`: not judged.
+    pub fetched_at_most: Option<u64>,
 }
 
 pub(super) fn zone(drawn: &Drawn, name: &str) -> Zone {
@@ -431,10 +454,14 @@ fn cut(word: &str) -> Cut {
 pub(super) fn expect(drawn: &Drawn) -> Expect {
     let table = drawn.table(Section::Expect);
     let statuses = table.counts("statuses").iter();
+    let nonzero = |key: &str| Some(table.number(key)).filter(|number| *number > 0);
+    let round_trips = u32::try_from(table.number("round_trips")).unwrap_or(u32::MAX);
     Expect {
         healed_within: table.duration("healed_within"),
         puts_within: Some(table.duration("puts_within")).filter(|limit| !limit.is_zero()),
         statuses: statuses.filter_map(|status| u16::try_from(*status).ok()).collect(),
         ring_turns_min: table.number("ring_turns_min"),
+        link_used: nonzero("link_used").map(|share| LinkUsed { share, round_trips }),
+        fetched_at_most: nonzero("fetched_at_most"),
     }
 }

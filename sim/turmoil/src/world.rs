@@ -250,6 +250,7 @@ fn report(
         hits: evidence.history.hits(),
         read_bytes: evidence.history.read_bytes(),
         acked_bytes: evidence.history.acked_bytes(),
+        catch_ups: Vec::new(),
         timeline: evidence.timeline(),
     }
 }

@@ -47,9 +47,10 @@ async fn a_length_that_is_no_number_is_refused() {
 }
 
 #[tokio::test]
-async fn an_encoding_that_does_not_end_in_chunked_is_refused() {
+async fn an_encoding_other_than_chunked_alone_is_refused() {
     refused(&put_head("/a/b", &["Transfer-Encoding: gzip"])).await;
     refused(&put_head("/a/b", &["Transfer-Encoding: chunked, gzip"])).await;
+    refused(&put_head("/a/b", &["Transfer-Encoding: gzip, chunked"])).await;
 }
 
 #[tokio::test]

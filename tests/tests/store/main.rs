@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 
 mod bed;
+mod staging;
 mod stories;

@@ -1,6 +1,7 @@
 //! What settings demand of each other. A check whose settings cannot be read waits until they can.
 
 use kura_core::{capacity::SEGMENTS_MIN, record::body_bytes_max};
+use kura_node::store::share_bytes;
 
 use super::{
     Settings,
@@ -56,19 +57,24 @@ fn largest_body_fits_a_segment(settings: &Settings) -> Option<Conflict> {
 }
 
 fn largest_body_can_be_staged(settings: &Settings) -> Option<Conflict> {
-    (settings.bytes(Key::MaxBody)? > settings.bytes(Key::StagingMax)?).then(|| Conflict {
+    let share = share_bytes(settings.bytes(Key::StagingMax)?);
+    (settings.bytes(Key::MaxBody)? > share).then(|| Conflict {
         low: party(settings, Key::StagingMax),
         high: party(settings, Key::MaxBody),
-        reason: "the largest body would never fit staging, and its client would retry for ever"
+        reason: "the largest body may have half of staging, because bodies of clients and of \
+                 peers get a half each"
             .to_owned(),
     })
 }
 
 fn memory_holds_one_body(settings: &Settings) -> Option<Conflict> {
-    (settings.bytes(Key::MemoryBody)? > settings.bytes(Key::MemoryMax)?).then(|| Conflict {
+    let share = share_bytes(settings.bytes(Key::MemoryMax)?);
+    (settings.bytes(Key::MemoryBody)? > share).then(|| Conflict {
         low: party(settings, Key::MemoryMax),
         high: party(settings, Key::MemoryBody),
-        reason: "not even one such body would fit the memory".to_owned(),
+        reason: "not even one such body would fit half of the memory, and bodies of clients and \
+                 of peers get a half each"
+            .to_owned(),
     })
 }
 

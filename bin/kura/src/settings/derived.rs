@@ -1,6 +1,7 @@
 //! Defaults that follow from other settings. None where what they follow from cannot be read.
 
 use kura_core::{capacity::SEGMENTS_MIN, record::body_bytes_max};
+use kura_node::store::share_bytes;
 
 use super::{
     Draft, Settings,
@@ -24,9 +25,10 @@ pub(super) fn segment(draft: &Draft) -> Option<Value> {
     Some(Value::Bytes(bytes / PAGE_BYTES * PAGE_BYTES))
 }
 
-/// The largest body that is accepted: what fits a segment, and what may be staged.
+/// The largest body that is accepted: what fits a segment, and the half of staging that clients and
+/// peers can count on each.
 pub(super) fn max_body(settings: &Settings) -> Option<Value> {
     let segment = settings.bytes(Key::Segment)?;
     let staging = settings.bytes(Key::StagingMax)?;
-    Some(Value::Bytes(body_bytes_max(segment).min(staging)))
+    Some(Value::Bytes(body_bytes_max(segment).min(share_bytes(staging))))
 }

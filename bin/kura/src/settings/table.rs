@@ -263,11 +263,12 @@ pub(crate) static SETTINGS: [Setting; 22] = [
         flag: "max-body",
         kind: Kind::Bytes { min: 1, max: 4 * GIB },
         default: DefaultValue::Derived {
-            rule: "the largest body that fits a segment and staging",
+            rule: "the largest body that fits a segment and half of staging",
             example: "\"256MiB\"",
         },
         meaning: "The largest body that is accepted; larger ones are answered 413. Never more \
-                  than fits a segment.",
+                  than fits a segment, and never more than half of `staging.disk_max`, so that \
+                  whatever one node accepts finds room at a peer with the same settings.",
         stakes: Stakes::Ends {
             too_low: "Large artifacts are never cached.",
             too_high: "A few huge artifacts push many small ones out.",
@@ -304,8 +305,10 @@ pub(crate) static SETTINGS: [Setting; 22] = [
         flag: "tmp-dir-max",
         kind: Kind::Bytes { min: MIB, max: 16 * TIB },
         default: DefaultValue::Fixed(Value::Bytes(8 * GIB)),
-        meaning: "Bytes of bodies in flight on disk, over all requests. An upload that does not \
-                  fit is answered 503 with `Retry-After`.",
+        meaning: "Bytes of bodies in flight on disk, over all requests. Bodies that are fetched \
+                  from peers wait for room and take at most half. Uploads may take all that is \
+                  free, but only half while a body from a peer waits; one that does not fit is \
+                  answered 503 with `Retry-After`.",
         stakes: Stakes::Ends {
             too_low: "Large uploads are refused when several come at once.",
             too_high: "Uploads take space that the ring could use.",
@@ -318,7 +321,9 @@ pub(crate) static SETTINGS: [Setting; 22] = [
         flag: "memory-max",
         kind: Kind::Bytes { min: 64 * KIB, max: TIB },
         default: DefaultValue::Fixed(Value::Bytes(256 * MIB)),
-        meaning: "Bytes of bodies in flight in memory, over all requests.",
+        meaning: "Bytes of bodies in flight in memory, over all requests, shared by uploads and \
+                  bodies from peers as `staging.disk_max` is. A small upload that does not fit \
+                  goes through a file.",
         stakes: Stakes::Ends {
             too_low: "Small uploads go through files, which is slower, when many come at once.",
             too_high: "A burst of uploads can exhaust the memory of the machine.",
@@ -331,7 +336,8 @@ pub(crate) static SETTINGS: [Setting; 22] = [
         flag: "memory-body",
         kind: Kind::Bytes { min: 0, max: GIB },
         default: DefaultValue::Fixed(Value::Bytes(256 * KIB)),
-        meaning: "Bodies up to this size are gathered in memory, larger ones in a staging file.",
+        meaning: "Bodies up to this size are gathered in memory, larger ones in a staging file. \
+                  At most half of `staging.memory_max`.",
         stakes: Stakes::Ends {
             too_low: "Small uploads pay for a file each.",
             too_high: "A few uploads use the memory meant for many.",

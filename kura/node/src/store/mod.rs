@@ -11,6 +11,7 @@ mod appender;
 mod budget;
 mod eviction;
 mod peers;
+mod pieces;
 mod reading;
 mod recovery;
 mod ring_file;
@@ -33,6 +34,7 @@ use kura_env::{Env, Keyspace, TaskHandle};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+pub use budget::share_bytes;
 pub use peers::{ListToken, Page};
 pub use reading::Reading;
 pub use recovery::RecoverError;
@@ -106,7 +108,9 @@ impl Store {
         let recovered = recovery::recover(&env, &config, &metrics, progress).await?;
         let limits = Limits {
             body_bytes_max: config.body_bytes_max.min(recovery::body_bytes_max(&config)),
-            memory_body_bytes_max: config.memory_body_bytes_max.min(config.memory_bytes_max),
+            memory_body_bytes_max: config
+                .memory_body_bytes_max
+                .min(budget::share_bytes(config.memory_bytes_max)),
         };
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let (view, capacity) = (recovered.view.clone(), recovered.capacity);

@@ -4,19 +4,27 @@
 //! after it was removed, whoever stops waiting for it when, and its reservation is given back only
 //! once its name is gone.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use kura_env::{Disk, DiskError, DiskErrorKind, DiskPath, Env, File, TaskHandle};
+use kura_env::{Clock, Disk, DiskError, DiskErrorKind, DiskPath, Env, File, TaskHandle};
 use tokio::sync::{mpsc, oneshot};
 
-use super::budget::{Budget, Reservation};
+use super::budget::{Budget, Lane, Reservation, share_bytes};
 use crate::{metrics::Metrics, service::Refusal};
 
 /// The directory of staging files, below the data directory.
 pub(crate) const STAGING_DIR: &str = "tmp";
+
+/// How long after a failed removal it is tried again.
+const STUCK_RETRY: Duration = Duration::from_secs(5);
+/// Files that cannot be removed before no more are made.
+const STUCK_MAX: usize = 1024;
 
 /// The staging files of one node.
 pub(crate) struct Staging {
@@ -50,10 +58,12 @@ impl Staging {
         let budget = Budget::new(limit_bytes);
         let keeper = Keeper {
             disk: env.disk.clone(),
+            clock: env.clock.clone(),
             // A weak sender: the task must end when staging and all of its files are gone.
             requests: requests.downgrade(),
             budget: budget.clone(),
             metrics: metrics.clone(),
+            stuck: Vec::new(),
         };
         let task = env.tasks.spawn("staging", Box::pin(keeper.run(queue)));
         Self { budget, next: AtomicU64::new(1), requests, metrics, _task: task }
@@ -64,19 +74,19 @@ impl Staging {
         &self.budget
     }
 
-    /// A new, empty file with `bytes` of the budget.
+    /// A new, empty file for a client, with `bytes` of the budget.
     pub(crate) async fn create(&self, bytes: u64) -> Result<StagedFile, Refusal> {
-        let reservation = self.budget.reserve(bytes).map_err(|exhausted| {
+        let reservation = self.budget.reserve(Lane::Clients, bytes).map_err(|exhausted| {
             self.metrics.store.staging_refused.inc();
             self.refusal(exhausted.in_use_bytes, bytes)
         })?;
         self.create_with(reservation).await
     }
 
-    /// As [`Staging::create`], but waits until the budget has room.
+    /// A new, empty file for a replica; waits until the budget has room.
     pub(crate) async fn create_waiting(&self, bytes: u64) -> Result<StagedFile, Refusal> {
         let reservation = self.budget.wait(bytes).await.ok_or(Refusal::TooLarge {
-            limit_bytes: self.budget.limit_bytes(),
+            limit_bytes: share_bytes(self.budget.limit_bytes()),
             declared_bytes: Some(bytes),
         })?;
         self.create_with(reservation).await
@@ -137,50 +147,82 @@ impl Drop for StagedFile {
 
 struct Keeper {
     disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
     requests: mpsc::WeakUnboundedSender<Request>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
+    /// Files that could not be removed. Their bytes stay reserved, because they still lie there.
+    /// While there are [`STUCK_MAX`] no file is made, so there are never more than that and those
+    /// that were there.
+    stuck: Vec<(DiskPath, Reservation)>,
 }
 
 impl Keeper {
-    async fn run(self, mut queue: mpsc::UnboundedReceiver<Request>) {
-        while let Some(request) = queue.recv().await {
+    async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Request>) {
+        let mut retry_at = self.clock.now() + STUCK_RETRY;
+        loop {
+            let request = tokio::select! {
+                biased;
+                () = self.clock.sleep_until(retry_at), if !self.stuck.is_empty() => {
+                    for (path, reservation) in std::mem::take(&mut self.stuck) {
+                        self.remove(path, reservation).await;
+                    }
+                    self.gauge();
+                    retry_at = self.clock.now() + STUCK_RETRY;
+                    continue;
+                }
+                request = queue.recv() => request,
+            };
             match request {
-                Request::Create(path, reservation, reply) => {
+                Some(Request::Create(path, reservation, reply)) => {
                     let created = self.create(path, reservation).await;
                     // If nobody waits any more the file is dropped here, which asks for its removal.
                     reply.send(created).ok();
                 }
-                Request::Remove(path, reservation) => self.remove(&path, reservation).await,
+                Some(Request::Remove(path, reservation)) => {
+                    if self.stuck.is_empty() {
+                        retry_at = self.clock.now() + STUCK_RETRY;
+                    }
+                    self.remove(path, reservation).await;
+                }
+                None => return,
             }
+            self.gauge();
         }
     }
 
     async fn create(
-        &self,
+        &mut self,
         path: DiskPath,
         reservation: Reservation,
     ) -> Result<StagedFile, DiskError> {
+        if self.stuck.len() >= STUCK_MAX {
+            let text = format!("{} staging files cannot be removed", self.stuck.len());
+            let kind = DiskErrorKind::Other { errno: 0, text };
+            return Err(DiskError { action: "create", path, kind });
+        }
         let file = self.disk.create(&path).await?;
         let Some(requests) = self.requests.upgrade() else {
             // The store is gone while this was under way.
-            self.remove(&path, reservation).await;
+            self.remove(path.clone(), reservation).await;
             return Err(DiskError { action: "create", path, kind: DiskErrorKind::NotFound });
         };
         Ok(StagedFile { file, reservation: Some(reservation), path, requests })
     }
 
-    async fn remove(&self, path: &DiskPath, reservation: Reservation) {
-        match self.disk.unlink(path).await {
+    async fn remove(&mut self, path: DiskPath, reservation: Reservation) {
+        match self.disk.unlink(&path).await {
             Ok(()) => drop(reservation),
             Err(error) if error.kind == DiskErrorKind::NotFound => drop(reservation),
             Err(error) => {
-                // The file still lies there, so its bytes stay reserved until the next start.
-                tracing::warn!(%error, "a staging file could not be removed");
+                tracing::warn!(%error, "a staging file could not be removed; it is tried again");
                 self.metrics.store.staging_stuck.inc();
-                std::mem::forget(reservation);
+                self.stuck.push((path, reservation));
             }
         }
+    }
+
+    fn gauge(&self) {
         self.metrics.store.staging_bytes.set(gauge_of(&self.budget));
     }
 }

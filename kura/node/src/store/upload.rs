@@ -16,13 +16,18 @@ use tokio::sync::oneshot;
 use super::{
     Store,
     appender::{Body, Command, Publish},
-    budget::Reservation,
+    budget::{Lane, Reservation},
+    pieces::Pieces,
     staging::StagedFile,
 };
 use crate::service::{Published, Refusal};
 
-/// Bytes that gather before they are written to a staging file at once.
-const WRITE_BYTES: usize = 1024 * 1024;
+/// Bytes that gather before they are written to a staging file at once, where there is memory for
+/// them.
+const WRITE_BYTES: u64 = 1024 * 1024;
+/// As many may gather without a reservation. So an upload holds that much memory beyond the budget,
+/// and the piece that came last.
+const WRITE_BYTES_UNRESERVED: u64 = 64 * 1024;
 /// A staging file of unknown length grows its reservation by at least this much.
 const GROW_BYTES: u64 = 1024 * 1024;
 
@@ -43,8 +48,16 @@ pub struct Upload {
 }
 
 enum Filling {
-    Memory { pieces: Vec<Bytes>, reservation: Reservation },
-    Staged { staged: StagedFile, written_bytes: u64, pending: Vec<Bytes>, pending_bytes: usize },
+    Memory {
+        pieces: Pieces,
+        reservation: Reservation,
+    },
+    Staged {
+        staged: StagedFile,
+        pending: Pieces,
+        /// The memory that `pending` may take; without room there is less of it.
+        memory: Reservation,
+    },
 }
 
 impl Upload {
@@ -61,11 +74,16 @@ impl Upload {
         let memory_body_bytes = store.limits().memory_body_bytes_max;
         // A body of unknown length begins in memory, with room for the largest that may stay there.
         let wanted = declared_bytes.unwrap_or(memory_body_bytes);
-        let in_memory =
-            (wanted <= memory_body_bytes).then(|| store.memory().reserve(wanted).ok()).flatten();
+        let in_memory = (wanted <= memory_body_bytes)
+            .then(|| store.memory().reserve(Lane::Clients, wanted).ok())
+            .flatten();
         let filling = match in_memory {
-            Some(reservation) => Filling::Memory { pieces: Vec::new(), reservation },
-            None => Filling::staged(store.staging().create(wanted).await?),
+            Some(reservation) => Filling::Memory { pieces: Pieces::default(), reservation },
+            None => {
+                let staged = store.staging().create(wanted).await?;
+                let memory = write_memory(&store, Lane::Clients, declared_bytes);
+                Filling::staged(staged, memory)
+            }
         };
         Ok(Self {
             store,
@@ -92,9 +110,11 @@ impl Upload {
         let in_memory = body_bytes <= store.limits().memory_body_bytes_max;
         let filling = if in_memory && let Some(reservation) = store.memory().wait(body_bytes).await
         {
-            Filling::Memory { pieces: Vec::new(), reservation }
+            Filling::Memory { pieces: Pieces::default(), reservation }
         } else {
-            Filling::staged(store.staging().create_waiting(body_bytes).await?)
+            let staged = store.staging().create_waiting(body_bytes).await?;
+            let memory = write_memory(&store, Lane::Replicas, declared_bytes);
+            Filling::staged(staged, memory)
         };
         Ok(Self {
             store,
@@ -132,10 +152,9 @@ impl Upload {
         self.make_room(received_bytes).await?;
         match &mut self.filling {
             Filling::Memory { pieces, .. } => pieces.push(data),
-            Filling::Staged { pending, pending_bytes, .. } => {
-                *pending_bytes += data.len();
+            Filling::Staged { pending, memory, .. } => {
                 pending.push(data);
-                if *pending_bytes >= WRITE_BYTES {
+                if pending.len_bytes() as u64 >= memory.bytes().max(WRITE_BYTES_UNRESERVED) {
                     self.flush().await?;
                 }
             }
@@ -162,7 +181,9 @@ impl Upload {
         }
         self.flush().await?;
         let body = match std::mem::replace(&mut self.filling, Filling::nothing(&self.store)) {
-            Filling::Memory { pieces, reservation } => Body::Memory { pieces, reservation },
+            Filling::Memory { mut pieces, reservation } => {
+                Body::Memory { pieces: pieces.take(), reservation }
+            }
             Filling::Staged { staged, .. } => Body::Staged(staged),
         };
         let (reply, answer) = oneshot::channel();
@@ -175,31 +196,32 @@ impl Upload {
             body,
             reply,
         };
-        self.published = true;
         self.store.send(Command::Publish(Box::new(publish))).await?;
-        answer.await.map_err(|_| Refusal::Draining)?
+        let published = answer.await.map_err(|_| Refusal::Draining)?;
+        self.published = published.is_ok();
+        published
     }
 
     /// Makes sure that `total_bytes` of body are reserved, moving to a staging file if need be.
     async fn make_room(&mut self, total_bytes: u64) -> Result<(), Refusal> {
+        // More than is needed now, so that a body of unknown length asks seldom.
+        let wanted = total_bytes.saturating_add(GROW_BYTES).min(self.store.limits().body_bytes_max);
         match &mut self.filling {
             Filling::Memory { pieces, reservation } => {
                 if total_bytes <= reservation.bytes() {
                     return Ok(());
                 }
-                let staged = self.store.staging().create(total_bytes.max(GROW_BYTES)).await?;
-                let pieces = std::mem::take(pieces);
-                let mut filling = Filling::staged(staged);
-                if let Filling::Staged { pending, pending_bytes, .. } = &mut filling {
-                    *pending_bytes = pieces.iter().map(Bytes::len).sum();
-                    *pending = pieces;
-                }
-                self.filling = filling;
+                let staged = self.store.staging().create(wanted).await?;
+                // What is in memory already is written together with what comes.
+                let memory =
+                    std::mem::replace(reservation, self.store.memory().nothing(Lane::Clients));
+                let pending = std::mem::take(pieces);
+                self.filling = Filling::Staged { staged, pending, memory };
             }
             Filling::Staged { staged, .. } => {
-                let missing = total_bytes.saturating_sub(staged.reserved_bytes());
-                if missing > 0 {
-                    self.store.staging().grow(staged, missing.max(GROW_BYTES))?;
+                if total_bytes > staged.reserved_bytes() {
+                    let missing = wanted - staged.reserved_bytes();
+                    self.store.staging().grow(staged, missing)?;
                 }
             }
         }
@@ -208,29 +230,30 @@ impl Upload {
 
     /// Writes what has gathered to the staging file.
     async fn flush(&mut self) -> Result<(), Refusal> {
-        let Filling::Staged { staged, written_bytes, pending, pending_bytes } = &mut self.filling
-        else {
-            return Ok(());
-        };
-        if *pending_bytes > 0 {
-            let data = std::mem::take(pending);
-            staged.file().append(data).await.map_err(|error| {
+        let Filling::Staged { staged, pending, .. } = &mut self.filling else { return Ok(()) };
+        if pending.len_bytes() > 0 {
+            staged.file().append(pending.take()).await.map_err(|error| {
                 if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
             })?;
-            *written_bytes += *pending_bytes as u64;
-            *pending_bytes = 0;
         }
         Ok(())
     }
 }
 
+/// Memory for what gathers before it is written to a staging file; nothing if there is no room.
+fn write_memory(store: &Store, lane: Lane, declared_bytes: Option<u64>) -> Reservation {
+    let wanted = declared_bytes.unwrap_or(WRITE_BYTES).min(WRITE_BYTES);
+    store.memory().reserve(lane, wanted).unwrap_or_else(|_| store.memory().nothing(lane))
+}
+
 impl Filling {
-    fn staged(staged: StagedFile) -> Self {
-        Self::Staged { staged, written_bytes: 0, pending: Vec::new(), pending_bytes: 0 }
+    fn staged(staged: StagedFile, memory: Reservation) -> Self {
+        Self::Staged { staged, pending: Pieces::default(), memory }
     }
 
     fn nothing(store: &Store) -> Self {
-        Self::Memory { pieces: Vec::new(), reservation: store.memory().nothing() }
+        let reservation = store.memory().nothing(Lane::Clients);
+        Self::Memory { pieces: Pieces::default(), reservation }
     }
 }
 

@@ -196,18 +196,17 @@ fn settings_that_do_not_go_together_name_both_places() {
         ),
         (Said::least().flag(Key::MaxBody, "1GiB"), &too_large),
         (
-            Said::least()
-                .flag(Key::MaxBody, "20MiB")
-                .variable("KURA_TMP_DIR_MAX_BYTES", "10485760"),
+            Said::least().flag(Key::MaxBody, "6MiB").variable("KURA_TMP_DIR_MAX_BYTES", "10485760"),
             "staging.disk_max = \"10MiB\" (variable KURA_TMP_DIR_MAX_BYTES) and store.max_body = \
-             \"20MiB\" (flag --max-body) do not go together: the largest body would never fit \
-             staging, and its client would retry for ever; raise staging.disk_max or lower \
-             store.max_body",
+             \"6MiB\" (flag --max-body) do not go together: the largest body may have half of \
+             staging, because bodies of clients and of peers get a half each; raise \
+             staging.disk_max or lower store.max_body",
         ),
         (
             Said::least().flag(Key::MemoryBody, "512MiB"),
             "staging.memory_max = \"256MiB\" (default) and staging.memory_body = \"512MiB\" (flag \
-             --memory-body) do not go together: not even one such body would fit the memory; raise \
+             --memory-body) do not go together: not even one such body would fit half of the \
+             memory, and bodies of clients and of peers get a half each; raise \
              staging.memory_max or lower staging.memory_body",
         ),
     ] {
@@ -220,8 +219,8 @@ fn settings_at_the_very_limit_of_each_other_are_accepted() {
     let largest = body_bytes_max(512 << 20).to_string();
     Said::least().flag(Key::Capacity, "2560MiB").flag(Key::Segment, "512MiB").settings();
     Said::least().flag(Key::MaxBody, &largest).settings();
-    Said::least().flag(Key::MaxBody, "10MiB").flag(Key::StagingMax, "10MiB").settings();
-    Said::least().flag(Key::MemoryBody, "1MiB").flag(Key::MemoryMax, "1MiB").settings();
+    Said::least().flag(Key::MaxBody, "5MiB").flag(Key::StagingMax, "10MiB").settings();
+    Said::least().flag(Key::MemoryBody, "512KiB").flag(Key::MemoryMax, "1MiB").settings();
 }
 
 #[test]

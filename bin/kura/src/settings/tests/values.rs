@@ -163,7 +163,7 @@ fn the_largest_body_follows_the_segment_and_staging() {
     let of_segment = largest(Said::least().flag(Key::Segment, "64MiB"));
     assert!(of_segment < segment && of_segment > segment / 100 * 99, "{of_segment}");
     let said = Said::least().flag(Key::Segment, "64MiB").flag(Key::StagingMax, "10MiB");
-    assert_eq!(largest(said), 10 << 20);
+    assert_eq!(largest(said), 5 << 20);
 }
 
 #[test]
