@@ -47,7 +47,7 @@ impl Area {
 
 /// What is appended to a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
+pub enum Flow {
     /// What clients write, and what takes the place of something here.
     Live,
     /// What a node catches up with.
@@ -173,7 +173,7 @@ pub struct SegmentHeader {
     /// The hybrid logical time that orders it in its ring.
     pub age: u64,
     /// What is appended to it.
-    pub lane: Lane,
+    pub flow: Flow,
     /// Where the first record begins, below [`POOL_BODY_OFFSET`].
     pub first_offset: u32,
 }
@@ -205,8 +205,8 @@ impl SegmentHeader {
         let mut out = Vec::with_capacity(SEGMENT_HEADER_LEN);
         out.extend(SEGMENT_MAGIC);
         out.extend(FORMAT.to_le_bytes());
-        let lane = u32::from(self.lane == Lane::CatchUp);
-        out.extend((self.first_offset << 1 | lane).to_le_bytes());
+        let flow = u32::from(self.flow == Flow::CatchUp);
+        out.extend((self.first_offset << 1 | flow).to_le_bytes());
         out.extend(self.id.0.to_le_bytes());
         out.extend(self.base_sequence.to_le_bytes());
         out.extend(self.nonce.0);
@@ -240,7 +240,7 @@ impl SegmentHeader {
             base_sequence: u64_at(bytes, 24),
             nonce: Nonce(nonce),
             age: u64_at(bytes, 48),
-            lane: if u32_at(bytes, 12) & 1 == 0 { Lane::Live } else { Lane::CatchUp },
+            flow: if u32_at(bytes, 12) & 1 == 0 { Flow::Live } else { Flow::CatchUp },
             first_offset: u32_at(bytes, 12) >> 1,
         })
     }
@@ -580,7 +580,7 @@ mod tests {
             nonce: NONCE,
             base_sequence: 77,
             age: 7_777,
-            lane: Lane::CatchUp,
+            flow: Flow::CatchUp,
             first_offset: 64,
         };
         let bytes = header.encode();

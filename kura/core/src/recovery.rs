@@ -114,7 +114,7 @@ pub fn look(bytes: &[u8], nonce: Nonce, offset: u64, len_bytes: u64) -> Found {
 mod tests {
     use super::*;
     use crate::{
-        record::{Area, Lane, encode_skip},
+        record::{Area, Flow, encode_skip},
         ring::Turn,
     };
 
@@ -122,7 +122,7 @@ mod tests {
     fn the_difference_between_ring_and_disk_is_dropped_or_swept() {
         let area = Area::Blobs;
         let ring = (0..4).fold(Ring::default(), |ring, age| {
-            let turn = Turn { area, lane: Lane::Live, next_sequence: age, age };
+            let turn = Turn { area, flow: Flow::Live, next_sequence: age, age };
             ring.rotated(turn, 9, |_| false).unwrap().0
         });
         let [one, two, three, four, nine] =

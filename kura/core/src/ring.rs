@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::record::{Area, Lane, SegmentId};
+use crate::record::{Area, Flow, SegmentId};
 
 /// A segment of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Member {
     /// that of the first body it caught up with.
     pub age: u64,
     /// What is appended to it.
-    pub lane: Lane,
+    pub flow: Flow,
     /// Wall time in milliseconds until which something in it is promised; 0 if nothing ever was.
     pub promised_until_ms: u64,
 }
@@ -144,7 +144,7 @@ impl Turns {
     }
 
     fn live(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| member.lane == Lane::Live)
+        self.members.iter().filter(|member| member.flow == Flow::Live)
     }
 
     /// Moves the horizon to what is left of clients' writes; to `next_sequence` if nothing is.
@@ -156,7 +156,7 @@ impl Turns {
     fn remove(&mut self, id: SegmentId, next_sequence: u64) -> Option<Member> {
         let at = self.members.iter().position(|member| member.id == id)?;
         let member = self.members.remove(at)?;
-        if member.lane == Lane::Live {
+        if member.flow == Flow::Live {
             self.settle(next_sequence);
         }
         Some(member)
@@ -231,10 +231,10 @@ impl Ring {
         self.members_of(area).find(|member| member.id == segment && area != Area::Pool)
     }
 
-    /// The segment of a lane that was opened last.
+    /// The segment of a flow that was opened last.
     #[must_use]
-    pub fn newest(&self, area: Area, lane: Lane) -> Option<Member> {
-        self.members_of(area).filter(|member| member.lane == lane).max_by_key(|member| member.id)
+    pub fn newest(&self, area: Area, flow: Flow) -> Option<Member> {
+        self.members_of(area).filter(|member| member.flow == flow).max_by_key(|member| member.id)
     }
 
     /// The one to be evicted next.
@@ -293,7 +293,7 @@ impl Ring {
         segments_max: usize,
         is_held: impl Fn(&Member) -> bool,
     ) -> Result<(Self, Vec<Member>), NoTurn> {
-        let Turn { area, lane, next_sequence, age } = turn;
+        let Turn { area, flow, next_sequence, age } = turn;
         let mut ring = self.clone();
         let id = SegmentId::new(area, ring.next_number);
         ring.next_number += 1;
@@ -301,7 +301,7 @@ impl Ring {
         let mut victims = Vec::new();
         while turns.members.len() >= segments_max.max(1) {
             let Some(eldest) = turns.members.front().copied() else { break };
-            if lane == Lane::CatchUp && age <= eldest.age {
+            if flow == Flow::CatchUp && age <= eldest.age {
                 return Err(NoTurn::TooOld);
             }
             if is_held(&eldest) {
@@ -312,9 +312,9 @@ impl Ring {
         }
         // Live segments stay in the order in which they were opened, whatever the clock said.
         let newest = turns.live().map(|member| member.age).max().unwrap_or(0);
-        let age = if lane == Lane::Live { age.max(newest) } else { age };
+        let age = if flow == Flow::Live { age.max(newest) } else { age };
         let base_sequence = next_sequence;
-        turns.insert(Member { id, base_sequence, age, lane, promised_until_ms: 0 });
+        turns.insert(Member { id, base_sequence, age, flow, promised_until_ms: 0 });
         Ok((ring, victims))
     }
 
@@ -431,7 +431,7 @@ impl Ring {
             out.extend(member.id.0.to_le_bytes());
             out.extend(member.base_sequence.to_le_bytes());
             out.extend(member.age.to_le_bytes());
-            out.extend(u64::from(member.lane == Lane::CatchUp).to_le_bytes());
+            out.extend(u64::from(member.flow == Flow::CatchUp).to_le_bytes());
             out.extend(member.promised_until_ms.to_le_bytes());
         }
         let checksum = crc32c::crc32c(&out);
@@ -467,7 +467,7 @@ impl Ring {
             id: SegmentId(word(at)),
             base_sequence: word(at + 8),
             age: word(at + 16),
-            lane: if word(at + 24) == 0 { Lane::Live } else { Lane::CatchUp },
+            flow: if word(at + 24) == 0 { Flow::Live } else { Flow::CatchUp },
             promised_until_ms: word(at + 32),
         });
         let mut turns = |count, horizon_sequence| Turns {
@@ -496,7 +496,7 @@ pub struct Turn {
     /// Which ring turns.
     pub area: Area,
     /// What goes there.
-    pub lane: Lane,
+    pub flow: Flow,
     /// The sequence that is given out next.
     pub next_sequence: u64,
     /// The hybrid logical time of the first record.
@@ -507,14 +507,14 @@ pub struct Turn {
 mod tests {
     use super::*;
 
-    fn turn(lane: Lane, age: u64) -> Turn {
-        Turn { area: Area::Blobs, lane, next_sequence: age * 10 + 1, age }
+    fn turn(flow: Flow, age: u64) -> Turn {
+        Turn { area: Area::Blobs, flow, next_sequence: age * 10 + 1, age }
     }
 
     fn ring_of(total: u64) -> Ring {
         let none = |_: &Member| false;
         (0..total).fold(Ring::default(), |ring, age| {
-            ring.rotated(turn(Lane::Live, age), usize::MAX, none).unwrap().0
+            ring.rotated(turn(Flow::Live, age), usize::MAX, none).unwrap().0
         })
     }
 
@@ -554,11 +554,11 @@ mod tests {
     #[test]
     fn a_full_ring_gives_up_its_eldest_for_a_new_segment() {
         let none = |_: &Member| false;
-        let (ring, victims) = ring_of(5).rotated(turn(Lane::Live, 5), 5, none).unwrap();
+        let (ring, victims) = ring_of(5).rotated(turn(Flow::Live, 5), 5, none).unwrap();
         assert_eq!(victims.iter().map(|v| v.id.number()).collect::<Vec<_>>(), [1]);
         assert_eq!(numbers(&ring), [2, 3, 4, 5, 6]);
         assert_eq!(ring.horizon_sequence(Area::Blobs), 11);
-        let (ring, victims) = ring.rotated(turn(Lane::Live, 6), 0, none).unwrap();
+        let (ring, victims) = ring.rotated(turn(Flow::Live, 6), 0, none).unwrap();
         assert_eq!((ring.len(Area::Blobs), victims.len()), (1, 5));
         assert_eq!(numbers(&ring), [7]);
         assert_eq!(ring.horizon_sequence(Area::Blobs), 61);
@@ -567,12 +567,12 @@ mod tests {
     #[test]
     fn what_is_held_does_not_go_and_a_set_back_clock_changes_no_order() {
         let held = |member: &Member| member.id.number() == 1;
-        let refused = ring_of(5).rotated(turn(Lane::Live, 5), 5, held).unwrap_err();
+        let refused = ring_of(5).rotated(turn(Flow::Live, 5), 5, held).unwrap_err();
         assert!(matches!(refused, NoTurn::Held(member) if held(&member)), "{refused:?}");
-        let (ring, _) = ring_of(5).rotated(turn(Lane::Live, 2), 6, held).unwrap();
+        let (ring, _) = ring_of(5).rotated(turn(Flow::Live, 2), 6, held).unwrap();
         assert_eq!(numbers(&ring), [1, 2, 3, 4, 5, 6]);
         assert_eq!(
-            ring.newest(Area::Blobs, Lane::Live).map(|m| (m.id.number(), m.age)),
+            ring.newest(Area::Blobs, Flow::Live).map(|m| (m.id.number(), m.age)),
             Some((6, 4))
         );
         let (ring, gone) = ring.shrunk(Area::Blobs, 99, held).unwrap();
@@ -583,11 +583,11 @@ mod tests {
     #[test]
     fn what_was_caught_up_with_takes_its_place_by_age() {
         let none = |_: &Member| false;
-        let catch_up = |ring: &Ring, age, max| ring.rotated(turn(Lane::CatchUp, age), max, none);
+        let catch_up = |ring: &Ring, age, max| ring.rotated(turn(Flow::CatchUp, age), max, none);
         let (ring, victims) = catch_up(&ring_of(5), 2, 6).unwrap();
         assert_eq!((numbers(&ring), victims.len()), (vec![1, 2, 3, 6, 4, 5], 0));
-        assert_eq!(ring.newest(Area::Blobs, Lane::CatchUp).map(|m| m.id.number()), Some(6));
-        assert_eq!(ring.newest(Area::Blobs, Lane::Live).map(|m| m.id.number()), Some(5));
+        assert_eq!(ring.newest(Area::Blobs, Flow::CatchUp).map(|m| m.id.number()), Some(6));
+        assert_eq!(ring.newest(Area::Blobs, Flow::Live).map(|m| m.id.number()), Some(5));
         // Full: the eldest goes, unless what comes in is older still.
         let (ring, victims) = catch_up(&ring, 1, 6).unwrap();
         assert_eq!((numbers(&ring), victims[0].id.number()), (vec![2, 7, 3, 6, 4, 5], 1));
@@ -601,13 +601,13 @@ mod tests {
     #[test]
     fn ids_do_not_recur_after_the_newest_segment_is_lost() {
         let ring = ring_of(3).retained(|id| id.number() < 3);
-        let (ring, _) = ring.rotated(turn(Lane::Live, 9), 9, |_| false).unwrap();
+        let (ring, _) = ring.rotated(turn(Flow::Live, 9), 9, |_| false).unwrap();
         assert_eq!(numbers(&ring), [1, 2, 4]);
     }
 
     #[test]
     fn the_state_reads_back_and_every_flipped_bit_is_noticed() {
-        let entries = Turn { area: Area::Entries, lane: Lane::CatchUp, next_sequence: 50, age: 9 };
+        let entries = Turn { area: Area::Entries, flow: Flow::CatchUp, next_sequence: 50, age: 9 };
         let (ring, _) = ring_of(3).rotated(entries, 9, |_| false).unwrap();
         let ring = ring.with_ceiling(31, 1 << 40).promised(&[SegmentId::new(Area::Pool, 8)], 9, 0);
         let promised = [SegmentId::new(Area::Blobs, 2), SegmentId::new(Area::Pool, 9)];
@@ -629,24 +629,24 @@ mod tests {
 
     #[test]
     fn a_lost_state_is_rebuilt_by_age_and_everything_is_promised() {
-        let member = |number, base_sequence, age, lane| Member {
+        let member = |number, base_sequence, age, flow| Member {
             id: SegmentId::new(Area::Blobs, number),
             base_sequence,
             age,
-            lane,
+            flow,
             promised_until_ms: 0,
         };
         let found = vec![
-            member(7, 70, 700, Lane::Live),
-            member(3, 30, 300, Lane::Live),
-            member(9, 90, 200, Lane::CatchUp),
+            member(7, 70, 700, Flow::Live),
+            member(3, 30, 300, Flow::Live),
+            member(9, 90, 200, Flow::CatchUp),
         ];
         let ring = Ring::rebuilt(found, 5);
         assert_eq!(numbers(&ring), [9, 3, 7]);
         assert!(ring.members().all(|member| member.promised_until_ms == 5));
         assert_eq!(ring.horizon_sequence(Area::Blobs), 30);
         assert!(ring.sequence_ceiling() > 90);
-        let (ring, _) = ring.rotated(turn(Lane::Live, 1 << 50), 9, |_| false).unwrap();
-        assert_eq!(ring.newest(Area::Blobs, Lane::Live).map(|m| m.id.number()), Some(10));
+        let (ring, _) = ring.rotated(turn(Flow::Live, 1 << 50), 9, |_| false).unwrap();
+        assert_eq!(ring.newest(Area::Blobs, Flow::Live).map(|m| m.id.number()), Some(10));
     }
 }
