@@ -65,7 +65,7 @@ async fn appends_lie_in_the_order_of_their_first_polls() {
         expected.extend_from_slice(&[0xAA; 60]);
     }
     let outcomes = join_all(calls).await;
-    assert!(outcomes.iter().all(Result::is_ok));
+    assert!(outcomes.iter().all(Result::is_ok), "{:?}", outcomes.iter().find(|it| it.is_err()));
     assert_eq!(file.len().await.unwrap(), expected.len() as u64);
     assert!(file.read_at(0, usize::MAX).await.unwrap() == expected);
 }

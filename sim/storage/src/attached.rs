@@ -41,7 +41,7 @@ impl Attached {
                 (None, Amount::Nothing) => Ok(T::default()),
                 (None, Amount::All | Amount::Prefix(_)) => apply(&mut state.volume, now),
             };
-            Done { result, at: Device::call(config, now) }
+            Done { result, at: state.device.call(config, now) }
         };
         self.shared.effect(self.life, change, apply).await
     }
@@ -52,8 +52,13 @@ impl Attached {
         ask: impl FnOnce(&mut State) -> Result<T, DiskErrorKind>,
     ) -> Result<T, DiskErrorKind> {
         self.shared.alive(self.life).await;
-        let result = ask(&mut self.shared.state());
-        let at = Device::call(&self.shared.config, self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let result = {
+            let mut state = self.shared.state();
+            state.age(&self.shared.config, now);
+            ask(&mut state)
+        };
+        let at = Device::question(&self.shared.config, now);
         self.shared.until(at).await;
         self.shared.alive(self.life).await;
         result
@@ -96,7 +101,7 @@ impl Disk for Attached {
                         self.handle(id, path)
                     })
                 });
-                Done { result: opened, at: Device::call(config, now) }
+                Done { result: opened, at: state.device.call(config, now) }
             };
             let handle = self.shared.effect(self.life, change, apply).await;
             let handle = handle.map(|handle| handle.expect("only a crash hides the new file"));
@@ -196,7 +201,7 @@ impl Disk for Attached {
                         self.take_lock(state, now, path, &holder)
                     }
                 };
-                Done { result, at: Device::call(config, now) }
+                Done { result, at: state.device.call(config, now) }
             };
             named(self.shared.effect(self.life, change, apply).await, "lock", path)
         })

@@ -60,6 +60,46 @@ impl Blocks {
         added
     }
 
+    /// The parts of `range` that are not held, in their order.
+    pub(crate) fn gaps(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let mut gaps = Vec::new();
+        let mut at = range.start;
+        for held in self.overlaps(range) {
+            if at < held.start {
+                gaps.push(at..held.start);
+            }
+            at = held.end;
+        }
+        if at < range.end {
+            gaps.push(at..range.end);
+        }
+        gaps
+    }
+
+    /// Gives up what it holds of `range`; tells how many blocks those were.
+    pub(crate) fn remove(&mut self, range: &Range<u64>) -> u64 {
+        let hit: Vec<Range<u64>> = self.overlaps(range).collect();
+        let removed = hit.iter().map(|r| r.end - r.start).sum();
+        for r in hit {
+            let before = self.ranges.range(..=r.start).next_back().map(|(&s, &e)| (s, e));
+            let Some((start, end)) = before else { continue };
+            self.ranges.remove(&start);
+            if start < r.start {
+                self.ranges.insert(start, r.start);
+            }
+            if r.end < end {
+                self.ranges.insert(r.end, end);
+            }
+        }
+        self.count -= removed;
+        removed
+    }
+
+    /// The ranges that are held, in their order.
+    pub(crate) fn ranges(&self) -> Vec<Range<u64>> {
+        self.ranges.iter().map(|(&start, &end)| start..end).collect()
+    }
+
     /// Holds all that `other` holds.
     pub(crate) fn extend(&mut self, other: &Self) {
         for (&start, &end) in &other.ranges {
@@ -116,6 +156,20 @@ mod tests {
         assert_eq!(blocks.affordable_end(&(0..8), 99), 8);
         assert_eq!(blocks.affordable_end(&(3..3), 0), 3);
         assert_eq!(blocks.affordable_end(&(2..6), 0), 4);
+    }
+
+    #[test]
+    fn what_is_removed_is_a_gap() {
+        let mut blocks = Blocks::default();
+        blocks.insert(&(2..10));
+        blocks.insert(&(12..14));
+        assert_eq!(blocks.remove(&(4..6)), 2);
+        assert_eq!(blocks.remove(&(9..13)), 2);
+        assert_eq!(blocks.remove(&(0..2)), 0);
+        assert_eq!(blocks.gaps(&(0..15)), [0..2, 4..6, 9..13, 14..15]);
+        assert_eq!(blocks.ranges(), [2..4, 6..9, 13..14]);
+        assert_eq!(blocks.count(), 6);
+        assert_eq!(blocks.gaps(&(6..9)), []);
     }
 
     #[test]

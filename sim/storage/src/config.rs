@@ -2,6 +2,24 @@
 
 use std::time::Duration;
 
+/// Calls of one class that take longer than they should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slow {
+    /// How many of a million calls, drawn.
+    pub millionths: u32,
+    /// How much longer one of them takes, at the most; drawn evenly from nothing up.
+    pub longer: Duration,
+}
+
+/// Times at which the device does nothing at all: once in each interval, at a drawn moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stalls {
+    /// The interval.
+    pub every: Duration,
+    /// How long it stands still; at most half of the interval.
+    pub lasts: Duration,
+}
+
 /// A device and the file system on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimDiskConfig {
@@ -17,12 +35,33 @@ pub struct SimDiskConfig {
     pub op_latency: Duration,
     /// What a sync costs beside the bytes that are not written yet; syncs wait for each other's.
     pub sync_latency: Duration,
+    /// How calls that change names or reserve space are slow at times.
+    pub slow_calls: Slow,
+    /// How reads are slow at times.
+    pub slow_reads: Slow,
+    /// How syncs are slow at times.
+    pub slow_syncs: Slow,
+    /// When the device stands still. Reads, syncs and what is on its way to the device wait; what
+    /// memory can do goes on.
+    pub stalls: Option<Stalls>,
     /// Bytes that may be written and not yet on their way to the device. Beyond it a write waits,
     /// as Linux throttles who dirties pages too fast.
     pub writeback_bytes_max: u64,
     /// After how long a change of names is durable without `sync_dir`, as the journal of a file
     /// system commits by itself.
     pub journal_interval: Duration,
+    /// What the node may hold of the file system, its files that are unlinked and still open
+    /// included; whoever wants more meets `Quota`. `None`: all of it.
+    pub quota_bytes: Option<u64>,
+    /// Whether `space` tells the quota, as that of a project on ext4 or XFS does. That of a user
+    /// is not told: `space` tells of the whole file system.
+    pub quota_is_told: bool,
+    /// Blocks are looked for when bytes reach the device, not when they are written: an append
+    /// succeeds whether there is room or not, and `sync_data` meets `NoSpace` or `Quota`. So it is
+    /// on thin volumes and over NFS. What `allocate` reserved is safe from it.
+    pub delayed_allocation: bool,
+    /// Whether `allocate` can reserve; it is `Unsupported` otherwise.
+    pub preallocation: bool,
     /// The key of every random choice of this device.
     pub seed: u64,
 }
@@ -37,8 +76,16 @@ impl Default for SimDiskConfig {
             write_bytes_per_second: 250_000_000,
             op_latency: Duration::from_micros(20),
             sync_latency: Duration::from_micros(2_700),
+            slow_calls: Slow::default(),
+            slow_reads: Slow::default(),
+            slow_syncs: Slow::default(),
+            stalls: None,
             writeback_bytes_max: 64 << 20,
             journal_interval: Duration::from_secs(5),
+            quota_bytes: None,
+            quota_is_told: false,
+            delayed_allocation: false,
+            preallocation: true,
             seed: 0,
         }
     }

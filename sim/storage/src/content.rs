@@ -13,12 +13,12 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{config::Keep, draw::Draw};
+use crate::{config::Keep, draw::Draw, fate::Fate};
 
 /// The unit that power loss keeps, drops or tears.
 pub(crate) const PAGE_BYTES: u64 = 4096;
 /// The unit that a device writes whole.
-const SECTOR_BYTES: u64 = 512;
+pub(crate) const SECTOR_BYTES: u64 = 512;
 /// Smaller parts are copied into the tail: as buffers of their own they would cost more than that.
 const SHARE_BYTES_MIN: usize = 4096;
 /// The tail becomes a shared buffer once it is this long.
@@ -164,6 +164,16 @@ impl Content {
                     self.lost.insert(page, durable);
                 }
             }
+        }
+    }
+
+    /// The pages of `range` never reach the device, as where it had no block for them: from now on
+    /// they count as clean, as after a failed sync.
+    pub(crate) fn lose(&mut self, range: Range<u64>) {
+        for page in range.start / PAGE_BYTES..range.end.min(self.len).div_ceil(PAGE_BYTES) {
+            let durable = self.durable_page(page);
+            self.images.remove(&page);
+            self.lost.insert(page, durable);
         }
     }
 
@@ -340,39 +350,6 @@ impl Content {
         if !self.tail.is_empty() {
             let at = self.tail_at();
             self.extents.insert(at, Bytes::from(std::mem::take(&mut self.tail).into_boxed_slice()));
-        }
-    }
-}
-
-/// What becomes of one dirty page.
-#[derive(Clone, Copy, Debug)]
-enum Fate {
-    Kept,
-    Dropped,
-    /// One bit per sector: set where the new bytes arrived.
-    Torn {
-        sectors: u64,
-    },
-}
-
-impl Fate {
-    /// `bias` leans a whole file one way or the other: pages that all arrive but one find other
-    /// mistakes than an even mixture does.
-    fn sampled(bias: u64, draw: &mut Draw) -> Self {
-        let (kept, torn) = match bias {
-            0 => (90, 5),
-            1 => (10, 5),
-            2 => (50, 40),
-            3 => (98, 1),
-            _ => (45, 10),
-        };
-        let drawn = draw.below(100);
-        if drawn < kept {
-            Self::Kept
-        } else if drawn < kept + torn {
-            Self::Torn { sectors: draw.below(1 << (PAGE_BYTES / SECTOR_BYTES)) }
-        } else {
-            Self::Dropped
         }
     }
 }

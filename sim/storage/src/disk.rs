@@ -14,6 +14,7 @@ use crate::{
     names::FileId,
     shared::Shared,
     space::DirUsage,
+    tenant::CoTenant,
 };
 
 /// One file with what it holds.
@@ -112,24 +113,43 @@ impl SimDisk {
     /// The blocks in use: directories, files with a name, and files that are open.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        self.shared.state().volume.used_bytes()
+        self.shared.state_now().volume.used_bytes()
     }
 
-    /// The blocks of files that have no name any more and are still open.
+    /// The blocks of files that have no name any more and are still open, or mapped: bytes that were
+    /// read from a file after it was frozen hold it.
     #[must_use]
     pub fn open_unlinked_bytes(&self) -> u64 {
-        self.shared.state().volume.open_unlinked_bytes()
+        self.shared.state_now().volume.open_unlinked_bytes()
     }
 
     /// The space, as the node would be told.
     #[must_use]
     pub fn space(&self) -> Space {
-        self.shared.state().volume.space()
+        self.shared.state_now().volume.space()
     }
 
-    /// How much others on the same file system hold.
+    /// Who else holds space of the file system from now on.
+    pub fn set_co_tenants(&self, tenants: Vec<CoTenant>) {
+        self.shared.state().tenants = tenants;
+    }
+
+    /// How much others hold.
+    #[must_use]
+    pub fn foreign_bytes(&self) -> u64 {
+        self.shared.state_now().volume.foreign_bytes()
+    }
+
+    /// How much others on the same file system hold beside co-tenants, whether there is room for it
+    /// or not.
     pub fn set_foreign_bytes(&self, bytes: u64) {
         self.shared.state().volume.set_foreign_bytes(bytes);
+    }
+
+    /// What the node may hold from now on; `None`: all there is. It may hold more already: then it
+    /// gets nothing until it holds less.
+    pub fn set_quota_bytes(&self, bytes: Option<u64>) {
+        self.shared.state().volume.set_quota_bytes(bytes);
     }
 
     /// How many effects there were.

@@ -1,6 +1,9 @@
 //! One life's open file.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use kura_env::{
@@ -10,8 +13,8 @@ use kura_env::{
 use crate::{
     attached::named,
     content::{index, size},
-    device::Device,
     effect::LifeId,
+    mapping::mapped,
     names::FileId,
     shared::{Amount, Done, Shared, State},
     volume::Volume,
@@ -23,12 +26,14 @@ pub(crate) struct SimFile {
     life: LifeId,
     id: FileId,
     path: DiskPath,
+    /// Frozen through this handle: what is read is mapped from now on.
+    is_mapped: AtomicBool,
 }
 
 impl SimFile {
     /// A handle that the volume has counted already.
     pub(crate) fn new(shared: Arc<Shared>, life: LifeId, id: FileId, path: DiskPath) -> Self {
-        Self { shared, life, id, path }
+        Self { shared, life, id, path, is_mapped: AtomicBool::new(false) }
     }
 
     /// An effect that writes bytes: as many of them as the verdict leaves.
@@ -47,11 +52,15 @@ impl SimFile {
                     Amount::Prefix(bytes) => Some(prefix(parts, bytes)),
                     Amount::Nothing => Some(Vec::new()),
                 };
-                let parts = cut.as_deref().unwrap_or(parts);
+                let parts: Vec<Bytes> = (cut.as_deref().unwrap_or(parts).iter())
+                    .map(|part| self.shared.mappings.unmapped(part))
+                    .collect();
+                let parts = parts.as_slice();
                 let wrote = apply(&mut state.volume, parts);
                 let bytes = parts.iter().map(|part| size(part.len())).sum();
                 let written = state.device.write(config, now, bytes);
                 state.volume.file_mut(self.id).on_device = written.on_device;
+                state.volume.on_its_way(self.id, written.on_device);
                 Done { result: failure.map_or(wrote, Err), at: written.returned }
             };
         self.shared.effect(self.life, change, apply).await
@@ -70,7 +79,7 @@ impl SimFile {
                 (None, Amount::Nothing) => Ok(()),
                 (None, Amount::All | Amount::Prefix(_)) => apply(&mut state.volume),
             };
-            Done { result, at: Device::call(config, now) }
+            Done { result, at: state.device.call(config, now) }
         };
         self.shared.effect(self.life, change, apply).await
     }
@@ -131,7 +140,13 @@ impl File for SimFile {
                 let mut state = self.shared.state();
                 let bytes = state.volume.file(self.id).content.read(offset, size(len_bytes));
                 let at = state.device.read(&self.shared.config, now, size(bytes.len()));
-                (bytes, at)
+                let is_mapped = self.is_mapped.load(Ordering::Relaxed) && !bytes.is_empty();
+                if is_mapped {
+                    state.volume.open(self.id);
+                }
+                drop(state);
+                let map = |bytes| mapped(&self.shared, self.life, self.id, bytes);
+                (if is_mapped { map(bytes) } else { bytes }, at)
             };
             self.shared.until(at).await;
             self.shared.alive(self.life).await;
@@ -142,7 +157,12 @@ impl File for SimFile {
     fn allocate(&self, len_bytes: u64) -> BoxFuture<'_, Result<(), DiskError>> {
         Box::pin(async move {
             let change = DiskEffect::ranged(EffectKind::Allocate, &self.path, 0, len_bytes);
-            let done = self.adjust(change, |volume| volume.allocate(self.id, len_bytes)).await;
+            let can = self.shared.config.preallocation;
+            let allocate = |volume: &mut Volume| match can {
+                true => volume.allocate(self.id, len_bytes),
+                false => Err(DiskErrorKind::Unsupported),
+            };
+            let done = self.adjust(change, allocate).await;
             named(done, "allocate", &self.path)
         })
     }
@@ -166,8 +186,7 @@ impl File for SimFile {
                     }
                     (None, Amount::Nothing) => Ok(()),
                     (None, Amount::All | Amount::Prefix(_)) => {
-                        state.volume.complete_sync(self.id, sync);
-                        Ok(())
+                        state.volume.complete_sync(self.id, sync)
                     }
                 };
                 Done { result, at: now }
@@ -184,7 +203,11 @@ impl File for SimFile {
                 volume.freeze(self.id);
                 Ok(())
             };
-            named(self.adjust(change, freeze).await, "freeze", &self.path)
+            let done = self.adjust(change, freeze).await;
+            if done.is_ok() {
+                self.is_mapped.store(true, Ordering::Relaxed);
+            }
+            named(done, "freeze", &self.path)
         })
     }
 }

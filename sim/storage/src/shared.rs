@@ -14,7 +14,9 @@ use crate::{
     device::Device,
     draw::Draw,
     effect::{CrashReport, Effect, EffectHook, EffectVerdict, LifeId, OnCrash},
+    mapping::Mappings,
     names::FileId,
+    tenant::CoTenant,
     volume::Volume,
 };
 
@@ -23,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) config: SimDiskConfig,
     pub(crate) clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    pub(crate) mappings: Mappings,
     hook: Mutex<Option<Box<dyn EffectHook>>>,
     on_crash: Mutex<Option<OnCrash>>,
 }
@@ -38,19 +41,22 @@ pub(crate) struct State {
     effects: u64,
     effect_classes: BTreeMap<String, u64>,
     crashes: u64,
+    /// Who else holds space of the file system.
+    pub(crate) tenants: Vec<CoTenant>,
 }
 
 impl State {
     fn new(config: &SimDiskConfig) -> Self {
         Self {
             volume: Volume::new(config),
-            device: Device::default(),
+            device: Device::new(config),
             lives: BTreeSet::new(),
             next_life: 1,
             locks: BTreeSet::new(),
             effects: 0,
             effect_classes: BTreeMap::new(),
             crashes: 0,
+            tenants: Vec::new(),
         }
     }
 
@@ -87,6 +93,17 @@ impl State {
         if let Some(before) = now.0.checked_sub(interval) {
             self.volume.age(Instant(before));
         }
+        while let Some(at) = self.volume.next_on_device().filter(|at| *at <= now) {
+            self.co_tenants_take(at);
+            self.volume.write_back(at);
+        }
+        self.co_tenants_take(now);
+    }
+
+    /// What became free is taken by whoever waited for it before the node gets any.
+    fn co_tenants_take(&mut self, now: Instant) {
+        let wanted = self.tenants.iter().map(|tenant| tenant.wants_bytes(now));
+        self.volume.set_tenant_bytes(wanted.fold(0, u64::saturating_add));
     }
 
     /// Takes the lock of a file; false if somebody has it.
@@ -122,7 +139,14 @@ pub(crate) struct Done<T> {
 impl Shared {
     pub(crate) fn new(config: SimDiskConfig, clock: Arc<dyn Clock>) -> Self {
         let state = Mutex::new(State::new(&config));
-        Self { config, clock, state, hook: Mutex::new(None), on_crash: Mutex::new(None) }
+        Self {
+            config,
+            clock,
+            state,
+            mappings: Mappings::default(),
+            hook: Mutex::new(None),
+            on_crash: Mutex::new(None),
+        }
     }
 
     pub(crate) fn set_hook(&self, hook: Box<dyn EffectHook>) {
@@ -144,8 +168,22 @@ impl Shared {
         self.state.lock().is_alive(life)
     }
 
+    /// The state, without the mappings that have ended.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        let mut state = self.state.lock();
+        for (life, file) in self.mappings.ended() {
+            if state.is_alive(life) {
+                state.volume.close(file);
+            }
+        }
+        state
+    }
+
+    /// The state as it is now, whatever happened last.
+    pub(crate) fn state_now(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.age(&self.config, self.clock.now());
+        state
     }
 
     /// Waits until `at`, or does not wait at all if that is now.
@@ -169,7 +207,7 @@ impl Shared {
         let now = self.clock.now();
         let (amount, failure, crash) = self.split(&effect, &verdict);
         let mut done = {
-            let mut state = self.state.lock();
+            let mut state = self.state();
             state.age(&self.config, now);
             apply(&mut state, now, amount, failure)
         };
@@ -246,7 +284,7 @@ impl Shared {
     }
 
     fn end(&self, effect: &Effect, crash: Crash, now: Instant) {
-        self.state.lock().crash(&self.config, now, crash);
+        self.state().crash(&self.config, now, crash);
         let report = CrashReport { effect: effect.clone(), crash };
         if let Some(on_crash) = self.on_crash.lock().as_mut() {
             on_crash(&report);

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use kura_env::{DiskPath, Space};
+use kura_env::{DiskErrorKind, DiskPath, Space};
 
 use crate::{
     names::{DirId, FileId},
@@ -21,12 +21,24 @@ pub struct DirUsage {
     pub allocated_bytes: u64,
 }
 
+/// What may still be taken.
+pub(crate) struct Room {
+    pub(crate) blocks: u64,
+    /// What whoever wants more is told.
+    pub(crate) beyond: DiskErrorKind,
+}
+
 impl Volume {
     pub(crate) fn space(&self) -> Space {
         let taken = self.used_blocks + self.foreign_blocks;
+        let (mut total, mut available) = (self.block_count, self.block_count.saturating_sub(taken));
+        if let Some(quota) = self.quota_blocks.filter(|_| self.quota_is_told) {
+            total = total.min(quota);
+            available = available.min(quota.saturating_sub(self.used_blocks));
+        }
         Space {
-            total_bytes: self.block_count * self.block_bytes,
-            available_bytes: self.block_count.saturating_sub(taken) * self.block_bytes,
+            total_bytes: total * self.block_bytes,
+            available_bytes: available * self.block_bytes,
             block_bytes: self.block_bytes,
         }
     }
@@ -35,8 +47,30 @@ impl Volume {
         self.used_blocks * self.block_bytes
     }
 
+    pub(crate) fn set_quota_bytes(&mut self, bytes: Option<u64>) {
+        self.quota_blocks = bytes.map(|bytes| bytes / self.block_bytes);
+    }
+
     pub(crate) fn set_foreign_bytes(&mut self, bytes: u64) {
-        self.foreign_blocks = bytes.div_ceil(self.block_bytes);
+        self.fixed_blocks = bytes.div_ceil(self.block_bytes);
+        self.foreign_blocks = self.fixed_blocks;
+    }
+
+    /// Co-tenants want so much beside what is fixed, and get it as far as there is room.
+    pub(crate) fn set_tenant_bytes(&mut self, bytes: u64) {
+        let found = self.used_blocks - self.writeback.blocks;
+        let room = self.block_count.saturating_sub(found + self.fixed_blocks);
+        let held = bytes.div_ceil(self.block_bytes).min(room);
+        self.foreign_blocks = self.fixed_blocks + held;
+        if held > 0 && self.ghost_blocks > room - held {
+            let gone = self.names.commit_all();
+            self.bury(gone);
+        }
+    }
+
+    /// What others hold.
+    pub(crate) fn foreign_bytes(&self) -> u64 {
+        self.foreign_blocks * self.block_bytes
     }
 
     pub(crate) fn open_unlinked_bytes(&self) -> u64 {
@@ -52,30 +86,44 @@ impl Volume {
         self.file(id).blocks.count() * self.block_bytes
     }
 
-    /// Reserves the blocks of a byte range; tells how many bytes from its start are covered.
-    pub(crate) fn take(&mut self, id: FileId, bytes: Range<u64>) -> u64 {
-        if bytes.is_empty() {
-            return 0;
-        }
-        let range = bytes.start / self.block_bytes..bytes.end.div_ceil(self.block_bytes);
+    /// Reserves the blocks of a byte range; tells how many bytes from its start are covered, and
+    /// what stood in the way of more.
+    pub(crate) fn take(&mut self, id: FileId, bytes: Range<u64>) -> (u64, DiskErrorKind) {
+        let range = self.blocks_of(&bytes);
         let missing = self.file(id).blocks.missing(&range);
-        let free = self.free_for(missing);
+        let room = self.room(missing);
+        let free = room.blocks;
         let file = self.file_mut(id);
         let end =
             if missing <= free { range.end } else { file.blocks.affordable_end(&range, free) };
         let added = file.blocks.insert(&(range.start..end));
         self.account_blocks(id, i128::from(added));
-        bytes.end.min(end * self.block_bytes).saturating_sub(bytes.start)
+        let covered = bytes.end.min(end * self.block_bytes).saturating_sub(bytes.start);
+        (covered, room.beyond)
     }
 
-    /// How many blocks may be taken by somebody who wants `wanted`.
-    pub(crate) fn free_for(&mut self, wanted: u64) -> u64 {
-        let taken = self.used_blocks + self.foreign_blocks;
+    /// The blocks that a byte range touches.
+    pub(crate) fn blocks_of(&self, bytes: &Range<u64>) -> Range<u64> {
+        let start = bytes.start / self.block_bytes;
+        if bytes.is_empty() {
+            return start..start;
+        }
+        start..bytes.end.div_ceil(self.block_bytes)
+    }
+
+    /// How many blocks may be taken by somebody who wants `wanted`. The quota is asked first, as
+    /// on Linux, so whoever meets both limits is told of the quota.
+    pub(crate) fn room(&mut self, wanted: u64) -> Room {
+        let found = self.used_blocks - self.writeback.blocks;
+        let taken = found + self.foreign_blocks;
         if self.block_count.saturating_sub(taken + self.ghost_blocks) < wanted {
             let gone = self.names.commit_all();
             self.bury(gone);
         }
-        self.block_count.saturating_sub(taken)
+        let free = self.block_count.saturating_sub(taken);
+        let allowed = self.quota_blocks.map_or(u64::MAX, |quota| quota.saturating_sub(found));
+        let beyond = if allowed < wanted { DiskErrorKind::Quota } else { DiskErrorKind::NoSpace };
+        Room { blocks: free.min(allowed), beyond }
     }
 
     pub(crate) fn usage_mut(&mut self, id: FileId) -> Option<&mut DirUsage> {
@@ -135,7 +183,8 @@ impl Volume {
         match (was_ghost, is_ghost) {
             (false, true) => {
                 self.used_blocks -= blocks;
-                self.ghost_blocks += blocks;
+                let never_found = self.abandon(id);
+                self.ghost_blocks += blocks - never_found;
             }
             (true, false) => {
                 self.ghost_blocks -= blocks;

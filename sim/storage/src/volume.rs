@@ -8,10 +8,11 @@ use kura_env::{DirEntry, DiskErrorKind, DiskPath, FileKind, Instant};
 use crate::{
     blocks::Blocks,
     config::{Keep, SimDiskConfig},
-    content::{Content, SyncTicket, size},
+    content::{Content, size},
     draw::Draw,
     names::{DirId, Entry, FileId, Names, ROOT, is_a_directory},
     space::DirUsage,
+    writeback::{Losses, Writeback},
 };
 
 /// A file that has a name, a handle, or could come back after power loss.
@@ -20,6 +21,10 @@ pub(crate) struct FileNode {
     pub(crate) blocks: Blocks,
     /// The blocks that a sync covered, reserved ones among them.
     pub(crate) synced_blocks: Blocks,
+    /// Of `blocks`, those that the file system has yet to find.
+    pub(crate) delayed: Blocks,
+    /// How often a block was not found, why the last time, and how much of that a sync told.
+    pub(crate) losses: Losses,
     /// Open handles.
     pub(crate) opens: u32,
     /// Where its name stands, while it has one.
@@ -35,12 +40,6 @@ impl FileNode {
     pub(crate) fn is_ghost(&self) -> bool {
         self.opens == 0 && self.home.is_none()
     }
-}
-
-/// What a sync of a file that has begun will cover.
-pub(crate) struct FileSync {
-    content: SyncTicket,
-    blocks: Blocks,
 }
 
 /// The file system.
@@ -60,6 +59,12 @@ pub(crate) struct Volume {
     pub(crate) ghost_blocks: u64,
     /// Blocks that others on the same file system hold.
     pub(crate) foreign_blocks: u64,
+    /// Of those, what does not follow from who they are.
+    pub(crate) fixed_blocks: u64,
+    /// What the node may hold.
+    pub(crate) quota_blocks: Option<u64>,
+    pub(crate) quota_is_told: bool,
+    pub(crate) writeback: Writeback,
 }
 
 impl Volume {
@@ -79,6 +84,10 @@ impl Volume {
             named_blocks: 0,
             ghost_blocks: 0,
             foreign_blocks: 0,
+            fixed_blocks: 0,
+            quota_blocks: config.quota_bytes.map(|bytes| bytes / config.block_bytes),
+            quota_is_told: config.quota_is_told,
+            writeback: Writeback::new(config.delayed_allocation),
         }
     }
 
@@ -95,6 +104,8 @@ impl Volume {
             content: Content::default(),
             blocks: Blocks::default(),
             synced_blocks: Blocks::default(),
+            delayed: Blocks::default(),
+            losses: Losses::default(),
             opens: 0,
             home: None,
             frozen: false,
@@ -117,8 +128,9 @@ impl Volume {
             Some(Entry::File(_)) => return Err(DiskErrorKind::AlreadyExists),
             None => {}
         }
-        if self.free_for(1) < 1 {
-            return Err(DiskErrorKind::NoSpace);
+        let room = self.room(1);
+        if room.blocks < 1 {
+            return Err(room.beyond);
         }
         self.used_blocks += 1;
         let dir = self.names.new_dir();
@@ -222,7 +234,7 @@ impl Volume {
     pub(crate) fn append(&mut self, id: FileId, parts: &[Bytes]) -> Result<(), DiskErrorKind> {
         let offset = self.file(id).content.len();
         let wanted: u64 = parts.iter().map(|part| size(part.len())).sum();
-        let granted = self.take(id, offset..offset + wanted);
+        let (granted, beyond) = self.take_for_write(id, offset..offset + wanted);
         let mut left = granted;
         let file = self.file_mut(id);
         for part in parts {
@@ -231,7 +243,7 @@ impl Volume {
             left -= len;
         }
         self.account_len(id, granted);
-        if granted < wanted { Err(DiskErrorKind::NoSpace) } else { Ok(()) }
+        if granted < wanted { Err(beyond) } else { Ok(()) }
     }
 
     /// Writes as much of `part` as there is room for.
@@ -242,20 +254,21 @@ impl Volume {
         part: &Bytes,
     ) -> Result<(), DiskErrorKind> {
         let wanted = size(part.len());
-        let granted = self.take(id, offset..offset + wanted);
+        let (granted, beyond) = self.take_for_write(id, offset..offset + wanted);
         let file = self.file_mut(id);
         let before = file.content.len();
         file.content.write_at(offset, &part.slice(..crate::content::index(granted)));
         let grown = file.content.len() - before;
         self.account_len(id, grown);
-        if granted < wanted { Err(DiskErrorKind::NoSpace) } else { Ok(()) }
+        if granted < wanted { Err(beyond) } else { Ok(()) }
     }
 
     pub(crate) fn allocate(&mut self, id: FileId, len_bytes: u64) -> Result<(), DiskErrorKind> {
         let range = 0..len_bytes.div_ceil(self.block_bytes);
         let missing = self.file(id).blocks.missing(&range);
-        if missing > self.free_for(missing) {
-            return Err(DiskErrorKind::NoSpace);
+        let room = self.room(missing);
+        if missing > room.blocks {
+            return Err(room.beyond);
         }
         let added = self.file_mut(id).blocks.insert(&range);
         self.account_blocks(id, i128::from(added));
@@ -279,24 +292,9 @@ impl Volume {
         assert!(!self.file(id).frozen, "{path} was promised not to change any more");
     }
 
-    pub(crate) fn begin_sync(&mut self, id: FileId) -> FileSync {
-        let file = self.file_mut(id);
-        FileSync { content: file.content.begin_sync(), blocks: file.blocks.clone() }
-    }
-
-    pub(crate) fn complete_sync(&mut self, id: FileId, sync: FileSync) {
-        let file = self.file_mut(id);
-        file.content.complete_sync(sync.content);
-        file.synced_blocks = sync.blocks;
-    }
-
-    pub(crate) fn fail_sync(&mut self, id: FileId, sync: &FileSync) {
-        self.file_mut(id).content.fail_sync(sync.content);
-    }
-
     /// Puts the text of a lock's holder into its file, as far as there is room.
     pub(crate) fn replace(&mut self, id: FileId, bytes: &Bytes) {
-        let granted = self.take(id, 0..size(bytes.len()));
+        let (granted, _) = self.take(id, 0..size(bytes.len()));
         let before = self.file(id).content.len();
         self.account_len_down(id, before);
         let granted = bytes.slice(..crate::content::index(granted));
@@ -329,6 +327,7 @@ impl Volume {
 
     /// Power is lost. Every handle must be closed before.
     pub(crate) fn lose_power(&mut self, keep: Keep, draw: &mut Draw) {
+        self.end_writeback(keep);
         let homes = self.names.lose_power(keep, draw);
         let block_bytes = self.block_bytes;
         self.files.retain(|id, _| homes.contains_key(id));
@@ -338,6 +337,7 @@ impl Volume {
         for (id, file) in &mut self.files {
             file.content.lose_power(keep, draw);
             file.on_device = Instant(0);
+            file.losses = Losses::default();
             let blocks_are_new = match keep {
                 Keep::Nothing => false,
                 Keep::Everything => true,

@@ -4,15 +4,29 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kura_env::{Clock, conformance};
-use sim_storage::{DirUsage, RowCosts, SimCatalog, SimCatalogConfig, SimDisk, SimDiskConfig};
+use sim_storage::{
+    DirUsage, RowCosts, SimCatalog, SimCatalogConfig, SimDisk, SimDiskConfig, Slow, Stalls,
+};
 use support::{Draws, Handle, JumpingClock};
 
-fn configs() -> [SimDiskConfig; 2] {
+fn configs() -> [SimDiskConfig; 4] {
     let timed = SimDiskConfig { capacity_bytes: 64 << 20, ..SimDiskConfig::default() };
-    [SimDiskConfig::instant(64 << 20, 1), timed]
+    let late = SimDiskConfig { delayed_allocation: true, ..timed.clone() };
+    let slow = Slow { millionths: 100_000, longer: Duration::from_secs(1) };
+    let stalls = Stalls { every: Duration::from_secs(1), lasts: Duration::from_millis(300) };
+    let poor = SimDiskConfig {
+        slow_calls: slow,
+        slow_reads: slow,
+        slow_syncs: slow,
+        stalls: Some(stalls),
+        preallocation: false,
+        quota_bytes: Some(48 << 20),
+        ..timed.clone()
+    };
+    [SimDiskConfig::instant(64 << 20, 1), timed, late, poor]
 }
 
 fn device(config: SimDiskConfig) -> (Arc<JumpingClock>, SimDisk) {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, IoSlice, IoSliceMut},
+    ops::Deref,
     os::unix::fs::FileExt,
     sync::{
         Arc, OnceLock,
@@ -34,7 +35,27 @@ const INLINE_READ_BYTES_MAX: usize = 64 * 1024;
 const PARTS_PER_WRITE_MAX: usize = 1024;
 
 /// A file of the data directory. Clones of the handle are `Arc`s; the last one closes it.
-pub(super) struct HostFile(Arc<OpenFile>);
+pub(super) struct HostFile(Handle);
+
+/// Lets go of the file on a thread of the disk.
+struct Handle(Option<Arc<OpenFile>>);
+
+impl Deref for Handle {
+    type Target = Arc<OpenFile>;
+
+    fn deref(&self) -> &Arc<OpenFile> {
+        self.0.as_ref().expect("it is taken only by its drop")
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(open) = self.0.take() {
+            let threads = open.threads.clone();
+            threads.drop_there(open);
+        }
+    }
+}
 
 struct OpenFile {
     path: DiskPath,
@@ -52,7 +73,7 @@ struct Reserved(u64);
 
 impl HostFile {
     pub(super) fn new(path: DiskPath, file: fs::File, threads: Arc<DiskThreads>) -> Self {
-        Self(Arc::new(OpenFile {
+        Self(Handle(Some(Arc::new(OpenFile {
             path,
             file,
             threads,
@@ -60,7 +81,7 @@ impl HostFile {
             appends: AppendQueue::default(),
             sync: GroupSync::default(),
             frozen: OnceLock::new(),
-        }))
+        }))))
     }
 
     /// Runs a call that changes the file on a thread for writes.
@@ -81,10 +102,10 @@ impl File for HostFile {
     }
 
     fn len(&self) -> BoxFuture<'_, Result<u64, DiskError>> {
+        // Not on a thread: the length of an open file is in memory, and every read asks for it. Behind
+        // reads that hang it would hang as well.
         Box::pin(async move {
-            let open = self.0.clone();
-            let result = self.0.threads.reads.run(move || open.len_bytes()).await;
-            result.map_err(|cause| self.0.failed("len", kind_of(&cause)))
+            self.0.len_bytes().map_err(|cause| self.0.failed("len", kind_of(&cause)))
         })
     }
 
@@ -150,7 +171,7 @@ impl File for HostFile {
             let len_bytes = open.len_bytes()?;
             open.free_behind(len_bytes)?;
             *reserved = Reserved(0);
-            if let Some(frozen) = Frozen::map(&open.file, len_bytes) {
+            if let Some(frozen) = Frozen::map(&open.file, len_bytes, &open.threads) {
                 // Set under the lock and only if unset, so it cannot be set already.
                 drop(open.frozen.set(frozen));
             }
@@ -267,6 +288,7 @@ impl OpenFile {
         if len_bytes == 0 {
             return Ok(());
         }
+        self.threads.let_go();
         match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len_bytes) {
             Ok(()) => {
                 reserved.0 = reserved.0.max(len_bytes);
@@ -302,4 +324,69 @@ pub(super) struct Counters {
     pub(super) sync_calls: AtomicU64,
     pub(super) reads_inline: AtomicU64,
     pub(super) reads_on_threads: AtomicU64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use super::*;
+
+    /// Keeps the only thread of a pool busy until the sender is dropped.
+    fn block(pool: &crate::threads::Pool) -> mpsc::Sender<()> {
+        let (release, wait) = mpsc::channel::<()>();
+        pool.push(Box::new(move || {
+            wait.recv().ok();
+        }));
+        release
+    }
+
+    fn open_file() -> (tempfile::TempDir, Arc<DiskThreads>, HostFile) {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("segment");
+        fs::write(&path, vec![7; 8192]).unwrap();
+        let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let threads = DiskThreads::start(1).unwrap();
+        let open = HostFile::new(DiskPath::new("segment"), file, threads.clone());
+        (root, threads, open)
+    }
+
+    /// Whether this process has the file open, or mapped.
+    fn held(root: &tempfile::TempDir) -> (bool, bool) {
+        let name = root.path().join("segment").to_string_lossy().into_owned();
+        let links = fs::read_dir("/proc/self/fd").unwrap();
+        let open = links
+            .filter_map(|link| fs::read_link(link.ok()?.path()).ok())
+            .any(|link| link.to_string_lossy() == name);
+        (open, fs::read_to_string("/proc/self/maps").unwrap().contains(&name))
+    }
+
+    #[tokio::test]
+    async fn the_length_is_told_while_reads_hang() {
+        let (_root, threads, file) = open_file();
+        let _release = block(&threads.reads);
+        let told = tokio::time::timeout(Duration::from_secs(10), file.len()).await;
+        assert_eq!(told.unwrap().unwrap(), 8192);
+    }
+
+    #[tokio::test]
+    async fn the_last_handle_is_let_go_on_a_thread_of_the_disk() {
+        let (root, threads, file) = open_file();
+        file.freeze().await.unwrap();
+        let bytes = file.read_at(0, 8192).await.unwrap();
+
+        let release = block(&threads.writes);
+        drop(file);
+        assert_eq!(held(&root), (true, true), "closed by the caller");
+        drop(release);
+        threads.writes.run(|| ()).await;
+        assert_eq!(held(&root), (false, true), "the bytes need the mapping");
+        let release = block(&threads.writes);
+        assert_eq!(bytes.len(), 8192);
+        drop(bytes);
+        assert!(held(&root).1, "unmapped by the caller");
+        drop(release);
+        threads.writes.run(|| ()).await;
+        assert_eq!(held(&root), (false, false));
+    }
 }

@@ -5,7 +5,7 @@ use std::{fs::File, ops::Range, sync::Arc};
 use bytes::Bytes;
 use memmap2::{Advice, Mmap, MmapOptions};
 
-use super::sigbus::Registration;
+use super::{DiskThreads, sigbus::Registration};
 
 /// Pages that one question to the kernel covers, on the stack of the caller.
 const RESIDENT_PAGES_MAX: usize = 1024;
@@ -18,12 +18,23 @@ pub(super) struct Mapping {
     memory: Mmap,
 }
 
-/// What `Bytes` own: the mapping lives until the last of them is gone.
-struct Owner(Arc<Mapping>);
+/// What `Bytes` own: the mapping lives until the last of them is gone, wherever that is. It is let
+/// go on a thread of the disk: of a file that was unlinked it may be all that keeps the blocks.
+struct Owner {
+    /// Taken only by `drop`.
+    mapping: Option<Arc<Mapping>>,
+    threads: Arc<DiskThreads>,
+}
 
 impl AsRef<[u8]> for Owner {
     fn as_ref(&self) -> &[u8] {
-        &self.0.memory
+        self.mapping.as_ref().map_or(&[], |mapping| &mapping.memory)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.threads.drop_there(self.mapping.take());
     }
 }
 
@@ -35,7 +46,7 @@ pub(super) struct Frozen {
 
 impl Frozen {
     /// Maps `len_bytes` of `file`. Nothing if it is empty or cannot be mapped safely.
-    pub(super) fn map(file: &File, len_bytes: u64) -> Option<Self> {
+    pub(super) fn map(file: &File, len_bytes: u64, threads: &Arc<DiskThreads>) -> Option<Self> {
         let len_bytes = usize::try_from(len_bytes).ok().filter(|&len| len > 0)?;
         // SAFETY: the caller promised that the file will not change any more. Should somebody else
         // cut it, the registration below turns the fault into zeros; should somebody else write to
@@ -45,7 +56,8 @@ impl Frozen {
             .ok()?;
         let registration = Registration::new(memory.as_ptr() as usize, len_bytes)?;
         let mapping = Arc::new(Mapping { registration, memory });
-        let content = Bytes::from_owner(Owner(mapping.clone()));
+        let content =
+            Bytes::from_owner(Owner { mapping: Some(mapping.clone()), threads: threads.clone() });
         Some(Self { mapping, content })
     }
 
@@ -109,10 +121,14 @@ mod tests {
         file
     }
 
+    fn map(file: &File, len_bytes: u64) -> Option<Frozen> {
+        Frozen::map(file, len_bytes, &DiskThreads::start(1).unwrap())
+    }
+
     #[test]
     fn a_file_cut_under_a_reader_reads_as_zeros_and_the_process_lives() {
         let file = file_of(100_000);
-        let frozen = Frozen::map(&file, 100_000).unwrap();
+        let frozen = map(&file, 100_000).unwrap();
         let held = frozen.bytes(0..100_000);
         assert!(held.iter().all(|&byte| byte == 7));
 
@@ -122,14 +138,14 @@ mod tests {
         assert!(sigbus::faults() > faults_before);
         assert_eq!(frozen.window(0, 1), None, "a damaged mapping serves nothing more");
 
-        let other = Frozen::map(&file_of(10), 10).unwrap();
+        let other = map(&file_of(10), 10).unwrap();
         assert_eq!(other.window(0, 100), Some(0..10), "the damage is that mapping's alone");
     }
 
     #[test]
     fn populating_what_was_cut_fails_instead_of_faulting() {
         let file = file_of(100_000);
-        let frozen = Frozen::map(&file, 100_000).unwrap();
+        let frozen = map(&file, 100_000).unwrap();
         assert!(frozen.populate(&(0..100_000)));
         assert!(frozen.is_resident(&(50_000..100_000)));
         file.set_len(4096).unwrap();
@@ -140,10 +156,10 @@ mod tests {
 
     #[test]
     fn windows_end_where_the_file_ends() {
-        let frozen = Frozen::map(&file_of(10), 10).unwrap();
+        let frozen = map(&file_of(10), 10).unwrap();
         assert_eq!(frozen.window(4, 3), Some(4..7));
         assert_eq!(frozen.window(8, usize::MAX), Some(8..10));
         assert_eq!(frozen.window(u64::MAX, 5), Some(10..10));
-        assert!(Frozen::map(&file_of(0), 0).is_none(), "there is nothing to map");
+        assert!(map(&file_of(0), 0).is_none(), "there is nothing to map");
     }
 }

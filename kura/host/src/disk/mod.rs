@@ -22,6 +22,7 @@ use std::{
 use kura_env::{
     BoxFuture, DirEntry, Disk, DiskError, DiskPath, File, FileKind, Lock, LockOutcome, Space,
 };
+use parking_lot::Mutex;
 
 use self::{
     errno::kind_of,
@@ -63,6 +64,41 @@ struct DiskThreads {
     reads: Pool,
     writes: Pool,
     counters: Counters,
+    /// What is to be dropped. A job is queued for each, so it does not stay.
+    dropped: Mutex<Vec<Box<dyn Send>>>,
+    letting_go: Mutex<()>,
+}
+
+impl DiskThreads {
+    fn start(threads: usize) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            reads: Pool::start("kura-read", threads, DISK_QUEUE_MAX)?,
+            writes: Pool::start("kura-write", threads, DISK_QUEUE_MAX)?,
+            counters: Counters::default(),
+            dropped: Mutex::default(),
+            letting_go: Mutex::default(),
+        }))
+    }
+
+    /// Drops `last` on a thread for writes. The last handle of a file that was unlinked frees its
+    /// blocks, which can take the disk seconds.
+    fn drop_there(self: &Arc<Self>, last: impl Send + 'static) {
+        self.dropped.lock().push(Box::new(last));
+        let threads = self.clone();
+        // Bounded by what was open, so it needs no room in the queue.
+        self.writes.push(Box::new(move || threads.let_go()));
+    }
+
+    /// Drops what waits for it, and waits for others who do. So whoever asks for space behind that
+    /// finds all that was freed before. Blocks.
+    fn let_go(&self) {
+        let _others = self.letting_go.lock();
+        loop {
+            // Not held while it is dropped: that may bring more.
+            let Some(last) = self.dropped.lock().pop() else { return };
+            drop(last);
+        }
+    }
 }
 
 struct HostLock {
@@ -82,12 +118,7 @@ impl HostDisk {
     pub fn new(root: impl Into<PathBuf>, threads: usize) -> io::Result<Self> {
         let root = root.into();
         fs::create_dir_all(&root)?;
-        let threads = Arc::new(DiskThreads {
-            reads: Pool::start("kura-read", threads, DISK_QUEUE_MAX)?,
-            writes: Pool::start("kura-write", threads, DISK_QUEUE_MAX)?,
-            counters: Counters::default(),
-        });
-        Ok(Self { root: root.into(), threads })
+        Ok(Self { root: root.into(), threads: DiskThreads::start(threads)? })
     }
 
     /// What was done so far.
@@ -188,7 +219,9 @@ impl Disk for HostDisk {
 
     fn space(&self) -> BoxFuture<'_, Result<Space, DiskError>> {
         static ROOT: std::sync::LazyLock<DiskPath> = std::sync::LazyLock::new(DiskPath::root);
-        self.call("space", &ROOT, |full| {
+        let threads = self.threads.clone();
+        self.call("space", &ROOT, move |full| {
+            threads.let_go();
             let stat = rustix::fs::statvfs(&full)?;
             Ok(Space {
                 total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),

@@ -67,7 +67,8 @@ impl Rows {
             match operation {
                 Operation::Put(space, key, value) => {
                     if let Some(rows) = self.spaces.get_mut(space.0) {
-                        rows.insert(key.clone(), value.clone());
+                        // Copies: a row must not keep mapped what it was taken from.
+                        rows.insert(copied(key), copied(value));
                     }
                 }
                 Operation::Delete(space, key) => {
