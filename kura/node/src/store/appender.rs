@@ -1,18 +1,19 @@
 //! The appender: the one task that writes segments, the ring and the catalog.
 //!
-//! Whoever waits is taken together: all their records in one append, one sync, one commit to the
-//! catalog, then all answers. So a sync serves as many writers as came while the last one ran.
+//! Whoever waits is taken together. `routing` says where each record goes: to one of the segments
+//! that are open for appends, or to the pool. For each of those places, all its records together:
 //!
-//! 1. append the records to the newest segment, turning the ring first where there is no room
+//! 1. append the records, turning the ring first where there is no room
 //! 2. sync the segment (unless only the death of the process is to be survived)
 //! 3. index: rows and watermarks, in one batch, not synced
 //! 4. answer
 //!
-//! After a failed append or sync nobody knows what the segment holds behind its last good record:
-//! it gets no more appends, is never synced again, and its writers are refused.
+//! So a sync serves as many writers as came while the last one ran. After a failed append or sync
+//! nobody knows what the segment holds behind its last good record: it gets no more appends, is
+//! never synced again, and its writers are refused.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -20,21 +21,28 @@ use std::{
 use bytes::Bytes;
 use kura_core::{
     address::Address,
+    capacity::{Capacity, RingCapacity},
     digest::Digest,
     feed::supersedes,
     hlc::Hlc,
     place::{Place, Watermark, place_key},
-    record::{Artifact, SegmentId, Version, header_bytes},
-    ring::Ring,
+    recency::Recency,
+    record::{Area, Artifact, Flow, SegmentId, Version, header_bytes},
+    ring::{Member, Ring},
 };
-use kura_env::{Batch, CommitDurability, DiskError, EntropyStream, Env, Instant};
+use kura_env::{Batch, CommitDurability, DiskError, EntropyStream, Env, File, Instant};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     PLACES_SPACE,
     budget::Reservation,
+    SharedWithReaders,
     peers::Head,
+    pledges::Pledges,
     recovery::Recovered,
+    refresh::Purses,
+    routing::Route,
     rows,
     segments::{Segment, View},
     staging::StagedFile,
@@ -61,6 +69,8 @@ pub(super) enum Command {
     Publish(Box<Publish>),
     /// Forgets a reference that led to nothing, if it still stands.
     Forget(Address, Place),
+    /// Makes promises durable, and says which of them are made.
+    Vouch(Vec<(Address, Place)>, oneshot::Sender<Vec<bool>>),
     /// Ends the appender.
     Close(oneshot::Sender<()>),
 }
@@ -71,10 +81,25 @@ pub(super) struct Publish {
     pub(super) body_bytes: u64,
     pub(super) digest: Digest,
     pub(super) chunk_sums: Vec<u32>,
-    /// Given if a peer has decided it already.
-    pub(super) version: Option<Version>,
+    pub(super) origin: Origin,
     pub(super) body: Body,
     pub(super) reply: oneshot::Sender<Result<Published, Refusal>>,
+}
+
+/// Where a body comes from, and so what its record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// From a client: the latest of its name.
+    Client,
+    /// From a peer, which has told its version.
+    Peer(Version),
+    /// Copied forward from this place, if it still stands there.
+    Copied {
+        /// Where it lay.
+        from: Place,
+        /// Whether it came from a peer then.
+        replica: bool,
+    },
 }
 
 /// Where the bytes of a body are. They are held until the body is stored.
@@ -84,41 +109,59 @@ pub(super) enum Body {
 }
 
 impl Publish {
-    fn record_bytes(&self) -> u64 {
+    pub(super) fn record_bytes(&self) -> u64 {
         header_bytes(&self.address, self.body_bytes) as u64 + self.body_bytes
     }
 }
 
-/// The segment that takes appends.
+/// A segment that takes appends.
 pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
+    pub(super) file: Arc<dyn File>,
     /// Where the next record starts; the length of the file.
     pub(super) end: u64,
+}
+
+/// What is appended to together: one flow of one ring.
+#[derive(Default)]
+pub(super) struct Log {
+    /// None if appends need a new segment.
+    pub(super) active: Option<Active>,
+    /// A segment of the ring that has no file yet: opening it failed.
+    pub(super) unopened: Option<Member>,
 }
 
 /// See the head of this module.
 pub(super) struct Appender {
     pub(super) env: Env,
     pub(super) config: StoreConfig,
-    pub(super) segments_max: usize,
+    pub(super) capacity: Capacity,
     pub(super) metrics: Arc<Metrics>,
     pub(super) view: Arc<View>,
     /// The ring as it was last saved.
     pub(super) ring: Ring,
-    /// The newest segment of the ring; none if appends need a new one.
-    pub(super) active: Option<Active>,
-    /// Whether the newest segment of the ring has no file yet: opening it failed.
-    pub(super) unopened: bool,
+    /// What can be appended to.
+    pub(super) logs: BTreeMap<(Area, Flow), Log>,
+    /// Objects of the pool in the order of their last use, shared with readers.
+    pub(super) pool: Arc<Mutex<Recency<SegmentId>>>,
+    /// Directories of the pool that are there for sure.
+    pub(super) pool_dirs: BTreeSet<String>,
+    /// Artifacts in the old part that are promised, and until when.
+    pub(super) pledges: Pledges,
+    /// What may be copied forward, by ring.
+    pub(super) purses: Arc<Purses>,
+    /// Hybrid logical time at the start: what is older, and not here, is caught up with.
+    pub(super) born: u64,
     /// Segments outside of the ring whose rows and files are still there.
     pub(super) debts: VecDeque<SegmentId>,
     /// Clearing up failed; it is not tried again before this.
     pub(super) eviction_rests_until: Instant,
     pub(super) nonces: Box<dyn EntropyStream>,
-    next_sequence: u64,
+    pub(super) next_sequence: u64,
     node: u64,
     hlc: Hlc,
     /// Rows of durable records that the catalog refused. They go first, before any new one.
-    unindexed: Batch,
+    pub(super) unindexed: Batch,
     /// One above the last row of the feed that followers may see.
     head: Arc<Head>,
     rest_until: Option<Instant>,
@@ -132,13 +175,14 @@ enum Next {
 }
 
 /// One record of a group, written and waiting for its sync.
-struct Written {
-    place: Place,
-    address: Address,
-    replica: bool,
-    reply: oneshot::Sender<Result<Published, Refusal>>,
+pub(super) struct Written {
+    pub(super) place: Place,
+    pub(super) address: Address,
+    pub(super) replica: bool,
+    pub(super) is_copy: bool,
+    pub(super) reply: oneshot::Sender<Result<Published, Refusal>>,
     /// Held until the answer, so that memory in flight is counted to the end.
-    _body: Option<Body>,
+    pub(super) _body: Option<Body>,
 }
 
 impl Appender {
@@ -147,19 +191,25 @@ impl Appender {
         config: StoreConfig,
         recovered: Recovered,
         metrics: Arc<Metrics>,
-        head: Arc<Head>,
+        shared: SharedWithReaders,
     ) -> Self {
         let nonces = env.entropy.stream("segment nonces");
+        let hlc = Hlc(recovered.ring.hlc()).witness(recovered.hlc_seen);
+        let head = shared.head;
         Self {
-            env,
+            env: env.clone(),
             config,
-            segments_max: recovered.capacity.segments_max,
+            capacity: recovered.capacity,
             metrics,
             view: recovered.view,
-            hlc: Hlc(recovered.ring.hlc()).witness(recovered.hlc_seen),
+            hlc,
+            born: hlc.next(env.clock.wall().0).0,
             ring: recovered.ring,
-            active: recovered.active,
-            unopened: false,
+            logs: recovered.logs,
+            pool: shared.pool,
+            pool_dirs: recovered.pool_dirs,
+            pledges: recovered.pledges,
+            purses: shared.purses,
             debts: recovered.debts.into(),
             eviction_rests_until: Instant::default(),
             nonces,
@@ -182,6 +232,9 @@ impl Appender {
                 }
                 Next::Command(Command::Forget(address, place)) => {
                     self.forget(&address, place).await;
+                }
+                Next::Command(Command::Vouch(artifacts, reply)) => {
+                    self.vouch(artifacts, reply).await;
                 }
                 Next::Command(Command::Close(reply)) => closing = Some(reply),
                 Next::ClearUp => self.evict_some().await,
@@ -240,67 +293,105 @@ impl Appender {
                     group.push_back(publish);
                 }
                 Ok(Command::Forget(address, place)) => self.forget(&address, place).await,
+                Ok(Command::Vouch(artifacts, reply)) => self.vouch(artifacts, reply).await,
                 Ok(Command::Close(reply)) => closing = Some(reply),
                 Err(_) => break,
             }
         }
         self.leave_out_known(&mut group).await;
+        while !group.is_empty() {
+            for (route, routed) in self.route_all(&mut group).await {
+                match route {
+                    Route::Log(area, flow) => self.store_all((area, flow), routed).await,
+                    Route::Pool => self.store_in_pool(routed).await,
+                }
+            }
+        }
+        closing
+    }
+
+    /// Stores records that go to one log, as many together as fit its segment.
+    async fn store_all(&mut self, log: (Area, Flow), mut group: VecDeque<Box<Publish>>) {
         while let Some(next) = group.front() {
-            let room = self.make_room(next.record_bytes()).await;
-            let taken = match room {
+            let age = match next.origin {
+                Origin::Peer(version) => version.time,
+                Origin::Client | Origin::Copied { .. } => self.hlc.next(self.wall_ms()).0,
+            };
+            let taken = match self.make_room(log, next.record_bytes(), age).await {
                 Ok(room_bytes) => take_fitting(&mut group, room_bytes),
                 Err(refusal) => {
                     refuse(group.drain(..).map(|publish| publish.reply), &refusal);
                     break;
                 }
             };
-            self.store(taken).await;
+            self.store(log, taken).await;
         }
-        closing
     }
 
-    /// Answers for bodies of peers that would not take the place of what is here.
+    /// Answers for bodies that would not take the place of what is here.
     async fn leave_out_known(&mut self, group: &mut VecDeque<Box<Publish>>) {
-        if group.iter().all(|publish| publish.version.is_none()) {
+        if group.iter().all(|publish| publish.origin == Origin::Client) {
             return;
         }
         // What is ahead in this very group counts as if it were here.
         let mut ahead = BTreeMap::new();
         for publish in std::mem::take(group) {
-            let Some(version) = publish.version else {
+            if publish.origin == Origin::Client {
                 ahead.insert(publish.address.clone(), None);
                 group.push_back(publish);
                 continue;
-            };
+            }
             let known = match ahead.get(&publish.address) {
-                Some(known) => *known,
+                Some(known) => Ok(*known),
                 None => self.current(&publish.address).await,
             };
-            // A write of our own, also in this group, gets a later version than all that was seen.
-            self.hlc = self.hlc.witness(version.time);
             let is_behind_own = ahead.get(&publish.address) == Some(&None);
-            if is_behind_own || !supersedes((version, publish.digest), known.map(|it| it.0)) {
+            let known = match known {
+                Ok(known) => known,
+                Err(refusal) => {
+                    publish.reply.send(Err(refusal)).ok();
+                    continue;
+                }
+            };
+            let is_wanted = match publish.origin {
+                Origin::Client => true,
+                Origin::Peer(version) => {
+                    // A write of our own, also in this group, is later than all that was seen.
+                    self.hlc = self.hlc.witness(version.time);
+                    let known = known.map(|place| (place.version, place.digest));
+                    !is_behind_own && supersedes((version, publish.digest), known)
+                }
+                Origin::Copied { from, .. } => known == Some(from),
+            };
+            if !is_wanted {
                 self.metrics.store.replicas_known.inc();
-                let sequence = known.map_or(0, |(_, sequence)| sequence);
+                let sequence = known.map_or(0, |place| place.sequence);
                 let (len_bytes, digest) = (publish.body_bytes, publish.digest);
                 publish.reply.send(Ok(Published { sequence, len_bytes, digest })).ok();
                 continue;
             }
-            let next = ((version, publish.digest), 0);
+            let next = match publish.origin {
+                Origin::Peer(version) => Place { version, digest: publish.digest, ..NOWHERE },
+                Origin::Client | Origin::Copied { .. } => NOWHERE,
+            };
             ahead.insert(publish.address.clone(), Some(next));
             group.push_back(publish);
         }
     }
 
-    /// What is here under this name: its version and its sequence.
-    async fn current(&self, address: &Address) -> Option<((Version, Digest), u64)> {
-        let row = self.env.catalog.get(PLACES_SPACE, &place_key(address)).await.ok()??;
-        let place = Place::decode(&row).filter(|place| self.ring.contains(place.segment))?;
-        Some(((place.version, place.digest), place.sequence))
+    /// The place of what is here under this name.
+    pub(super) async fn current(&self, address: &Address) -> Result<Option<Place>, Refusal> {
+        let row = self.env.catalog.get(PLACES_SPACE, &place_key(address)).await;
+        let place = row.map_err(Refusal::Catalog)?.as_deref().and_then(Place::decode);
+        Ok(place.filter(|place| self.view.segment(place.segment).is_some()))
     }
 
-    /// Makes sure that a record of `record_bytes` fits the newest segment; returns the room there.
-    async fn make_room(&mut self, record_bytes: u64) -> Result<u64, Refusal> {
+    pub(super) fn wall_ms(&self) -> u64 {
+        self.env.clock.wall().0
+    }
+
+    /// Whether writes may go on, and what has to go before them.
+    pub(super) async fn prepare(&mut self) -> Result<(), Refusal> {
         if let Some(until) = self.rest_until {
             let now = self.env.clock.now();
             if now < until {
@@ -312,23 +403,44 @@ impl Appender {
         if self.next_sequence + GROUP_RECORDS_MAX as u64 >= self.ring.sequence_ceiling() {
             self.adopt(self.ring.clone()).await?;
         }
-        if let Some(active) = &self.active {
-            let room_bytes = self.config.segment_bytes.saturating_sub(active.end);
-            if record_bytes <= room_bytes {
-                return Ok(room_bytes);
-            }
+        Ok(())
+    }
+
+    /// Makes sure that a record of `record_bytes` fits the open segment of a log; returns the room
+    /// there. `age` is the hybrid logical time of the record.
+    async fn make_room(
+        &mut self,
+        log: (Area, Flow),
+        record_bytes: u64,
+        age: u64,
+    ) -> Result<u64, Refusal> {
+        self.prepare().await?;
+        let segment_bytes = self.ring_capacity(log.0).segment_bytes;
+        let room_of = |appender: &Self| {
+            let active = appender.logs.get(&log).and_then(|log| log.active.as_ref());
+            active.map(|active| segment_bytes.saturating_sub(active.end))
+        };
+        if let Some(room_bytes) = room_of(self).filter(|room| record_bytes <= *room) {
+            return Ok(room_bytes);
         }
-        self.rotate().await.inspect_err(|refusal| {
+        self.rotate(log, age).await.inspect_err(|refusal| {
             self.metrics.store.rotations_failed.inc();
             tracing::warn!(%refusal, "the ring could not be turned");
         })?;
-        let end = self.active.as_ref().map_or(0, |active| active.end);
-        Ok(self.config.segment_bytes.saturating_sub(end))
+        Ok(room_of(self).unwrap_or(0))
     }
 
-    /// Steps 1 to 4 for records that fit the newest segment.
-    async fn store(&mut self, group: Vec<Publish>) {
-        let Some(active) = self.active.take() else {
+    /// What a ring may hold.
+    pub(super) fn ring_capacity(&self, area: Area) -> RingCapacity {
+        match area {
+            Area::Blobs | Area::Pool => self.capacity.blobs,
+            Area::Entries => self.capacity.entries,
+        }
+    }
+
+    /// Steps 1 to 4 for records that fit the open segment of a log.
+    async fn store(&mut self, log: (Area, Flow), group: Vec<Publish>) {
+        let Some(active) = self.logs.entry(log).or_default().active.take() else {
             refuse(group.into_iter().map(|publish| publish.reply), &Refusal::Recovering);
             return;
         };
@@ -338,7 +450,7 @@ impl Appender {
         let outcome = match outcome {
             Ok(()) if self.config.durability == Durability::PowerLoss => {
                 self.metrics.store.segment_syncs.inc();
-                active.segment.file.sync_data().await
+                active.file.sync_data().await
             }
             other => other,
         };
@@ -350,12 +462,24 @@ impl Appender {
             return;
         }
         let (segment, end) = (active.segment.id, active.end);
-        self.active = Some(active);
+        // The segment may have been evicted for a newer one meanwhile only by this very task.
+        self.logs.entry(log).or_default().active = Some(active);
+        self.finish(segment, end, written).await;
+    }
+
+    /// Steps 3 and 4.
+    pub(super) async fn finish(&mut self, segment: SegmentId, end: u64, written: Vec<Written>) {
         match self.index(segment, end, &written).await {
             Ok(()) => {
                 for written in written {
-                    self.metrics.store.puts.inc();
-                    self.metrics.store.put_bytes.inc_by(written.place.body_bytes);
+                    if written.is_copy {
+                        self.metrics.store.refreshed.inc();
+                        self.metrics.store.refreshed_bytes.inc_by(written.place.body_bytes);
+                    } else {
+                        self.metrics.store.puts.inc();
+                        self.metrics.store.put_bytes.inc_by(written.place.body_bytes);
+                        self.purses.earn(segment.area(), written.place.record_bytes());
+                    }
                     let published = Published {
                         sequence: written.place.sequence,
                         len_bytes: written.place.body_bytes,
@@ -379,11 +503,12 @@ impl Appender {
         let mut parts = Vec::with_capacity(group.len() * 2);
         let mut failed = None;
         for publish in group {
-            let (place, header, publish) = self.place(active, publish);
+            let (place, header, publish) = self.place(&active.segment, active.end, publish);
             active.end += place.record_bytes();
             parts.push(header);
-            let Publish { address, body, reply, version, .. } = publish;
-            let replica = version.is_some();
+            let Publish { address, body, reply, origin, .. } = publish;
+            let replica = origin.is_replica();
+            let is_copy = matches!(origin, Origin::Copied { .. });
             let body = match body {
                 Body::Memory { mut pieces, reservation } => {
                     parts.append(&mut pieces);
@@ -396,43 +521,49 @@ impl Appender {
                 }
                 Body::Staged(_) => None,
             };
-            written.push(Written { place, address, replica, reply, _body: body });
+            written.push(Written { place, address, replica, is_copy, reply, _body: body });
         }
         match failed {
             Some(error) => Err(error),
-            None if total_bytes(&parts) > 0 => active.segment.file.append(parts).await,
+            None if total_bytes(&parts) > 0 => active.file.append(parts).await,
             None => Ok(()),
         }
     }
 
     /// Gives a body its sequence, version and place, and makes its header.
-    fn place(&mut self, active: &Active, publish: Publish) -> (Place, Bytes, Publish) {
+    pub(super) fn place(
+        &mut self,
+        segment: &Segment,
+        offset: u64,
+        publish: Publish,
+    ) -> (Place, Bytes, Publish) {
         let mut publish = publish;
-        let version = match publish.version {
+        let (version, sequence) = match publish.origin {
             // What is written here from now on is later than what was seen.
-            Some(version) => {
+            Origin::Peer(version) => {
                 self.hlc = self.hlc.witness(version.time);
-                version
+                (version, self.take_sequence())
             }
-            None => {
-                self.hlc = self.hlc.next(self.env.clock.wall().0);
-                Version { time: self.hlc.0, node: self.node }
+            Origin::Client => {
+                self.hlc = self.hlc.next(self.wall_ms());
+                (Version { time: self.hlc.0, node: self.node }, self.take_sequence())
             }
+            // It is no change: whoever follows has it, or will find it where it was.
+            Origin::Copied { from, .. } => (from.version, from.sequence),
         };
         let artifact = Artifact {
             address: publish.address,
             body_bytes: publish.body_bytes,
             digest: publish.digest,
-            sequence: self.next_sequence,
+            sequence,
             version,
-            replica: publish.version.is_some(),
+            replica: publish.origin.is_replica(),
             chunk_sums: std::mem::take(&mut publish.chunk_sums),
         };
-        self.next_sequence += 1;
-        let header = artifact.encode(active.segment.nonce, active.end);
+        let header = artifact.encode(segment.nonce, offset);
         let place = Place {
-            segment: active.segment.id,
-            offset: active.end,
+            segment: segment.id,
+            offset,
             header_bytes: u32::try_from(header.len()).expect("a header is shorter than 4 GiB"),
             body_bytes: artifact.body_bytes,
             sequence: artifact.sequence,
@@ -441,6 +572,11 @@ impl Appender {
         };
         publish.address = artifact.address;
         (place, header.into(), publish)
+    }
+
+    fn take_sequence(&mut self) -> u64 {
+        self.next_sequence += 1;
+        self.next_sequence - 1
     }
 
     /// Step 3. Rows that the catalog refuses are kept, and go first the next time.
@@ -456,7 +592,8 @@ impl Appender {
         let watermark = Watermark { offset: end, hlc: self.hlc.0 };
         rows::add_watermark(&mut self.unindexed, segment, watermark);
         self.index_leftovers().await?;
-        if let Some(newest) = written.iter().rfind(|written| !written.replica) {
+        let changes = written.iter().filter(|written| !written.replica && !written.is_copy);
+        if let Some(newest) = changes.last() {
             self.head.grow(newest.place.sequence + 1);
         }
         Ok(())
@@ -487,7 +624,7 @@ impl Appender {
     }
 
     /// Leaves the newest segment as it is, after an error that makes its end unknown.
-    async fn give_up(&mut self, active: Active, error: &DiskError) {
+    pub(super) async fn give_up(&mut self, active: Active, error: &DiskError) {
         self.metrics.store.segments_given_up.inc();
         let segment = active.segment.id;
         tracing::warn!(%segment, %error, "a segment takes no more appends");
@@ -520,11 +657,11 @@ async fn copy(
     staged: &StagedFile,
     body_bytes: u64,
 ) -> Result<(), DiskError> {
-    active.segment.file.append(gathered).await?;
+    active.file.append(gathered).await?;
     let mut position = 0;
     while position < body_bytes {
         let wanted = usize::try_from(body_bytes - position).unwrap_or(usize::MAX).min(COPY_BYTES);
-        let piece = staged.file().read_at(position, wanted).await?;
+        let piece = staged.file().read_at(staged.body_offset() + position, wanted).await?;
         if piece.is_empty() {
             let path = staged.file().path().clone();
             let text = format!("the staging file ends at byte {position} of {body_bytes}");
@@ -532,7 +669,7 @@ async fn copy(
             return Err(DiskError { action: "read_at", path, kind });
         }
         position += piece.len() as u64;
-        active.segment.file.append(vec![piece]).await?;
+        active.file.append(vec![piece]).await?;
     }
     Ok(())
 }
@@ -549,7 +686,29 @@ fn take_fitting(group: &mut VecDeque<Box<Publish>>, room_bytes: u64) -> Vec<Publ
     taken
 }
 
-fn refuse(
+/// What is compared where nothing has been stored yet.
+const NOWHERE: Place = Place {
+    segment: SegmentId(u64::MAX),
+    offset: 0,
+    header_bytes: 0,
+    body_bytes: 0,
+    sequence: 0,
+    version: Version { time: 0, node: 0 },
+    digest: Digest([0; 32]),
+};
+
+impl Origin {
+    /// Whether the body came from a peer at first.
+    pub(super) fn is_replica(self) -> bool {
+        match self {
+            Self::Client => false,
+            Self::Peer(_) => true,
+            Self::Copied { replica, .. } => replica,
+        }
+    }
+}
+
+pub(super) fn refuse(
     replies: impl Iterator<Item = oneshot::Sender<Result<Published, Refusal>>>,
     refusal: &Refusal,
 ) {

@@ -3,16 +3,16 @@
 
 use kura_core::{
     feed::feed_key,
-    place::{Place, contents_key, parse_contents_key},
+    place::{Place, contents_key, parse_contents_key, parse_contents_row},
     record::SegmentId,
 };
-use kura_env::{Batch, DiskErrorKind, DiskPath, Instant};
+use kura_env::{Batch, DiskErrorKind, Instant};
 
 use super::{
     CONTENTS_SPACE, FEED_SPACE, PLACES_SPACE,
     appender::{Appender, FAILURE_REST},
     rows,
-    segments::{SEGMENT_DIR, segment_path},
+    segments::{segment_dir, segment_path},
 };
 use crate::service::Refusal;
 
@@ -56,22 +56,26 @@ impl Appender {
             .map_err(Refusal::Catalog)?;
         let mut batch = Batch::default();
         let (mut artifacts, mut bytes) = (0, 0);
-        for (row, key) in &contents {
+        for (row, value) in &contents {
+            let Some((sequence, key)) = parse_contents_row(value) else { continue };
             let place = catalog.get(PLACES_SPACE, key).await.map_err(Refusal::Catalog)?;
             let place = place.as_deref().and_then(Place::decode);
             let offset = parse_contents_key(row).map(|(_, offset)| offset);
+            let is_here = |place: &Place| place.segment == segment && Some(place.offset) == offset;
             // Another record may have taken the name over since; that one stays.
-            if let Some(place) = place
-                && place.segment == segment
-                && Some(place.offset) == offset
-            {
-                batch.delete(PLACES_SPACE, key.clone());
+            if let Some(place) = place.filter(is_here) {
+                batch.delete(PLACES_SPACE, key.to_vec());
                 artifacts += 1;
                 bytes += place.body_bytes;
             }
+            // What was copied forward keeps its place in the order of changes.
+            let is_copied = |place: Place| !is_here(&place) && place.sequence == sequence;
+            if sequence > 0 && !place.is_some_and(is_copied) {
+                batch.delete(FEED_SPACE, feed_key(sequence).to_vec());
+            }
             batch.delete(CONTENTS_SPACE, row.clone());
         }
-        let last = contents.len() < STEP_ROWS_MAX && !self.trim_feed(&mut batch).await?;
+        let last = contents.len() < STEP_ROWS_MAX;
         if last {
             rows::remove_watermark(&mut batch, segment);
         }
@@ -86,20 +90,6 @@ impl Appender {
         Ok(())
     }
 
-    /// Removes rows of the feed below the horizon: what they are about has left the ring. Whether
-    /// there may be more of them.
-    async fn trim_feed(&self, batch: &mut Batch) -> Result<bool, Refusal> {
-        let horizon = feed_key(self.ring.horizon_sequence());
-        let catalog = &self.env.catalog;
-        let rows = catalog.range(FEED_SPACE, &[], &horizon, STEP_ROWS_MAX).await;
-        let rows = rows.map_err(Refusal::Catalog)?;
-        let is_full = rows.len() == STEP_ROWS_MAX;
-        for (key, _) in rows {
-            batch.delete(FEED_SPACE, key);
-        }
-        Ok(is_full)
-    }
-
     async fn unlink_segment(&self, segment: SegmentId) -> Result<(), Refusal> {
         match self.env.disk.unlink(&segment_path(segment)).await {
             Err(error) if error.kind != DiskErrorKind::NotFound => {
@@ -107,6 +97,6 @@ impl Appender {
             }
             Ok(()) | Err(_) => {}
         }
-        self.env.disk.sync_dir(&DiskPath::new(SEGMENT_DIR)).await.map_err(Refusal::Disk)
+        self.env.disk.sync_dir(&segment_dir(segment)).await.map_err(Refusal::Disk)
     }
 }

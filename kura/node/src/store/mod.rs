@@ -12,10 +12,14 @@ mod budget;
 mod eviction;
 mod peers;
 mod pieces;
+mod pledges;
+mod pool;
 mod reading;
 mod recovery;
+mod refresh;
 mod ring_file;
 mod rotation;
+mod routing;
 mod rows;
 mod segments;
 mod staging;
@@ -26,9 +30,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kura_core::{
     address::Address,
-    capacity::Capacity,
+    capacity::{Capacity, RingCapacity},
     feed::FEED,
     place::{CONTENTS, PLACES, Place, place_key},
+    recency::Recency,
+    record::{Area, SegmentId, header_bytes},
+    refresh::Trigger,
+    ring::Generations,
 };
 use kura_env::{Env, Keyspace, TaskHandle};
 use parking_lot::Mutex;
@@ -44,8 +52,10 @@ use self::{
     appender::{Appender, Command},
     budget::Budget,
     peers::Head,
+    refresh::{Purses, Refresher},
+    routing::area_of,
     segments::{Segment, View},
-    staging::Staging,
+    staging::{BodyAt, Staging},
 };
 use crate::{config::StoreConfig, metrics::Metrics, service::Refusal};
 
@@ -56,8 +66,8 @@ pub(crate) const CONTENTS_SPACE: Keyspace = Keyspace(CONTENTS);
 /// sequence -> change, and watermarks.
 pub(crate) const FEED_SPACE: Keyspace = Keyspace(FEED);
 /// The keyspaces that the node's catalog must have.
-pub const KEYSPACES: [Keyspace; 4] =
-    [PLACES_SPACE, CONTENTS_SPACE, FEED_SPACE, peers::CURSORS_SPACE];
+pub const KEYSPACES: [Keyspace; 5] =
+    [PLACES_SPACE, CONTENTS_SPACE, FEED_SPACE, peers::CURSORS_SPACE, pledges::PLEDGES_SPACE];
 
 /// Changes that wait for the appender; a writer beyond that waits to hand its change over.
 const COMMANDS_MAX: usize = 1024;
@@ -75,12 +85,22 @@ pub(crate) struct Limits {
     pub(crate) memory_body_bytes_max: u64,
 }
 
+/// What the appender and readers both use.
+struct SharedWithReaders {
+    head: Arc<Head>,
+    pool: Arc<Mutex<Recency<SegmentId>>>,
+    purses: Arc<Purses>,
+    staging: Arc<Budget>,
+}
+
 struct Shared {
     env: Env,
     limits: Limits,
     capacity: Capacity,
-    segment_bytes: u64,
     view: Arc<View>,
+    /// Objects of the pool in the order of their last use.
+    pool: Arc<Mutex<Recency<SegmentId>>>,
+    refresher: Refresher,
     memory: Arc<Budget>,
     staging: Staging,
     commands: mpsc::Sender<Command>,
@@ -107,27 +127,35 @@ impl Store {
     ) -> Result<Self, RecoverError> {
         let recovered = recovery::recover(&env, &config, &metrics, progress).await?;
         let limits = Limits {
-            body_bytes_max: config.body_bytes_max.min(recovery::body_bytes_max(&config)),
+            body_bytes_max: config.body_bytes_max.min(recovered.body_bytes_max()),
             memory_body_bytes_max: config
                 .memory_body_bytes_max
                 .min(budget::share_bytes(config.memory_bytes_max)),
         };
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let (view, capacity) = (recovered.view.clone(), recovered.capacity);
-        let segment_bytes = config.segment_bytes;
+        let pool = recovered.pool.clone();
+        let purses = Purses::new(&capacity);
         let staging = Staging::new(&env, config.staging_bytes_max, metrics.clone());
         let memory = Budget::new(config.memory_bytes_max);
         let (node, incarnation) = (recovered.node, recovered.incarnation);
         let head = Head::new(recovered.next_sequence);
-        let appender = Appender::new(env.clone(), config, recovered, metrics.clone(), head.clone());
+        let shared = SharedWithReaders {
+            head: head.clone(),
+            pool: pool.clone(),
+            purses: purses.clone(),
+            staging: staging.budget().clone(),
+        };
+        let appender = Appender::new(env.clone(), config, recovered, metrics.clone(), shared);
         let appender = env.tasks.spawn("appender", Box::pin(appender.run(queue)));
         let appender = Mutex::new(Some(appender));
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new_cyclic(|store| Shared {
+            refresher: Refresher::start(&env, store.clone(), purses),
             env,
             limits,
             capacity,
-            segment_bytes,
             view,
+            pool,
             memory,
             staging,
             commands,
@@ -161,6 +189,7 @@ impl Store {
         let Some((place, segment)) = self.find(address).await? else { return Ok(self.miss()) };
         match Reading::open(self, segment, address, place).await? {
             Some(reading) => {
+                self.used(address, &place, Trigger::Read);
                 self.0.metrics.store.hits.inc();
                 Ok(Some(reading))
             }
@@ -183,19 +212,93 @@ impl Store {
         if let Some(appender) = appender {
             appender.join().await;
         }
+        self.0.refresher.stop();
         self.0.env.catalog.close().await;
     }
 
-    /// The ring in numbers.
+    /// Says which of `addresses` are here and will stay for as long as is promised; `false` is
+    /// "missing". What is old is copied forward.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Catalog`], or [`Refusal::Draining`] when the store is closing.
+    pub async fn vouch(&self, addresses: &[Address]) -> Result<Vec<bool>, Refusal> {
+        let mut places = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            places.push(self.find(address).await?.map(|(place, _)| place));
+        }
+        let here = addresses.iter().zip(&places);
+        let here: Vec<(Address, Place)> =
+            here.filter_map(|(address, place)| Some((address.clone(), (*place)?))).collect();
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Vouch(here, reply)).await?;
+        let mut held = answer.await.map_err(|_| Refusal::Draining)?.into_iter();
+        let mut answers = Vec::with_capacity(addresses.len());
+        for (address, place) in addresses.iter().zip(&places) {
+            let Some(place) = place else {
+                answers.push(false);
+                continue;
+            };
+            let is_held = held.next().unwrap_or(false);
+            if is_held {
+                self.used(address, place, Trigger::Vouch);
+            }
+            answers.push(is_held);
+        }
+        Ok(answers)
+    }
+
+    /// An artifact was read or vouched for.
+    fn used(&self, address: &Address, place: &Place, trigger: Trigger) {
+        if place.segment.area() == Area::Pool {
+            self.0.pool.lock().touch(place.segment);
+        }
+        let after_read = self.0.view.after_read(place.segment);
+        self.0.refresher.order((address, place), after_read, trigger, &self.0.metrics);
+    }
+
+    /// Whether a body goes to the pool.
+    fn is_large(&self, address: &Address, body_bytes: u64) -> bool {
+        let ring = match area_of(address.space()) {
+            Area::Entries => self.0.capacity.entries,
+            Area::Blobs | Area::Pool => self.0.capacity.blobs,
+        };
+        header_bytes(address, body_bytes) as u64 + body_bytes > ring.record_bytes_max()
+    }
+
+    /// Where the body of a staging file begins. One of unknown length may become large.
+    fn body_at(&self, address: &Address, declared_bytes: Option<u64>) -> BodyAt {
+        match declared_bytes {
+            Some(declared) if !self.is_large(address, declared) => BodyAt::Start,
+            Some(_) | None => BodyAt::BehindHeader,
+        }
+    }
+
+    /// The rings and the pool in numbers.
     #[must_use]
     pub fn ring_status(&self) -> serde_json::Value {
-        let (segments, horizon_sequence) = self.0.view.summary();
-        serde_json::json!({
-            "segments": segments,
-            "segments_max": self.0.capacity.segments_max,
-            "segment_bytes": self.0.segment_bytes,
-            "horizon_sequence": horizon_sequence,
-        })
+        let Capacity { blobs, entries, pool_bytes, bytes, .. } = self.0.capacity;
+        let ring = self.0.view.ring();
+        let status = |area: Area, capacity: RingCapacity| {
+            let Generations { old, middle, young } = ring.generations(area);
+            serde_json::json!({
+                "segments": self.0.view.count(area),
+                "segments_max": capacity.segments_max,
+                "segment_bytes": capacity.segment_bytes,
+                "old": old,
+                "middle": middle,
+                "young": young,
+                "horizon_sequence": ring.horizon_sequence(area),
+            })
+        };
+        let mut all = status(Area::Blobs, blobs);
+        all["capacity_bytes"] = bytes.into();
+        all["entries"] = status(Area::Entries, entries);
+        let pool = self.0.pool.lock();
+        all["pool"] = serde_json::json!({
+            "objects": pool.len(), "bytes": pool.bytes(), "bytes_max": pool_bytes,
+        });
+        all
     }
 
     /// Staging in numbers.

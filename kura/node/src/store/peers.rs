@@ -12,7 +12,7 @@ use std::{
 use kura_core::{
     address::Address,
     feed::{CURSORS, Cursor, Extent, FeedRow, feed_key, parse_feed_key, supersedes},
-    place::{Place, contents_key, parse_contents_key, place_key},
+    place::{Place, contents_key, parse_contents_key, parse_contents_row, place_key},
     record::{SegmentId, Version},
 };
 use kura_env::{Batch, CommitDurability, Keyspace};
@@ -74,7 +74,8 @@ impl Store {
     /// What the feed holds.
     #[must_use]
     pub fn extent(&self) -> Extent {
-        let (_, floor) = self.0.view.summary();
+        // What was evicted since is not in the feed, and not here either.
+        let floor = 1;
         let head = self.0.head.sequence();
         // The horizon of an empty ring lies above all that was given out.
         Extent { incarnation: self.0.incarnation, floor: floor.min(head), head }
@@ -137,13 +138,14 @@ impl Store {
         let found = self.0.env.catalog.range(CONTENTS_SPACE, &from, &to, rows_max).await;
         let found = found.map_err(Refusal::Catalog)?;
         let mut rows = Vec::new();
-        for (key, address) in &found {
+        for (_, value) in &found {
+            let Some((_, address)) = parse_contents_row(value) else { continue };
             let Ok(address) = Address::decode(address) else { continue };
+            // Wherever it lies now: it may have been copied forward to where the listing has been
+            // already. Rows that come twice cost a look.
             let Some(place) = self.version(&address).await? else { continue };
-            if parse_contents_key(key) == Some((place.segment, place.offset)) {
-                let Place { version, body_bytes, digest, .. } = place;
-                rows.push(FeedRow { address, version, body_bytes, digest });
-            }
+            let Place { version, body_bytes, digest, .. } = place;
+            rows.push(FeedRow { address, version, body_bytes, digest });
         }
         let last = found.last().and_then(|(key, _)| parse_contents_key(key));
         let next = match last.filter(|_| found.len() == rows_max) {

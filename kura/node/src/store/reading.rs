@@ -9,6 +9,8 @@ use kura_core::{
     record::{Artifact, CHUNK_BYTES, Header, chunk_sum},
 };
 
+use kura_env::{DiskErrorKind, File};
+
 use super::{Store, segments::Segment};
 use crate::service::{Meta, Refusal};
 
@@ -17,7 +19,9 @@ const READ_BYTES: usize = 4 * CHUNK_BYTES;
 
 /// A stored body that is being read. What it was read from stays readable while this lives.
 pub struct Reading {
+    /// Keeps the space of the segment counted for as long as it is taken.
     segment: Arc<Segment>,
+    file: Arc<dyn File>,
     artifact: Artifact,
     meta: Meta,
     place: Place,
@@ -40,7 +44,13 @@ impl Reading {
         // A small record comes in one read, its body with its header.
         let whole = usize::try_from(place.record_bytes()).unwrap_or(usize::MAX);
         let wanted = if whole <= READ_BYTES { whole } else { header_bytes };
-        let mut bytes = segment.file.read_at(place.offset, wanted).await.map_err(Refusal::Disk)?;
+        let file = match segment.open(&*store.0.env.disk).await {
+            Ok(file) => file,
+            // An object of the pool was evicted since it was looked up.
+            Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Refusal::Disk(error)),
+        };
+        let mut bytes = file.read_at(place.offset, wanted).await.map_err(Refusal::Disk)?;
         let artifact = match Header::decode(&bytes, segment.nonce, place.offset) {
             Ok((Header::Artifact(artifact), len)) if len == header_bytes => artifact,
             Ok((Header::Artifact(_) | Header::Skip { .. }, _)) | Err(_) => return Ok(None),
@@ -49,7 +59,7 @@ impl Reading {
         let end = place.offset + place.record_bytes();
         if artifact.address != *address
             || artifact.body_bytes != place.body_bytes
-            || segment.file.len().await.map_err(Refusal::Disk)? < end
+            || file.len().await.map_err(Refusal::Disk)? < end
         {
             return Ok(None);
         }
@@ -60,7 +70,12 @@ impl Reading {
             sequence: artifact.sequence,
         };
         let store = store.clone();
-        Ok(Some(Self { segment, artifact, meta, place, ahead: bytes, position: 0, store }))
+        Ok(Some(Self { segment, file, artifact, meta, place, ahead: bytes, position: 0, store }))
+    }
+
+    /// What its record says.
+    pub(super) fn artifact(&self) -> &Artifact {
+        &self.artifact
     }
 
     /// What is known of the body.
@@ -83,7 +98,7 @@ impl Reading {
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
         let bytes = if self.ahead.is_empty() {
             let at = self.place.offset + u64::from(self.place.header_bytes) + self.position;
-            self.segment.file.read_at(at, wanted).await.map_err(Refusal::Disk)?
+            self.file.read_at(at, wanted).await.map_err(Refusal::Disk)?
         } else {
             std::mem::take(&mut self.ahead)
         };

@@ -72,7 +72,11 @@ pub(super) struct Recovered {
     pub(super) ring: Ring,
     pub(super) view: Arc<View>,
     pub(super) capacity: Capacity,
-    pub(super) active: Option<Active>,
+    pub(super) logs: BTreeMap<(Area, Flow), Log>,
+    /// Objects of the pool, in the order in which they came.
+    pub(super) pool: Arc<Mutex<Recency<SegmentId>>>,
+    pub(super) pool_dirs: BTreeSet<String>,
+    pub(super) pledges: Pledges,
     pub(super) debts: Vec<SegmentId>,
     pub(super) next_sequence: u64,
     pub(super) hlc_seen: u64,
@@ -80,9 +84,12 @@ pub(super) struct Recovered {
     pub(super) incarnation: u64,
 }
 
-/// The largest body whose record fits a segment of its own.
-pub(super) fn body_bytes_max(config: &StoreConfig) -> u64 {
-    kura_core::record::body_bytes_max(config.segment_bytes)
+impl Recovered {
+    /// The largest body that has a place: in the pool, or where there is none in a ring.
+    pub(super) fn body_bytes_max(&self) -> u64 {
+        let record_bytes_max = self.capacity.pool_bytes.max(self.capacity.blobs.record_bytes_max());
+        kura_core::record::body_bytes_max(record_bytes_max)
+    }
 }
 
 /// See the head of this module.
@@ -94,7 +101,7 @@ pub(super) async fn recover(
 ) -> Result<Recovered, RecoverError> {
     // Before anything is made: on a disk full of stale staging this is what gives room.
     clear_staging(env, metrics).await?;
-    for dir in [SEGMENT_DIR, STAGING_DIR] {
+    for dir in Area::ALL.map(Area::dir).into_iter().chain([STAGING_DIR]) {
         env.disk.mkdir(&DiskPath::new(dir)).await?;
     }
     env.disk.sync_dir(&DiskPath::root()).await?;
@@ -103,23 +110,26 @@ pub(super) async fn recover(
     ring_file::remove_leftover(&*env.disk).await?;
 
     let on_disk = list_segments(env).await?;
-    let saved = load_ring(env, &on_disk, metrics).await?;
+    let saved = load_ring(env, &on_disk, config.promise, metrics).await?;
     let plan = plan(&saved, &on_disk);
     for missing in &plan.missing {
         // The usual case is the segment that a rotation was about to create.
         tracing::info!(segment = %missing, "in the ring and not on the disk: dropped");
     }
-    let mut scan = Scan { env, metrics, hlc_seen: 0, segment_bytes: config.segment_bytes };
+    let space = env.disk.space().await?;
+    let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes)?;
+    tell(&capacity);
+    let mut scan = Scan { env, metrics, hlc_seen: 0, capacity };
     let view = Arc::new(View::default());
     let (mut ring, mut orphans) = (plan.ring.clone(), plan.orphans);
-    let mut newest = None;
-    let total = plan.ring.len();
+    let mut ends = BTreeMap::new();
+    let total = plan.ring.members().count();
     for (done, member) in plan.ring.members().enumerate() {
         progress(format!("recovering: {done} of {total} segments read"));
         match scan.segment(member.id).await? {
             Some((segment, end)) => {
                 view.insert(segment.clone());
-                newest = Some((segment, end));
+                ends.insert(member.id, end);
             }
             None => {
                 metrics.store.recovered_unreadable.inc();
@@ -128,25 +138,36 @@ pub(super) async fn recover(
             }
         }
     }
+    let (pool, pool_dirs) = scan.pool(&view, progress).await?;
     metrics.store.swept_orphans.inc_by(orphans.len() as u64);
-    let debts = find_debts(env, &ring, orphans).await?;
-    let newest = newest
-        .filter(|(segment, _)| plan.missing.last().is_none_or(|missing| *missing < segment.id));
-    let active = scan.make_fit(&ring, newest, &view).await?;
+    let is_here = |id: SegmentId| match id.area() {
+        Area::Pool => pool.size_of(id).is_some(),
+        Area::Blobs | Area::Entries => ring.contains(id),
+    };
+    let debts = find_debts(env, is_here, orphans).await?;
+    // Appends do not go on where a later segment was already begun and is lost.
+    ends.retain(|id, _| {
+        plan.missing.iter().all(|missing| missing.area() != id.area() || missing < id)
+    });
+    let logs = scan.make_fit(&ring, &ends, &view).await?;
 
-    let space = env.disk.space().await?;
-    let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes);
+    let now_ms = env.clock.wall().0;
+    let pledges = Pledges::load(&*env.catalog, now_ms).await?;
     let next_sequence = ring.sequence_ceiling();
     let ring = ring.with_ceiling(next_sequence, scan.hlc_seen);
-    let active = if save(env, &ring).await? { active } else { None };
-    view.retain(ring.horizon_sequence(), |id| ring.contains(id));
+    let logs = if save(env, &ring).await? { logs } else { BTreeMap::new() };
+    view.adopt(Arc::new(ring.clone()));
+    let pool = Arc::new(Mutex::new(pool));
     let hlc_seen = scan.hlc_seen;
     let Identity { node, incarnation, .. } = identity;
     Ok(Recovered {
         ring,
         view,
         capacity,
-        active,
+        logs,
+        pool,
+        pool_dirs,
+        pledges,
         debts,
         next_sequence,
         hlc_seen,
@@ -186,11 +207,13 @@ async fn clear_staging(env: &Env, metrics: &Metrics) -> Result<(), RecoverError>
 
 async fn list_segments(env: &Env) -> Result<Vec<SegmentId>, RecoverError> {
     let mut found = Vec::new();
-    for entry in env.disk.list(&DiskPath::new(SEGMENT_DIR)).await? {
-        match SegmentId::from_file_name(&entry.name) {
-            Some(id) if entry.kind == FileKind::File => found.push(id),
-            Some(_) | None => {
-                tracing::warn!(name = entry.name, "not a segment of ours: left alone");
+    for area in [Area::Blobs, Area::Entries] {
+        for entry in env.disk.list(&DiskPath::new(area.dir())).await? {
+            match SegmentId::from_file_name(area, &entry.name) {
+                Some(id) if entry.kind == FileKind::File => found.push(id),
+                Some(_) | None => {
+                    tracing::warn!(name = entry.name, "not a segment of ours: left alone");
+                }
             }
         }
     }
@@ -201,6 +224,7 @@ async fn list_segments(env: &Env) -> Result<Vec<SegmentId>, RecoverError> {
 async fn load_ring(
     env: &Env,
     on_disk: &[SegmentId],
+    promise: Duration,
     metrics: &Metrics,
 ) -> Result<Ring, RecoverError> {
     match ring_file::load(&*env.disk).await? {
@@ -218,10 +242,17 @@ async fn load_ring(
     let mut members = Vec::new();
     for id in on_disk {
         if let Some((_, header)) = open_segment(env, *id).await? {
-            members.push(Member { id: *id, base_sequence: header.base_sequence });
+            members.push(Member {
+                id: *id,
+                base_sequence: header.base_sequence,
+                age: header.age,
+                flow: header.flow,
+                promised_until_ms: 0,
+            });
         }
     }
-    Ok(Ring::rebuilt(members))
+    let promise_ms = u64::try_from(promise.as_millis()).unwrap_or(u64::MAX);
+    Ok(Ring::rebuilt(members, env.clock.wall().0.saturating_add(promise_ms)))
 }
 
 /// Opens a segment's file and reads its header; `None` if it has none that is valid.
@@ -233,7 +264,7 @@ async fn open_segment(
     let head = file.read_at(0, SEGMENT_HEADER_LEN).await?;
     match SegmentHeader::decode(&head) {
         Ok(header) if header.id == id => {
-            Ok(Some((Segment { id, nonce: header.nonce, file }, header)))
+            Ok(Some((Segment { id, nonce: header.nonce, file: Some(file) }, header)))
         }
         Ok(header) => {
             tracing::warn!(segment = %id, says = %header.id, "a segment under a wrong name");
@@ -249,7 +280,7 @@ async fn open_segment(
 /// Segments to clear up: orphans on the disk, and those of which only rows are left.
 async fn find_debts(
     env: &Env,
-    ring: &Ring,
+    is_here: impl Fn(SegmentId) -> bool,
     orphans: Vec<SegmentId>,
 ) -> Result<Vec<SegmentId>, RecoverError> {
     let mut debts: BTreeSet<SegmentId> = orphans.into_iter().collect();
@@ -259,7 +290,7 @@ async fn find_debts(
         let Some((segment, _)) = rows.first().and_then(|(key, _)| parse_contents_key(key)) else {
             return Ok(debts.into_iter().collect());
         };
-        if !ring.contains(segment) {
+        if !is_here(segment) {
             debts.insert(segment);
         }
         from = contents_key(SegmentId(segment.0 + 1), 0);
@@ -270,7 +301,7 @@ struct Scan<'a> {
     env: &'a Env,
     metrics: &'a Metrics,
     hlc_seen: u64,
-    segment_bytes: u64,
+    capacity: Capacity,
 }
 
 /// A record found by a scan.

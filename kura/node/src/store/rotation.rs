@@ -1,4 +1,4 @@
-//! Rotation: the only code that moves the ring forward.
+//! Rotation: the only code that moves the rings forward.
 //!
 //! 1. save the ring: without its eldest segment, with a new one
 //! 2. create, reserve, fill and sync the new segment, and its name
@@ -7,90 +7,207 @@
 //!
 //! The ring goes first because readers trust it: a reference into a segment outside the ring is a
 //! miss, whatever lies on disk. So a stop after any step costs space, never a wrong answer, and
-//! `recovery` frees the space at the next start. Step 4 goes on beside later writes; the next
-//! rotation waits for it, so that at most one segment more than the ring holds lies on the disk.
+//! `recovery` frees the space at the next start. Step 4 goes on beside later writes; a rotation
+//! waits for it only while more than [`DEBTS_MAX`] segments are to be cleared up.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use kura_core::{
-    capacity::SEGMENTS_MIN,
-    record::{Nonce, SEGMENT_HEADER_BYTES, SegmentHeader},
-    ring::{Member, Ring},
+    ledger::{Admission, Room, floor_bytes, full_check_bytes},
+    promise::{Hold, Rules},
+    record::{Area, Flow, Nonce, SEGMENT_HEADER_BYTES, SegmentHeader},
+    ring::{Member, NoTurn, Ring, Turn},
 };
 use kura_env::{DiskError, DiskErrorKind, DiskPath};
 
 use super::{
     appender::{Active, Appender},
     ring_file,
-    segments::{SEGMENT_DIR, Segment, segment_path},
+    segments::{Segment, segment_dir, segment_path},
 };
 use crate::service::Refusal;
 
+/// Evicted segments that may wait for being cleared up. More: less work for each put at a turn of the
+/// ring, and that much more than the ring on the disk.
+const DEBTS_MAX: usize = 1;
+/// A full volume takes away no more than all but so many segments of a ring.
+const SEGMENTS_LEFT: usize = 1;
+
 impl Appender {
-    /// Opens a new segment for appends. Afterwards it is `active`.
-    pub(super) async fn rotate(&mut self) -> Result<(), Refusal> {
-        while self.has_debts() {
+    /// Opens a new segment for a log, whose first record has the hybrid logical time `age`.
+    pub(super) async fn rotate(&mut self, log: (Area, Flow), age: u64) -> Result<(), Refusal> {
+        while self.debts.len() > DEBTS_MAX {
             self.evict_step().await?;
         }
-        if let Some(active) = self.active.take() {
+        let (area, flow) = log;
+        if let Some(active) = self.logs.entry(log).or_default().active.take() {
             self.freeze(&active).await;
         }
-        if !self.unopened {
-            let (ring, victims) = self.ring.rotated(self.segments_max, self.next_sequence());
-            self.adopt(ring).await?;
-            self.unopened = true;
-            self.debts.extend(victims.iter().map(|victim| victim.id));
-            self.metrics.store.rotations.inc();
-        }
-        let Some(newest) = self.ring.newest() else { return Err(Refusal::Recovering) };
+        let unopened = self.logs.entry(log).or_default().unopened;
+        let member = match unopened.filter(|member| self.ring.contains(member.id)) {
+            Some(member) => member,
+            None => {
+                self.find_space(area, 0).await?;
+                let turn = Turn { area, flow, next_sequence: self.next_sequence, age };
+                self.turn(turn).await?
+            }
+        };
+        self.logs.entry(log).or_default().unopened = Some(member);
         loop {
-            match self.open_segment(newest).await {
+            match self.open_segment(member).await {
                 Ok(active) => {
                     self.view.insert(active.segment.clone());
-                    self.active = Some(active);
-                    self.unopened = false;
+                    let log = self.logs.entry(log).or_default();
+                    (log.active, log.unopened) = (Some(active), None);
                     return Ok(());
                 }
-                Err(error) if error.kind.is_full() => self.make_space(error).await?,
+                Err(error) if error.kind.is_full() => {
+                    if !self.give_way(area, Some(member)).await? {
+                        return Err(Refusal::DiskFull(error));
+                    }
+                }
                 Err(error) => return Err(Refusal::Disk(error)),
             }
         }
     }
 
+    /// Takes one step of the ring and saves it. The segment that is to be opened.
+    async fn turn(&mut self, turn: Turn) -> Result<Member, Refusal> {
+        let rules = self.promise_rules();
+        let now_ms = self.wall_ms();
+        let ring = self.ring.clone();
+        let is_held = |member: &Member| {
+            let written_ms = written_ms(&ring, member, now_ms);
+            rules.hold(now_ms, member.promised_until_ms, written_ms) != Hold::Free
+        };
+        // What is promised in the eldest segment is being copied forward, which needs room: for that
+        // long the ring has one segment more.
+        let is_pledged = |member: Member| self.pledges.holds(member.id, now_ms);
+        let extra = usize::from(ring.eldest(turn.area).is_some_and(is_pledged));
+        let segments_max = self.ring_capacity(turn.area).segments_max + extra;
+        let (ring, victims) =
+            ring.rotated(turn, segments_max, is_held).map_err(|reason| match reason {
+                NoTurn::Held(member) => {
+                    self.metrics.store.turns_held.inc();
+                    let written_ms = written_ms(&self.ring, &member, now_ms);
+                    let hold = rules.hold(now_ms, member.promised_until_ms, written_ms);
+                    promised(hold)
+                }
+                NoTurn::TooOld => {
+                    self.metrics.store.replicas_too_old.inc();
+                    Refusal::TooOld
+                }
+            })?;
+        let member = ring.newest(turn.area, turn.flow).ok_or(Refusal::Recovering)?;
+        self.adopt(ring).await?;
+        self.owe(&victims);
+        self.metrics.store.rotations.inc();
+        Ok(member)
+    }
+
+    /// Segments that have left the ring are cleared up from now on.
+    fn owe(&mut self, victims: &[Member]) {
+        for victim in victims {
+            self.debts.push_back(victim.id);
+            self.pledges.forget(victim.id);
+        }
+        let ring = &self.ring;
+        for log in self.logs.values_mut() {
+            // The eldest may be one that is still open: a flow that has been idle for a whole turn.
+            log.active.take_if(|active| !ring.contains(active.segment.id));
+        }
+    }
+
     /// Saves a changed ring; from then on it is the one that counts.
     pub(super) async fn adopt(&mut self, ring: Ring) -> Result<(), Refusal> {
-        let ring = ring.with_ceiling(self.next_sequence(), self.hlc());
+        let ring = ring.with_ceiling(self.next_sequence, self.hlc());
         ring_file::save(&*self.env.disk, &ring).await.map_err(|error| {
             if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
         })?;
+        self.view.adopt(Arc::new(ring.clone()));
         self.ring = ring;
-        let ring = &self.ring;
-        self.view.retain(ring.horizon_sequence(), |id| ring.contains(id));
         Ok(())
     }
 
-    /// The disk has no room for a segment: frees what is no longer needed, or else the eldest
-    /// segment, down to the fewest that a ring may have.
-    async fn make_space(&mut self, error: DiskError) -> Result<(), Refusal> {
-        if !self.has_debts() {
-            if self.ring.len() <= SEGMENTS_MIN {
-                return Err(Refusal::DiskFull(error));
+    pub(super) fn promise_rules(&self) -> Rules {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Rules {
+            promise_ms: millis(self.config.promise),
+            write_grace_ms: millis(self.config.write_grace),
+        }
+    }
+
+    /// Makes sure that the volume has room for one more segment, or an object of `incoming_bytes`.
+    pub(super) async fn find_space(
+        &mut self,
+        area: Area,
+        incoming_bytes: u64,
+    ) -> Result<(), Refusal> {
+        let segment_bytes = self.ring_capacity(area).segment_bytes;
+        let wanted_bytes = full_check_bytes(segment_bytes, incoming_bytes);
+        loop {
+            let space = self.env.disk.space().await.map_err(Refusal::Disk)?;
+            // A volume whose size nobody knows says nothing of its room either.
+            if space.total_bytes == 0 {
+                return Ok(());
             }
-            let Some((ring, eldest)) = self.ring.shrunk() else {
-                return Err(Refusal::DiskFull(error));
+            let room = Room {
+                available_bytes: space.available_bytes,
+                granted_bytes: self.staging_to_come(),
+                floor_bytes: floor_bytes(space.total_bytes),
             };
-            self.adopt(ring).await?;
-            self.debts.push_back(eldest.id);
-            self.metrics.store.evicted_for_space.inc();
+            let Admission::Short { missing_bytes } = room.admit(wanted_bytes) else {
+                return Ok(());
+            };
+            // What is evicted and still being read comes back by itself: evicting more is of no use.
+            let comes_back = self.view.lingering_bytes() >= missing_bytes;
+            if comes_back || !self.give_way(area, None).await? {
+                self.metrics.store.space_refused.inc();
+                return Err(Refusal::NoRoom {
+                    wanted_bytes,
+                    available_bytes: space.available_bytes,
+                    floor_bytes: room.floor_bytes,
+                });
+            }
         }
-        while self.has_debts() {
-            self.evict_step().await?;
-        }
-        Ok(())
     }
 
-    /// Creates the file of the newest member of the ring, whose id was never used before.
+    /// The volume has no room: frees what is no longer needed, or else the eldest that may go. Whether
+    /// anything could be freed.
+    async fn give_way(&mut self, area: Area, except: Option<Member>) -> Result<bool, Refusal> {
+        if self.has_debts() {
+            while self.has_debts() {
+                self.evict_step().await?;
+            }
+            return Ok(true);
+        }
+        let rules = self.promise_rules();
+        let now_ms = self.wall_ms();
+        let ring = self.ring.clone();
+        let is_held = |member: &Member| {
+            let written_ms = written_ms(&ring, member, now_ms);
+            let held = rules.hold(now_ms, member.promised_until_ms, written_ms) != Hold::Free;
+            held || except.is_some_and(|except| except.id == member.id)
+                || self.pledges.holds(member.id, now_ms)
+        };
+        let other = if area == Area::Entries { Area::Blobs } else { Area::Entries };
+        for area in [area, other] {
+            if self.ring.len(area) <= SEGMENTS_LEFT {
+                continue;
+            }
+            let shrunk = self.ring.shrunk(area, self.next_sequence, is_held);
+            if let Some((ring, eldest)) = shrunk {
+                self.adopt(ring).await?;
+                self.owe(&[eldest]);
+                self.metrics.store.evicted_for_space.inc();
+                return Ok(true);
+            }
+        }
+        self.give_up_object().await
+    }
+
+    /// Creates the file of a member of the ring, whose id was never used before.
     async fn open_segment(&mut self, member: Member) -> Result<Active, DiskError> {
         let disk = self.env.disk.clone();
         let path = segment_path(member.id);
@@ -103,9 +220,7 @@ impl Appender {
     }
 
     async fn fill_segment(&mut self, member: Member, path: &DiskPath) -> Result<Active, DiskError> {
-        let mut nonce = [0; 16];
-        self.nonces.fill(&mut nonce);
-        let nonce = Nonce(nonce);
+        let nonce = self.nonce();
         let file = match self.env.disk.create(path).await {
             // An earlier attempt failed and could not remove what it had made. The id was never
             // used, so nothing refers to it.
@@ -115,25 +230,61 @@ impl Appender {
             }
             created => created?,
         };
-        match file.allocate(self.config.segment_bytes).await {
+        let segment_bytes = self.ring_capacity(member.id.area()).segment_bytes;
+        match file.allocate(segment_bytes).await {
             Err(error) if error.kind != DiskErrorKind::Unsupported => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let header = SegmentHeader { id: member.id, nonce, base_sequence: member.base_sequence };
+        let header = SegmentHeader {
+            id: member.id,
+            nonce,
+            base_sequence: member.base_sequence,
+            age: member.age,
+            flow: member.flow,
+            first_offset: SEGMENT_HEADER_BYTES as u32,
+        };
         file.append(vec![Bytes::from(header.encode())]).await?;
         file.sync_data().await?;
-        self.env.disk.sync_dir(&DiskPath::new(SEGMENT_DIR)).await?;
-        let segment = Arc::new(Segment { id: member.id, nonce, file });
-        Ok(Active { segment, end: SEGMENT_HEADER_BYTES })
+        self.env.disk.sync_dir(&segment_dir(member.id)).await?;
+        let segment = Arc::new(Segment { id: member.id, nonce, file: Some(file.clone()) });
+        Ok(Active { segment, file, end: SEGMENT_HEADER_BYTES })
+    }
+
+    /// A secret for a new segment.
+    pub(super) fn nonce(&mut self) -> Nonce {
+        let mut nonce = [0; 16];
+        self.nonces.fill(&mut nonce);
+        Nonce(nonce)
     }
 
     /// No more appends go there: what was reserved behind its end is freed, and reads may be served
     /// from a mapping.
-    async fn freeze(&self, active: &Active) {
-        if let Err(error) = active.segment.file.freeze().await {
+    pub(super) async fn freeze(&self, active: &Active) {
+        if let Err(error) = active.file.freeze().await {
             self.metrics.store.freezes_failed.inc();
             let segment = active.segment.id;
             tracing::warn!(%segment, %error, "a full segment is read without a mapping");
         }
     }
+}
+
+/// When clients wrote to a segment last, in wall milliseconds: when the next one was opened for them,
+/// or now. 0 for one that they never wrote to.
+fn written_ms(ring: &Ring, member: &Member, now_ms: u64) -> u64 {
+    if member.flow == Flow::CatchUp {
+        return 0;
+    }
+    let later = ring
+        .members_of(member.id.area())
+        .filter(|other| other.flow == Flow::Live && other.id > member.id)
+        .min_by_key(|other| other.id);
+    later.map_or(now_ms, |later| later.age >> 16)
+}
+
+fn promised(hold: Hold) -> Refusal {
+    let for_ms = match hold {
+        Hold::Held { for_ms } => for_ms,
+        Hold::Free => 0,
+    };
+    Refusal::Promised { for_seconds: for_ms.div_ceil(1000) }
 }

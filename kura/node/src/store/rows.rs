@@ -6,7 +6,8 @@ use kura_core::{
     address::Address,
     feed::{FeedRow, feed_key},
     place::{
-        Place, Watermark, contents_key, place_key, watermark_in_contents, watermark_in_places,
+        Place, Watermark, contents_key, contents_row, place_key, watermark_in_contents,
+        watermark_in_places,
     },
     record::SegmentId,
 };
@@ -27,7 +28,9 @@ pub(crate) fn add_record(
     if is_current {
         batch.put(PLACES_SPACE, key.clone(), place.encode());
     }
-    batch.put(CONTENTS_SPACE, contents_key(place.segment, place.offset), key);
+    let feed_sequence = if replica { 0 } else { place.sequence };
+    let contents = contents_row(feed_sequence, &key);
+    batch.put(CONTENTS_SPACE, contents_key(place.segment, place.offset), contents);
     if !replica && is_current {
         let row = FeedRow {
             address: address.clone(),

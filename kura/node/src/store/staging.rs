@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use kura_core::record::POOL_BODY_OFFSET;
 use kura_env::{Clock, Disk, DiskError, DiskErrorKind, DiskPath, Env, File, TaskHandle};
 use tokio::sync::{mpsc, oneshot};
 
@@ -42,7 +44,17 @@ pub(crate) struct StagedFile {
     /// Taken only by `drop`.
     reservation: Option<Reservation>,
     path: DiskPath,
+    body_offset: u64,
     requests: mpsc::UnboundedSender<Request>,
+}
+
+/// Where the body of a staging file begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyAt {
+    /// At the start: it will be copied into a segment.
+    Start,
+    /// Behind room for a header: it may become an object of the pool as it lies.
+    BehindHeader,
 }
 
 /// As many of these are under way as there are uploads, so the connection limit bounds the queue.
@@ -75,24 +87,32 @@ impl Staging {
     }
 
     /// A new, empty file for a client, with `bytes` of the budget.
-    pub(crate) async fn create(&self, bytes: u64) -> Result<StagedFile, Refusal> {
+    pub(crate) async fn create(&self, bytes: u64, at: BodyAt) -> Result<StagedFile, Refusal> {
         let reservation = self.budget.reserve(Lane::Clients, bytes).map_err(|exhausted| {
             self.metrics.store.staging_refused.inc();
             self.refusal(exhausted.in_use_bytes, bytes)
         })?;
-        self.create_with(reservation).await
+        self.create_with(reservation, at).await
     }
 
     /// A new, empty file for a replica; waits until the budget has room.
-    pub(crate) async fn create_waiting(&self, bytes: u64) -> Result<StagedFile, Refusal> {
+    pub(crate) async fn create_waiting(
+        &self,
+        bytes: u64,
+        at: BodyAt,
+    ) -> Result<StagedFile, Refusal> {
         let reservation = self.budget.wait(bytes).await.ok_or(Refusal::TooLarge {
             limit_bytes: share_bytes(self.budget.limit_bytes()),
             declared_bytes: Some(bytes),
         })?;
-        self.create_with(reservation).await
+        self.create_with(reservation, at).await
     }
 
-    async fn create_with(&self, reservation: Reservation) -> Result<StagedFile, Refusal> {
+    async fn create_with(
+        &self,
+        reservation: Reservation,
+        at: BodyAt,
+    ) -> Result<StagedFile, Refusal> {
         self.gauge();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = DiskPath::new(STAGING_DIR).join(&format!("{number:016x}.part"));
@@ -101,9 +121,17 @@ impl Staging {
         self.requests
             .send(Request::Create(path, reservation, reply))
             .map_err(|_| Refusal::Draining)?;
-        answer.await.map_err(|_| Refusal::Draining)?.map_err(|error| {
+        let failed = |error: DiskError| {
             if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
-        })
+        };
+        let mut staged = answer.await.map_err(|_| Refusal::Draining)?.map_err(failed)?;
+        if at == BodyAt::BehindHeader {
+            // One byte at the end of the gap, so that appends go on behind it. The gap is a hole.
+            let last = POOL_BODY_OFFSET - 1;
+            staged.file.write_at(last, Bytes::from_static(&[0])).await.map_err(failed)?;
+            staged.body_offset = POOL_BODY_OFFSET;
+        }
+        Ok(staged)
     }
 
     /// Reserves `more` bytes for a file that grows.
@@ -129,6 +157,16 @@ impl Staging {
 impl StagedFile {
     pub(crate) fn file(&self) -> &Arc<dyn File> {
         &self.file
+    }
+
+    /// Where the body begins in the file, in bytes.
+    pub(crate) fn body_offset(&self) -> u64 {
+        self.body_offset
+    }
+
+    /// Its name, which it loses when it becomes an object of the pool.
+    pub(crate) fn path(&self) -> &DiskPath {
+        &self.path
     }
 
     pub(crate) fn reserved_bytes(&self) -> u64 {
@@ -207,7 +245,7 @@ impl Keeper {
             self.remove(path.clone(), reservation).await;
             return Err(DiskError { action: "create", path, kind: DiskErrorKind::NotFound });
         };
-        Ok(StagedFile { file, reservation: Some(reservation), path, requests })
+        Ok(StagedFile { file, reservation: Some(reservation), path, body_offset: 0, requests })
     }
 
     async fn remove(&mut self, path: DiskPath, reservation: Reservation) {

@@ -9,16 +9,17 @@ use kura_core::{
     address::Address,
     digest::{Digest, Hasher},
     feed::FeedRow,
-    record::{ChunkSums, Version},
+    place::Place,
+    record::ChunkSums,
 };
 use tokio::sync::oneshot;
 
 use super::{
     Store,
-    appender::{Body, Command, Publish},
+    appender::{Body, Command, Origin, Publish},
     budget::{Lane, Reservation},
     pieces::Pieces,
-    staging::StagedFile,
+    staging::{BodyAt, StagedFile},
 };
 use crate::service::{Published, Refusal};
 
@@ -40,8 +41,7 @@ pub struct Upload {
     hasher: Hasher,
     sums: ChunkSums,
     filling: Filling,
-    /// Given if a peer has decided it already.
-    version: Option<Version>,
+    origin: Origin,
     /// What the body must have.
     expected: Option<Digest>,
     published: bool,
@@ -80,7 +80,8 @@ impl Upload {
         let filling = match in_memory {
             Some(reservation) => Filling::Memory { pieces: Pieces::default(), reservation },
             None => {
-                let staged = store.staging().create(wanted).await?;
+                let at = store.body_at(&address, declared_bytes);
+                let staged = store.staging().create(wanted, at).await?;
                 let memory = write_memory(&store, Lane::Clients, declared_bytes);
                 Filling::staged(staged, memory)
             }
@@ -94,14 +95,39 @@ impl Upload {
             hasher: Hasher::default(),
             sums: ChunkSums::default(),
             filling,
-            version: None,
+            origin: Origin::Client,
             published: false,
         })
     }
 
     /// As [`Upload::begin`] for a body that a peer has: waits for room, and keeps its version.
     pub(super) async fn begin_replica(store: Store, row: &FeedRow) -> Result<Self, Refusal> {
-        let FeedRow { ref address, version, body_bytes, digest } = *row;
+        let origin = Origin::Peer(row.version);
+        Self::begin_waiting(store, row, origin).await
+    }
+
+    /// As [`Upload::begin`] for a body that lies in an old segment: waits for room, and keeps all
+    /// that its record says.
+    pub(super) async fn begin_copy(
+        store: Store,
+        address: &Address,
+        (from, replica): (Place, bool),
+    ) -> Result<Self, Refusal> {
+        let row = FeedRow {
+            address: address.clone(),
+            version: from.version,
+            body_bytes: from.body_bytes,
+            digest: from.digest,
+        };
+        Self::begin_waiting(store, &row, Origin::Copied { from, replica }).await
+    }
+
+    async fn begin_waiting(
+        store: Store,
+        row: &FeedRow,
+        origin: Origin,
+    ) -> Result<Self, Refusal> {
+        let FeedRow { ref address, body_bytes, digest, .. } = *row;
         let limit_bytes = store.limits().body_bytes_max;
         let declared_bytes = Some(body_bytes);
         if body_bytes > limit_bytes {
@@ -112,7 +138,8 @@ impl Upload {
         {
             Filling::Memory { pieces: Pieces::default(), reservation }
         } else {
-            let staged = store.staging().create_waiting(body_bytes).await?;
+            let at = store.body_at(address, declared_bytes);
+            let staged = store.staging().create_waiting(body_bytes, at).await?;
             let memory = write_memory(&store, Lane::Replicas, declared_bytes);
             Filling::staged(staged, memory)
         };
@@ -124,7 +151,7 @@ impl Upload {
             hasher: Hasher::default(),
             sums: ChunkSums::default(),
             filling,
-            version: Some(version),
+            origin,
             expected: Some(digest),
             published: false,
         })
@@ -180,6 +207,12 @@ impl Upload {
             return Err(Refusal::WrongDigest { expected, actual });
         }
         self.flush().await?;
+        if let Filling::Staged { staged, .. } = &self.filling
+            && self.store.is_large(&self.address, received_bytes)
+        {
+            // Synced here and not by the appender, who keeps all others waiting meanwhile.
+            staged.file().sync_data().await.map_err(Refusal::Disk)?;
+        }
         let body = match std::mem::replace(&mut self.filling, Filling::nothing(&self.store)) {
             Filling::Memory { mut pieces, reservation } => {
                 Body::Memory { pieces: pieces.take(), reservation }
@@ -192,7 +225,7 @@ impl Upload {
             body_bytes: received_bytes,
             digest: actual,
             chunk_sums: std::mem::take(&mut self.sums).finish(),
-            version: self.version,
+            origin: self.origin,
             body,
             reply,
         };
@@ -211,7 +244,8 @@ impl Upload {
                 if total_bytes <= reservation.bytes() {
                     return Ok(());
                 }
-                let staged = self.store.staging().create(wanted).await?;
+                let at = BodyAt::BehindHeader;
+                let staged = self.store.staging().create(wanted, at).await?;
                 // What is in memory already is written together with what comes.
                 let memory =
                     std::mem::replace(reservation, self.store.memory().nothing(Lane::Clients));

@@ -1,0 +1,207 @@
+//! Vouching: saying that artifacts are here, and keeping them for as long as was promised.
+//!
+//! A vouch marks the segment of an artifact as promised, in RING. In the old part of a ring, where a
+//! mark would keep the whole ring from turning, it marks the artifact alone, in the catalog, and has
+//! it copied forward. Either is durable before the answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kura_core::{
+    address::Address,
+    place::{Place, contents_key, parse_contents_key},
+    promise::may_vouch,
+    record::{Area, SegmentId},
+    ring::AfterRead,
+};
+use kura_env::{Batch, Catalog, CatalogError, CommitDurability, Keyspace};
+use tokio::sync::oneshot;
+
+use super::appender::Appender;
+use crate::service::Refusal;
+
+/// (segment, offset) -> until when the artifact there is promised.
+pub(crate) const PLEDGES_SPACE: Keyspace = Keyspace("pledges");
+
+/// Artifacts that can be promised one by one at a time. Beyond that the answer is "missing".
+const PLEDGES_MAX: usize = 1 << 20;
+
+/// Artifacts in old segments that are promised one by one.
+#[derive(Default)]
+pub(super) struct Pledges {
+    /// (segment, offset) -> until when, in wall milliseconds, and how many bytes.
+    marks: BTreeMap<(SegmentId, u64), (u64, u64)>,
+    /// Of all marks together.
+    bytes: u64,
+}
+
+impl Pledges {
+    /// Whether anything in `segment` is promised, was not copied forward yet, and so holds it.
+    pub(super) fn holds(&self, segment: SegmentId, now_ms: u64) -> bool {
+        self.marks.range((segment, 0)..=(segment, u64::MAX)).any(|(_, (until, _))| *until > now_ms)
+    }
+
+    fn until_ms(&self, place: &Place) -> u64 {
+        self.marks.get(&(place.segment, place.offset)).map_or(0, |(until, _)| *until)
+    }
+
+    fn insert(&mut self, place: (SegmentId, u64), until_ms: u64, bytes: u64) {
+        if let Some((_, bytes)) = self.marks.insert(place, (until_ms, bytes)) {
+            self.bytes -= bytes;
+        }
+        self.bytes += bytes;
+    }
+
+    /// The artifact lies elsewhere now.
+    pub(super) fn remove(&mut self, place: &Place) {
+        if let Some((_, bytes)) = self.marks.remove(&(place.segment, place.offset)) {
+            self.bytes -= bytes;
+        }
+    }
+
+    /// The segment has left the ring.
+    pub(super) fn forget(&mut self, segment: SegmentId) {
+        let gone: Vec<_> =
+            self.marks.range((segment, 0)..=(segment, u64::MAX)).map(|(place, _)| *place).collect();
+        for place in gone {
+            if let Some((_, bytes)) = self.marks.remove(&place) {
+                self.bytes -= bytes;
+            }
+        }
+    }
+
+    fn expire(&mut self, now_ms: u64) {
+        let bytes = &mut self.bytes;
+        self.marks.retain(|_, (until, mark_bytes)| {
+            let stays = *until > now_ms;
+            if !stays {
+                *bytes -= *mark_bytes;
+            }
+            stays
+        });
+    }
+
+    /// Reads back what an earlier life promised.
+    pub(super) async fn load(catalog: &dyn Catalog, now_ms: u64) -> Result<Self, CatalogError> {
+        let mut pledges = Self::default();
+        let rows = catalog.range(PLEDGES_SPACE, &[], &[], PLEDGES_MAX).await?;
+        for (key, row) in rows {
+            let Some((until, bytes)) = decode(&row) else { continue };
+            if let Some(place) = parse_contents_key(&key).filter(|_| until > now_ms) {
+                pledges.insert(place, until, bytes);
+            }
+        }
+        Ok(pledges)
+    }
+}
+
+impl Appender {
+    /// Promises artifacts, and tells of each whether it is. What is gone is not, nor what cannot be
+    /// promised.
+    pub(super) async fn vouch(
+        &mut self,
+        artifacts: Vec<(Address, Place)>,
+        reply: oneshot::Sender<Vec<bool>>,
+    ) {
+        let held = match self.promise(&artifacts).await {
+            Ok(held) => held,
+            Err(refusal) => {
+                tracing::warn!(%refusal, "promises could not be made durable");
+                vec![false; artifacts.len()]
+            }
+        };
+        let missing = held.iter().filter(|held| !**held).count();
+        self.metrics.store.vouched.inc_by((held.len() - missing) as u64);
+        self.metrics.store.vouches_declined.inc_by(missing as u64);
+        reply.send(held).ok();
+    }
+
+    async fn promise(&mut self, artifacts: &[(Address, Place)]) -> Result<Vec<bool>, Refusal> {
+        let rules = self.promise_rules();
+        let now_ms = self.wall_ms();
+        if rules.promise_ms == 0 {
+            // Nothing is promised here: what is here now may be said to be.
+            return Ok(vec![true; artifacts.len()]);
+        }
+        self.pledges.expire(now_ms);
+        let mut promised_bytes = self.promised_bytes(now_ms);
+        let capacity_bytes = self.capacity.bytes;
+        let mut held = Vec::with_capacity(artifacts.len());
+        let mut segments = BTreeSet::new();
+        let mut batch = Batch::default();
+        let mut pledged = Vec::new();
+        let until_ms = rules.due_ms(now_ms) + rules.step_ms();
+        for (address, place) in artifacts {
+            if self.current(address).await? != Some(*place) {
+                held.push(false);
+                continue;
+            }
+            let segment = place.segment;
+            let is_old = self.ring.after_read(segment) == AfterRead::Refresh;
+            let marked_ms = if is_old {
+                self.pledges.until_ms(place).max(self.ring.promised_until_ms(segment))
+            } else {
+                self.ring.promised_until_ms(segment)
+            };
+            if rules.mark_ms(now_ms, marked_ms).is_none() || segments.contains(&segment) {
+                held.push(true);
+                continue;
+            }
+            let cost_bytes = match (segment.area(), is_old) {
+                (Area::Pool, _) | (_, true) => place.record_bytes(),
+                (area, false) => self.ring_capacity(area).segment_bytes,
+            };
+            let is_new = marked_ms <= now_ms;
+            let has_room = self.pledges.marks.len() + pledged.len() < PLEDGES_MAX;
+            if is_new && !may_vouch(promised_bytes, cost_bytes, capacity_bytes)
+                || is_old && !has_room
+            {
+                held.push(false);
+                continue;
+            }
+            promised_bytes += if is_new { cost_bytes } else { 0 };
+            held.push(true);
+            if is_old {
+                let key = contents_key(segment, place.offset);
+                batch.put(PLEDGES_SPACE, key, encode(until_ms, place.record_bytes()));
+                pledged.push(place);
+            } else {
+                segments.insert(segment);
+            }
+        }
+        if !segments.is_empty() {
+            let segments: Vec<SegmentId> = segments.into_iter().collect();
+            self.adopt(self.ring.clone().promised(&segments, until_ms, now_ms)).await?;
+        }
+        if !batch.is_empty() {
+            let committed = self.env.catalog.commit(batch, CommitDurability::Synced).await;
+            committed.map_err(Refusal::Catalog)?;
+            for place in pledged {
+                let at = (place.segment, place.offset);
+                self.pledges.insert(at, until_ms, place.record_bytes());
+            }
+        }
+        Ok(held)
+    }
+
+    /// Bytes that may not be evicted because of promises.
+    fn promised_bytes(&self, now_ms: u64) -> u64 {
+        let marked = self.ring.members().filter(|member| member.promised_until_ms > now_ms);
+        let segments = marked.map(|member| self.ring_capacity(member.id.area()).segment_bytes);
+        let pool = self.pool.lock();
+        let objects = pool
+            .eldest_first()
+            .filter(|id| self.ring.promised_until_ms(*id) > now_ms)
+            .filter_map(|id| pool.size_of(id));
+        segments.sum::<u64>() + objects.sum::<u64>() + self.pledges.bytes
+    }
+}
+
+fn encode(until_ms: u64, bytes: u64) -> Bytes {
+    [until_ms.to_le_bytes(), bytes.to_le_bytes()].concat().into()
+}
+
+fn decode(row: &[u8]) -> Option<(u64, u64)> {
+    let (until, bytes) = row.split_first_chunk::<8>()?;
+    Some((u64::from_le_bytes(*until), u64::from_le_bytes(bytes.try_into().ok()?)))
+}

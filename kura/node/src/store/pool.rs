@@ -1,0 +1,182 @@
+//! The pool: large objects, one file each, in the form of a segment with one record.
+//!
+//! The body is written to a staging file behind room for its header, so that it gets its place by a
+//! rename and is never copied:
+//!
+//! 1. room: the objects used longest ago go until it fits
+//! 2. write the headers, sync, and give the file its name; sync the directory
+//! 3. index: rows, in one batch, not synced
+//! 4. answer
+//!
+//! For the pool the file is the truth. Eviction unlinks it first and removes the rows then; a file
+//! without rows is adopted by `recovery`.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use kura_core::{
+    place::Place,
+    promise::Hold,
+    record::{
+        Area, Flow, POOL_BODY_OFFSET, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, header_bytes,
+    },
+};
+use kura_env::{DiskError, DiskErrorKind, DiskPath};
+
+use super::{
+    appender::{Appender, Body, Publish, Written, refuse},
+    segments::{Segment, segment_dir, segment_path},
+    staging::StagedFile,
+};
+use crate::service::Refusal;
+
+impl Appender {
+    /// Stores large objects, one after the other.
+    pub(super) async fn store_in_pool(&mut self, group: VecDeque<Box<Publish>>) {
+        for publish in group {
+            if let Err((publish, refusal)) = self.store_object(*publish).await {
+                refuse(publish.map(|publish| publish.reply).into_iter(), &refusal);
+            }
+        }
+    }
+
+    async fn store_object(
+        &mut self,
+        publish: Publish,
+    ) -> Result<(), (Option<Publish>, Refusal)> {
+        if let Err(refusal) = self.prepare().await {
+            return Err((Some(publish), refusal));
+        }
+        let record_bytes = publish.record_bytes();
+        if let Err(refusal) = self.make_room_in_pool(record_bytes).await {
+            return Err((Some(publish), refusal));
+        }
+        // The number is the sequence of the first record that could have it.
+        let id = SegmentId::new(Area::Pool, self.next_sequence);
+        let offset =
+            POOL_BODY_OFFSET - header_bytes(&publish.address, publish.body_bytes) as u64;
+        let segment = Segment { id, nonce: self.nonce(), file: None };
+        let (place, header, publish) = self.place(&segment, offset, publish);
+        let Publish { address, body, reply, origin, .. } = publish;
+        let named = match &body {
+            Body::Staged(staged) if staged.body_offset() == POOL_BODY_OFFSET => {
+                self.name_object(&segment, &place, (header, staged)).await
+            }
+            Body::Staged(_) | Body::Memory { .. } => Err(misplaced(&id)),
+        };
+        if let Err(error) = named {
+            let refusal =
+                if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) };
+            refuse(std::iter::once(reply), &refusal);
+            return Ok(());
+        }
+        self.pool.lock().insert(id, place.record_bytes());
+        self.view.insert(segment.into());
+        let (replica, is_copy) = (origin.is_replica(), false);
+        let written = Written { place, address, replica, is_copy, reply, _body: Some(body) };
+        self.finish(id, place.offset + place.record_bytes(), vec![written]).await;
+        Ok(())
+    }
+
+    /// Step 2. After an error nothing of it is there under its name, or `recovery` finds it whole.
+    async fn name_object(
+        &mut self,
+        segment: &Segment,
+        place: &Place,
+        (header, staged): (Bytes, &StagedFile),
+    ) -> Result<(), DiskError> {
+        let first_offset = u32::try_from(place.offset).expect("headers are shorter than 4 GiB");
+        let head = SegmentHeader {
+            id: segment.id,
+            nonce: segment.nonce,
+            base_sequence: place.sequence,
+            age: place.version.time,
+            flow: Flow::Live,
+            first_offset,
+        };
+        let dir = segment_dir(segment.id);
+        if self.pool_dirs.insert(dir.as_str().to_owned()) {
+            let made = self.env.disk.mkdir(&dir).await;
+            let synced = match made {
+                Ok(()) => self.env.disk.sync_dir(&DiskPath::new(Area::Pool.dir())).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = synced {
+                self.pool_dirs.remove(dir.as_str());
+                return Err(error);
+            }
+        }
+        let file = staged.file();
+        file.write_at(0, Bytes::from(head.encode())).await?;
+        file.write_at(place.offset, header).await?;
+        file.sync_data().await?;
+        let path = segment_path(segment.id);
+        self.env.disk.rename(staged.path(), &path).await?;
+        if let Err(error) = self.env.disk.sync_dir(&dir).await {
+            // Whether the name survives is unknown; so that nobody is told both, it goes.
+            self.env.disk.unlink(&path).await.ok();
+            return Err(error);
+        }
+        if let Err(error) = file.freeze().await {
+            self.metrics.store.freezes_failed.inc();
+            tracing::warn!(object = %segment.id, %error, "a large object is read without a mapping");
+        }
+        Ok(())
+    }
+
+    /// Step 1.
+    async fn make_room_in_pool(&mut self, record_bytes: u64) -> Result<(), Refusal> {
+        let limit_bytes = self.capacity.pool_bytes;
+        let victims = self.pool_victims(record_bytes, limit_bytes);
+        let Some(victims) = victims else {
+            self.metrics.store.turns_held.inc();
+            return Err(Refusal::Promised { for_seconds: self.config.promise.as_secs().max(1) });
+        };
+        for victim in victims {
+            self.evict_object(victim).await?;
+        }
+        self.find_space(Area::Blobs, record_bytes).await
+    }
+
+    fn pool_victims(&self, incoming_bytes: u64, limit_bytes: u64) -> Option<Vec<SegmentId>> {
+        let (rules, now_ms) = (self.promise_rules(), self.wall_ms());
+        let is_held = |id: SegmentId| {
+            let written_ms = 0;
+            rules.hold(now_ms, self.ring.promised_until_ms(id), written_ms) != Hold::Free
+        };
+        self.pool.lock().victims(incoming_bytes, limit_bytes, is_held)
+    }
+
+    /// Gives up the object used longest ago, for space. Whether there was one that may go.
+    pub(super) async fn give_up_object(&mut self) -> Result<bool, Refusal> {
+        let bytes = self.pool.lock().bytes();
+        let Some(victim) =
+            self.pool_victims(0, bytes.saturating_sub(1)).and_then(|it| it.first().copied())
+        else {
+            return Ok(false);
+        };
+        self.evict_object(victim).await?;
+        self.metrics.store.evicted_for_space.inc();
+        Ok(true)
+    }
+
+    /// Takes an object out of the pool: readers first, then the file; the rows follow in bounded
+    /// steps.
+    async fn evict_object(&mut self, id: SegmentId) -> Result<(), Refusal> {
+        self.view.remove(id);
+        self.pool.lock().remove(id);
+        self.debts.push_back(id);
+        self.metrics.store.evicted_objects.inc();
+        match self.env.disk.unlink(&segment_path(id)).await {
+            Err(error) if error.kind != DiskErrorKind::NotFound => Err(Refusal::Disk(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// A body that is as large as this was staged with room for its header, or else by a mistake of ours.
+fn misplaced(id: &SegmentId) -> DiskError {
+    let text = format!("the body has no room for a header of {SEGMENT_HEADER_BYTES} bytes before it");
+    let kind = DiskErrorKind::Other { errno: 0, text };
+    DiskError { action: "rename", path: segment_path(*id), kind }
+}
