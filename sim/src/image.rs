@@ -36,7 +36,7 @@ impl Image<'_> {
     /// The path of a segment's file.
     #[must_use]
     pub fn segment_path(id: SegmentId) -> String {
-        format!("blobs/{}", id.file_name())
+        id.path()
     }
 
     /// The nonce of a segment; `None` if its file is not there or has no valid header.
@@ -68,8 +68,9 @@ pub(crate) mod sample {
     use kura_core::{
         address::{Address, Space},
         digest::Digest,
-        place::{Place, contents_key, place_key},
-        record::{Artifact, SegmentHeader, Version, chunk_sum},
+        place::{Place, contents_key, contents_row, place_key},
+        record::{Area, Artifact, Flow, SegmentHeader, Version, chunk_sum},
+        ring::Turn,
     };
 
     use super::*;
@@ -85,8 +86,9 @@ pub(crate) mod sample {
     impl Sample {
         /// One segment with one artifact.
         pub(crate) fn sound() -> Self {
-            let ring = Ring::default().rotated(4, 1).0;
-            let id = ring.newest().unwrap().id;
+            let turn = Turn { area: Area::Blobs, flow: Flow::Live, next_sequence: 1, age: 1 };
+            let (ring, _) = Ring::default().rotated(turn, 4, |_| false).unwrap();
+            let id = ring.newest(Area::Blobs, Flow::Live).unwrap().id;
             let nonce = Nonce([7; 16]);
             let body = b"a body";
             let address = Address::new("ns", Space::Plain, "key").unwrap();
@@ -99,7 +101,15 @@ pub(crate) mod sample {
                 replica: false,
                 chunk_sums: vec![chunk_sum(body)],
             };
-            let header = SegmentHeader { id, nonce, base_sequence: 1 }.encode();
+            let header = SegmentHeader {
+                id,
+                nonce,
+                base_sequence: 1,
+                age: 1,
+                flow: Flow::Live,
+                first_offset: 64,
+            }
+            .encode();
             let offset = header.len() as u64;
             let record = artifact.encode(nonce, offset);
             let place = Place {
@@ -119,7 +129,7 @@ pub(crate) mod sample {
                     (Image::segment_path(id), segment),
                 ]),
                 places: vec![(key.clone().into(), place.encode().into())],
-                contents: vec![(contents_key(id, offset).into(), key.into())],
+                contents: vec![(contents_key(id, offset).into(), contents_row(1, &key).into())],
             }
         }
 

@@ -206,6 +206,8 @@ async fn through_the_store(dir: &Path, writers: u64) -> Puts {
         memory_body_bytes_max: MIB / 4,
         body_bytes_max: 64 * MIB,
         durability: Durability::PowerLoss,
+        promise: Duration::ZERO,
+        write_grace: Duration::ZERO,
     };
     let metrics = Arc::new(Metrics::default());
     let store = Store::recover(host.env.clone(), config, metrics.clone(), &|_| ()).await;

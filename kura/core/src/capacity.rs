@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::record::Area;
+
 /// A ring has at least one old, two middle and two young segments.
 pub const SEGMENTS_MIN: usize = 5;
 /// Segments do not shrink below this many bytes.
@@ -120,6 +122,15 @@ fn ring(share_bytes: u64, segment_bytes: u64) -> RingCapacity {
 }
 
 impl Capacity {
+    /// The ring of an area; that of bodies for the pool, whose objects are measured by it.
+    #[must_use]
+    pub fn ring(&self, area: Area) -> RingCapacity {
+        match area {
+            Area::Blobs | Area::Pool => self.blobs,
+            Area::Entries => self.entries,
+        }
+    }
+
     /// Whether less is given than was asked for.
     #[must_use]
     pub fn is_clamped(&self) -> bool {

@@ -237,6 +237,13 @@ impl Ring {
         self.members_of(area).filter(|member| member.flow == flow).max_by_key(|member| member.id)
     }
 
+    /// Whether the segment is the one of its flow that was opened last, and may take appends.
+    #[must_use]
+    pub fn is_newest(&self, segment: SegmentId) -> bool {
+        let newest = |member: Member| self.newest(segment.area(), member.flow);
+        self.member(segment).and_then(newest).is_some_and(|newest| newest.id == segment)
+    }
+
     /// The one to be evicted next.
     #[must_use]
     pub fn eldest(&self, area: Area) -> Option<Member> {

@@ -23,7 +23,7 @@ pub struct StoreConfig {
     /// Size of a segment. Too low: bodies near it are refused, and headers and rotations cost more.
     /// Too high: eviction is coarse, and a small disk holds too few segments to tell old from new.
     pub segment_bytes: u64,
-    /// What the ring may hold, in bytes of segments. Unset: half of the file system.
+    /// What the rings and the pool may hold together, in bytes. Unset: half of the file system.
     pub capacity_bytes: Option<u64>,
     /// Bytes of bodies in flight on disk. Too low: large uploads are refused in parallel. Too high:
     /// uploads crowd out the ring.
@@ -36,6 +36,12 @@ pub struct StoreConfig {
     pub body_bytes_max: u64,
     /// What an acknowledged write survives.
     pub durability: Durability,
+    /// For how long what was said to be here stays. Zero: nothing is promised. Too low: builds lose
+    /// outputs that they were told exist. Too high: a small ring refuses writes.
+    pub promise: Duration,
+    /// For how long a fresh write stays. Too low: a build's own outputs may be gone before it reads
+    /// them. Too high: a small ring refuses writes in a burst.
+    pub write_grace: Duration,
 }
 
 /// What an acknowledged write survives.

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use kura_core::{address::Address, digest::Digest};
+use kura_core::{
+    address::{Address, Space},
+    digest::Digest,
+};
 use kura_env::{CatalogError, DiskError};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -67,6 +70,31 @@ pub enum Refusal {
     /// There is no room on the disk, and eviction made none.
     #[error("the disk is full: {0}; free space on the data volume or lower the capacity")]
     DiskFull(#[source] DiskError),
+    /// The volume has no room above its floor, and nothing that may go.
+    #[error(
+        "no room: {wanted_bytes} bytes wanted, {available_bytes} available, of which {floor_bytes} \
+         stay free; free space on the data volume or lower the capacity"
+    )]
+    NoRoom {
+        /// What has to be free before more is taken in.
+        wanted_bytes: u64,
+        /// What the volume has.
+        available_bytes: u64,
+        /// What always stays free.
+        floor_bytes: u64,
+    },
+    /// What would have to go is promised, or was only just written.
+    #[error(
+        "what would have to go for this is promised for another {for_seconds} s; raise the capacity \
+         or lower the promise"
+    )]
+    Promised {
+        /// For how long still.
+        for_seconds: u64,
+    },
+    /// A body that a peer has is older than everything here, and the ring is full.
+    #[error("older than all that the ring has room for")]
+    TooOld,
     /// The device failed lately; writes rest before the next attempt.
     #[error("writes rest for {rest_seconds} s after a failure of the disk")]
     DiskFailed {
@@ -211,8 +239,15 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// As [`Service::open`].
+    /// As [`Service::open`]; for a content address also those of [`Store::vouch`].
     pub async fn head(&self, address: &Address) -> Result<Option<Meta>, Refusal> {
+        if address.space() == Space::Cas {
+            let Some(store) = self.store() else { return Ok(None) };
+            // Whoever asks for a content address relies on the answer.
+            if store.vouch(std::slice::from_ref(address)).await? != [true] {
+                return Ok(None);
+            }
+        }
         Ok(self.open(address).await?.map(|reading| reading.meta().clone()))
     }
 

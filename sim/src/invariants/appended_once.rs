@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kura_core::{
     address::Address,
     digest::Digest,
-    place::parse_contents_key,
+    place::{parse_contents_key, parse_contents_row},
     record::{FIXED_BYTES, Header, Version},
 };
 
@@ -33,7 +33,10 @@ pub fn check(node: &str, image: &Image<'_>, spoilt: &BTreeSet<Bytes>) -> Result<
     let mut seen: BTreeMap<(Address, Version, Digest), u64> = BTreeMap::new();
     let (mut all_bytes, mut unique_bytes) = (0, 0);
     let mut nonces = BTreeMap::new();
-    for (key, _) in image.contents.iter().filter(|(_, address)| !spoilt.contains(address)) {
+    for (key, row) in &image.contents {
+        if parse_contents_row(row).is_none_or(|(_, address)| spoilt.contains(address)) {
+            continue;
+        }
         let Some((segment, offset)) = parse_contents_key(key) else { continue };
         let nonce = *nonces.entry(segment).or_insert_with(|| image.nonce(segment));
         let Some(nonce) = nonce else { continue };
@@ -70,8 +73,8 @@ pub fn check(node: &str, image: &Image<'_>, spoilt: &BTreeSet<Bytes>) -> Result<
 #[cfg(test)]
 mod tests {
     use kura_core::{
-        place::contents_key,
-        record::{Artifact, SEGMENT_HEADER_BYTES, chunk_sum},
+        place::{contents_key, contents_row},
+        record::{Area, Artifact, Flow, SEGMENT_HEADER_BYTES, chunk_sum},
     };
 
     use super::*;
@@ -83,7 +86,7 @@ mod tests {
         assert_eq!(check("node-1", &sample.image(), &BTreeSet::new()), Ok(()));
         let (id, nonce) = {
             let image = sample.image();
-            let id = image.ring().unwrap().newest().unwrap().id;
+            let id = image.ring().unwrap().newest(Area::Blobs, Flow::Live).unwrap().id;
             (id, image.nonce(id).unwrap())
         };
         let segment = sample.files.get_mut(&Image::segment_path(id)).unwrap();
@@ -94,7 +97,8 @@ mod tests {
         let again = Artifact { chunk_sums: vec![chunk_sum(b"a body")], ..artifact.clone() };
         segment.extend([again.encode(nonce, offset), b"a body".to_vec()].concat());
         let key = kura_core::place::place_key(&artifact.address);
-        sample.contents.push((contents_key(id, offset).into(), key.clone().into()));
+        let row = contents_row(1, &key);
+        sample.contents.push((contents_key(id, offset).into(), row.into()));
         let violation = check("node-1", &sample.image(), &BTreeSet::new()).unwrap_err();
         assert!(violation.reason.contains("2 times"), "{violation}");
         let spoilt = BTreeSet::from([key.into()]);

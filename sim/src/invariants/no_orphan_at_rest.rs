@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use kura_core::{
     place::{Place, is_watermark_in_places, parse_contents_key},
-    record::SegmentId,
+    record::{Area, SegmentId},
 };
 
 use super::{Invariant, Violation};
@@ -14,7 +14,8 @@ use crate::image::Image;
 /// This invariant.
 pub const INVARIANT: Invariant = Invariant {
     name: "no_orphan_at_rest",
-    demands: "the files in blobs/ are those of the ring, and no row refers to any other segment",
+    demands: "the files in blobs/ and entries/ are those of the rings, every file in pool/ has its \
+              row, and no row refers to any other segment or object",
     checked: "on the disk and the catalog of every node, at rest",
 };
 
@@ -28,26 +29,48 @@ pub fn check(node: &str, image: &Image<'_>) -> Result<(), Violation> {
     let Some(ring) = image.ring() else { return violated("RING cannot be read".to_owned()) };
     let in_ring: BTreeSet<SegmentId> = ring.members().map(|member| member.id).collect();
     let mut on_disk = BTreeSet::new();
-    for (name, len) in image.below("blobs") {
-        match SegmentId::from_file_name(name) {
-            Some(id) if in_ring.contains(&id) => drop(on_disk.insert(id)),
-            Some(_) | None => {
-                return violated(format!("blobs/{name} of {len} bytes is not in the ring"));
+    for area in [Area::Blobs, Area::Entries] {
+        let dir = area.dir();
+        for (name, len) in image.below(dir) {
+            match SegmentId::from_file_name(area, name) {
+                Some(id) if in_ring.contains(&id) => drop(on_disk.insert(id)),
+                Some(_) | None => {
+                    return violated(format!("{dir}/{name} of {len} bytes is not in the ring"));
+                }
             }
         }
     }
+    let mut objects = BTreeSet::new();
+    for (name, len) in image.below(Area::Pool.dir()) {
+        let id =
+            name.split_once('/').and_then(|(_, name)| SegmentId::from_file_name(Area::Pool, name));
+        match id {
+            Some(id) => drop(objects.insert(id)),
+            None => return violated(format!("pool/{name} of {len} bytes is no object")),
+        }
+    }
+    let rows: BTreeSet<SegmentId> = image
+        .contents
+        .iter()
+        .filter_map(|(key, _)| parse_contents_key(key))
+        .map(|(segment, _)| segment)
+        .collect();
+    if let Some(unknown) = objects.difference(&rows).next() {
+        return violated(format!("the object {unknown} has no row in `contents`"));
+    }
+    let is_here = |segment: &SegmentId| in_ring.contains(segment) || objects.contains(segment);
     if let Some(missing) = in_ring.difference(&on_disk).next() {
         return violated(format!("segment {} is in the ring, but has no file", missing.0));
     }
     let places = image.places.iter().filter(|(key, _)| !is_watermark_in_places(key));
     for place in places.filter_map(|(_, row)| Place::decode(row)) {
-        if !in_ring.contains(&place.segment) {
+        if !is_here(&place.segment) {
             let segment = place.segment.0;
             return violated(format!("a row of `places` refers to the evicted segment {segment}"));
         }
     }
     for (segment, offset) in image.contents.iter().filter_map(|(key, _)| parse_contents_key(key)) {
-        if !in_ring.contains(&segment) {
+        if !is_here(&segment) {
             return violated(format!(
                 "a row of `contents` is left of the evicted segment {} (byte {offset})",
                 segment.0

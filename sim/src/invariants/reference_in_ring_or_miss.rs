@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use kura_core::{
     address::Address,
     place::{Place, is_watermark_in_places},
-    record::{CHUNK_BYTES, Header, Nonce, SegmentId, chunk_sum},
+    record::{Area, CHUNK_BYTES, Header, Nonce, SegmentId, chunk_sum},
 };
 
 use super::{Invariant, Violation};
@@ -28,8 +28,13 @@ pub fn check(node: &str, image: &Image<'_>) -> Result<(), Violation> {
     let Some(ring) = image.ring() else {
         return Err(INVARIANT.violated(format!("{node}: RING cannot be read")));
     };
-    let nonces: BTreeMap<SegmentId, Option<Nonce>> =
+    let mut nonces: BTreeMap<SegmentId, Option<Nonce>> =
         ring.members().map(|member| (member.id, image.nonce(member.id))).collect();
+    for (name, _) in image.below(Area::Pool.dir()) {
+        let id =
+            name.split_once('/').and_then(|(_, name)| SegmentId::from_file_name(Area::Pool, name));
+        nonces.extend(id.map(|id| (id, image.nonce(id))));
+    }
     for (key, row) in &image.places {
         if is_watermark_in_places(key) {
             continue;

@@ -211,7 +211,12 @@ impl EffectHook for Watch {
         }
         if self.swept == Some(effect.life) {
             let budget = self.staging_bytes_max;
-            let verdict = staging_bounded::check_budget(&self.node, staged.len_bytes, budget);
+            let verdict = staging_bounded::check_budget(
+                &self.node,
+                staged.allocated_bytes,
+                staged.files,
+                budget,
+            );
             if verdict.is_err() {
                 self.court.evidence().judge(self.clock.now(), verdict);
             }

@@ -354,6 +354,8 @@ fn node_config(spec: &NodeSpec, listen: SocketAddr) -> NodeConfig {
             memory_bytes_max: spec.memory_bytes_max,
             memory_body_bytes_max: spec.memory_body_bytes_max,
             body_bytes_max: spec.body_bytes_max,
+            promise: spec.promise,
+            write_grace: spec.write_grace,
             durability: if spec.survives_power_loss {
                 Durability::PowerLoss
             } else {

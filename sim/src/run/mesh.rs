@@ -162,8 +162,8 @@ impl Mesh {
         (rows, how, draw): (&[(Bytes, Place)], SpoilHow, &mut Draw),
     ) {
         // What is still appended to cannot end early: the file would grow in the middle.
-        let newest = image.ring().and_then(|ring| ring.newest().map(|segment| segment.id));
-        if how == SpoilHow::Short && newest == Some(place.segment) {
+        let is_newest = image.ring().is_some_and(|ring| ring.is_newest(place.segment));
+        if how == SpoilHow::Short && is_newest {
             return;
         }
         let body = place.offset + u64::from(place.header_bytes);

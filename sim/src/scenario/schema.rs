@@ -232,6 +232,8 @@ pub const FIELDS: &[Field] = &[
     field(Node, "retry_after", duration(0), Is("1s"), "what Retry-After says on a refusal"),
     field(Node, "drain_timeout", duration(0), Is("30s"), "how long a drain may take"),
     field(Node, "peer_wait", duration(0), Is("60s"), "for how long a silent peer holds readiness back"),
+    field(Node, "promise", duration(0), Is("15min"), "for how long what was said to be here stays"),
+    field(Node, "write_grace", duration(0), Is("60s"), "for how long a fresh write stays"),
     field(Client, "actors", count(1, 4096), Is("1"), "how many, each with one request at a time"),
     field(Client, "rate", Kind::Number(Unit::Frequency, 0, u64::MAX), Is("0"),
         "requests of the whole group per time; 0: each actor goes on as soon as it is answered"),

@@ -83,6 +83,10 @@ pub struct NodeSpec {
     pub drain_timeout: Duration,
     /// For how long a silent peer holds readiness back.
     pub peer_wait: Duration,
+    /// For how long what was said to be here stays.
+    pub promise: Duration,
+    /// For how long a fresh write stays.
+    pub write_grace: Duration,
 }
 
 /// A group of actors. Shares are in millionths.
@@ -305,6 +309,8 @@ pub(super) fn node(drawn: &Drawn) -> NodeSpec {
         retry_after: table.duration("retry_after"),
         drain_timeout: table.duration("drain_timeout"),
         peer_wait: table.duration("peer_wait"),
+        promise: table.duration("promise"),
+        write_grace: table.duration("write_grace"),
     }
 }
 

@@ -216,10 +216,10 @@ impl Machine {
     /// What lies in segments that are not written any more, in the order of the rows.
     pub(crate) fn settled(&self) -> Vec<(Bytes, Place)> {
         let image = self.image();
-        let newest = image.ring().and_then(|ring| ring.newest().map(|segment| segment.id));
+        let ring = image.ring().unwrap_or_default();
         let rows = image.places.iter();
         rows.filter_map(|(key, row)| Some((key.clone(), Place::decode(row)?)))
-            .filter(|(_, place)| Some(place.segment) != newest && place.body_bytes > 0)
+            .filter(|(_, place)| !ring.is_newest(place.segment) && place.body_bytes > 0)
             .collect()
     }
 
@@ -273,8 +273,9 @@ impl EffectHook for Watch {
     fn before(&mut self, effect: &Effect) -> EffectVerdict {
         let now = self.clock.now();
         self.ground.journal.record(now, &self.name, format_args!("{}", effect.change));
-        let staged = self.disk.dir_bytes("tmp").map_or(0, |usage| usage.len_bytes);
-        let verdict = staging_bounded::check_budget(&self.name, staged, STAGING_BYTES_MAX);
+        let staged = self.disk.dir_bytes("tmp");
+        let (staged, files) = staged.map_or((0, 0), |usage| (usage.allocated_bytes, usage.files));
+        let verdict = staging_bounded::check_budget(&self.name, staged, files, STAGING_BYTES_MAX);
         self.ground.court.evidence().judge(now, verdict);
         EffectVerdict::Go
     }
@@ -292,6 +293,8 @@ fn config(position: usize, addrs: &[IpAddr]) -> NodeConfig {
             memory_body_bytes_max: 16 << 10,
             body_bytes_max: 128 << 10,
             durability: Durability::PowerLoss,
+            promise: Duration::ZERO,
+            write_grace: Duration::ZERO,
         },
         surface: SurfaceConfig {
             idle_timeout: Duration::from_secs(30),

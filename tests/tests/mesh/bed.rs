@@ -152,6 +152,8 @@ fn config(number: usize, peers: Vec<String>) -> NodeConfig {
             memory_body_bytes_max: 64 << 10,
             body_bytes_max: 1 << 30,
             durability: Durability::PowerLoss,
+            promise: Duration::ZERO,
+            write_grace: Duration::ZERO,
         },
         surface: SurfaceConfig {
             idle_timeout: Duration::from_secs(30),

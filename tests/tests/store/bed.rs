@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use kura_core::{
     address::{Address, Space},
-    record::SegmentId,
+    record::{Area, SegmentId},
 };
 use kura_env::{DiskPath, Env, Instant};
 use kura_node::{
@@ -44,19 +44,22 @@ pub(crate) fn body(seed: u64, len: usize) -> Bytes {
 }
 
 impl Bed {
-    /// An empty disk of 64 MiB and a store with segments of 64 KiB, eight of them.
+    /// An empty disk of 64 MiB and a store with eight segments of 256 KiB for bodies, so that what is
+    /// over 32 KiB goes to a pool of about half a MiB.
     pub(crate) fn new(seed: u64) -> Self {
         let world = World::new(WorldConfig::from_seed(seed));
         let node = world.add_node("node-1", "10.0.0.1".parse().unwrap());
         let disk = SimDisk::new(SimDiskConfig::instant(64 << 20, seed), world.clock(node));
         let config = StoreConfig {
-            segment_bytes: 64 << 10,
-            capacity_bytes: Some(8 * (64 << 10)),
+            segment_bytes: 256 << 10,
+            capacity_bytes: Some((8 * (256 << 10) * 100_u64).div_ceil(70)),
             staging_bytes_max: 1 << 20,
             memory_bytes_max: 1 << 20,
             memory_body_bytes_max: 4 << 10,
             body_bytes_max: 1 << 30,
             durability: Durability::PowerLoss,
+            promise: Duration::ZERO,
+            write_grace: Duration::ZERO,
         };
         Self { world, node, disk, config, running: None }
     }
@@ -161,7 +164,7 @@ impl Bed {
     pub(crate) fn segments(&self) -> Vec<SegmentId> {
         let files = self.disk.walk();
         let names = files.iter().filter(|file| file.path.parent() == DiskPath::new("blobs"));
-        names.filter_map(|file| SegmentId::from_file_name(file.path.name())).collect()
+        names.filter_map(|file| SegmentId::from_file_name(Area::Blobs, file.path.name())).collect()
     }
 
     pub(crate) fn staged_bytes(&self) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kura_core::record::POOL_BODY_OFFSET;
 use kura_env::{DiskErrorKind, EffectKind};
 use kura_node::service::Refusal;
 use sim_storage::{Effect, EffectVerdict};
@@ -54,7 +55,7 @@ fn an_upload_without_memory_gathers_little_before_it_writes() {
     for (memory_bytes_max, gathers) in [(8 << 10, 64 << 10), (4 << 20, 1 << 20)] {
         let mut bed = Bed::new(33);
         bed.config.segment_bytes = 4 << 20;
-        bed.config.capacity_bytes = Some(5 * (4 << 20));
+        bed.config.capacity_bytes = Some(40 << 20);
         bed.config.staging_bytes_max = 8 << 20;
         bed.config.memory_bytes_max = memory_bytes_max;
         bed.start().unwrap();
@@ -67,7 +68,8 @@ fn an_upload_without_memory_gathers_little_before_it_writes() {
             }
             upload
         });
-        let in_memory = 1_900_000 - bed.staged_bytes();
+        // A large body lies behind room for its header.
+        let in_memory = 1_900_000 + POOL_BODY_OFFSET - bed.staged_bytes();
         assert!(in_memory < gathers, "{in_memory} bytes with {memory_bytes_max} of memory");
         let rest = whole.slice(1_900_000..);
         bed.run(async move {

@@ -79,6 +79,8 @@ impl Bed {
                 memory_body_bytes_max: 64 << 10,
                 body_bytes_max: BODY_BYTES_MAX,
                 durability: Durability::PowerLoss,
+                promise: Duration::ZERO,
+                write_grace: Duration::ZERO,
             },
             surface,
             peers: None,

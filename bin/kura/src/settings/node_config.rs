@@ -47,6 +47,8 @@ impl Settings {
             memory_body_bytes_max: self.known_bytes(Key::MemoryBody),
             body_bytes_max: self.known_bytes(Key::MaxBody),
             durability,
+            promise: self.duration(Key::Promise),
+            write_grace: self.duration(Key::WriteGrace),
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) enum Key {
     Segment,
     MaxBody,
     Durability,
+    Promise,
+    WriteGrace,
     StagingMax,
     MemoryMax,
     MemoryBody,

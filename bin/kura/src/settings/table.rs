@@ -36,7 +36,7 @@ pub(crate) static SECTIONS: [Section; 7] = [
 ];
 
 /// Every setting, by section. The order is that of [`Key`].
-pub(crate) static SETTINGS: [Setting; 22] = [
+pub(crate) static SETTINGS: [Setting; 24] = [
     Setting {
         key: Key::DataDir,
         toml: "node.data_dir",
@@ -297,6 +297,34 @@ pub(crate) static SETTINGS: [Setting; 22] = [
             "With `process-crash` the last writes before a power cut are forgotten. With \
              `power-loss` a single writer waits for the disk at every write.",
         ),
+    },
+    Setting {
+        key: Key::Promise,
+        toml: "store.promise",
+        variable: "KURA_PROMISE_MS",
+        flag: "promise",
+        kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(86_400) },
+        default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(15 * 60))),
+        meaning: "For how long an artifact stays that a client was told is here. Zero promises \
+                  nothing.",
+        stakes: Stakes::Ends {
+            too_low: "Builds that rely on what they were told fail when it is gone.",
+            too_high: "On a small disk most of what is kept is promised; writes are refused, and \
+                       what is here is said to be missing.",
+        },
+    },
+    Setting {
+        key: Key::WriteGrace,
+        toml: "store.write_grace",
+        variable: "KURA_WRITE_GRACE_MS",
+        flag: "write-grace",
+        kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(3600) },
+        default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(60))),
+        meaning: "For how long a fresh write stays, whatever comes after it.",
+        stakes: Stakes::Ends {
+            too_low: "Under a burst of writes a build's outputs may be gone before it reads them.",
+            too_high: "A burst larger than the capacity is refused until the grace is over.",
+        },
     },
     Setting {
         key: Key::StagingMax,

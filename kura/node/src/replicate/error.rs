@@ -53,12 +53,15 @@ impl PeerError {
     /// Sorts what the store said to a body by whose fault it is.
     pub(crate) fn storing(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::TooLarge { .. } | Refusal::Length { .. } | Refusal::WrongDigest { .. } => {
-                Self::Body(refusal)
-            }
+            Refusal::TooLarge { .. }
+            | Refusal::TooOld
+            | Refusal::Length { .. }
+            | Refusal::WrongDigest { .. } => Self::Body(refusal),
             Refusal::Busy { .. }
             | Refusal::StagingFull { .. }
             | Refusal::DiskFull(_)
+            | Refusal::NoRoom { .. }
+            | Refusal::Promised { .. }
             | Refusal::DiskFailed { .. }
             | Refusal::Recovering
             | Refusal::Draining

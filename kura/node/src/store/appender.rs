@@ -35,9 +35,8 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    PLACES_SPACE,
-    budget::Reservation,
-    SharedWithReaders,
+    PLACES_SPACE, SharedWithReaders,
+    budget::{Budget, Reservation},
     peers::Head,
     pledges::Pledges,
     recovery::Recovered,
@@ -144,12 +143,17 @@ pub(super) struct Appender {
     pub(super) logs: BTreeMap<(Area, Flow), Log>,
     /// Objects of the pool in the order of their last use, shared with readers.
     pub(super) pool: Arc<Mutex<Recency<SegmentId>>>,
+    /// Objects of the pool that clients wrote lately, and when, in wall milliseconds. Those whose
+    /// grace is over go when the next one comes, so there are as many as the pool holds at most.
+    pub(super) fresh: VecDeque<(SegmentId, u64)>,
     /// Directories of the pool that are there for sure.
     pub(super) pool_dirs: BTreeSet<String>,
     /// Artifacts in the old part that are promised, and until when.
     pub(super) pledges: Pledges,
     /// What may be copied forward, by ring.
     pub(super) purses: Arc<Purses>,
+    /// What bodies in flight may take.
+    staging: Arc<Budget>,
     /// Hybrid logical time at the start: what is older, and not here, is caught up with.
     pub(super) born: u64,
     /// Segments outside of the ring whose rows and files are still there.
@@ -179,7 +183,8 @@ pub(super) struct Written {
     pub(super) place: Place,
     pub(super) address: Address,
     pub(super) replica: bool,
-    pub(super) is_copy: bool,
+    /// Where it lay, if it was copied forward.
+    pub(super) copied_from: Option<Place>,
     pub(super) reply: oneshot::Sender<Result<Published, Refusal>>,
     /// Held until the answer, so that memory in flight is counted to the end.
     pub(super) _body: Option<Body>,
@@ -207,9 +212,11 @@ impl Appender {
             ring: recovered.ring,
             logs: recovered.logs,
             pool: shared.pool,
+            fresh: VecDeque::new(),
             pool_dirs: recovered.pool_dirs,
             pledges: recovered.pledges,
             purses: shared.purses,
+            staging: shared.staging,
             debts: recovered.debts.into(),
             eviction_rests_until: Instant::default(),
             nonces,
@@ -264,11 +271,6 @@ impl Appender {
             },
         };
         command.map_or(Next::End, Next::Command)
-    }
-
-    /// Where in the order of changes the next one stands.
-    pub(super) fn next_sequence(&self) -> u64 {
-        self.next_sequence
     }
 
     /// The hybrid logical time given out last.
@@ -432,10 +434,12 @@ impl Appender {
 
     /// What a ring may hold.
     pub(super) fn ring_capacity(&self, area: Area) -> RingCapacity {
-        match area {
-            Area::Blobs | Area::Pool => self.capacity.blobs,
-            Area::Entries => self.capacity.entries,
-        }
+        self.capacity.ring(area)
+    }
+
+    /// Bytes that were granted to bodies in flight and may still be written.
+    pub(super) fn staging_to_come(&self) -> u64 {
+        self.staging.in_use_bytes()
     }
 
     /// Steps 1 to 4 for records that fit the open segment of a log.
@@ -471,8 +475,9 @@ impl Appender {
     pub(super) async fn finish(&mut self, segment: SegmentId, end: u64, written: Vec<Written>) {
         match self.index(segment, end, &written).await {
             Ok(()) => {
+                self.move_pledges(&written).await;
                 for written in written {
-                    if written.is_copy {
+                    if written.copied_from.is_some() {
                         self.metrics.store.refreshed.inc();
                         self.metrics.store.refreshed_bytes.inc_by(written.place.body_bytes);
                     } else {
@@ -508,7 +513,7 @@ impl Appender {
             parts.push(header);
             let Publish { address, body, reply, origin, .. } = publish;
             let replica = origin.is_replica();
-            let is_copy = matches!(origin, Origin::Copied { .. });
+            let copied_from = origin.copied_from();
             let body = match body {
                 Body::Memory { mut pieces, reservation } => {
                     parts.append(&mut pieces);
@@ -521,7 +526,7 @@ impl Appender {
                 }
                 Body::Staged(_) => None,
             };
-            written.push(Written { place, address, replica, is_copy, reply, _body: body });
+            written.push(Written { place, address, replica, copied_from, reply, _body: body });
         }
         match failed {
             Some(error) => Err(error),
@@ -592,7 +597,8 @@ impl Appender {
         let watermark = Watermark { offset: end, hlc: self.hlc.0 };
         rows::add_watermark(&mut self.unindexed, segment, watermark);
         self.index_leftovers().await?;
-        let changes = written.iter().filter(|written| !written.replica && !written.is_copy);
+        let changes =
+            written.iter().filter(|written| !written.replica && written.copied_from.is_none());
         if let Some(newest) = changes.last() {
             self.head.grow(newest.place.sequence + 1);
         }
@@ -698,6 +704,14 @@ const NOWHERE: Place = Place {
 };
 
 impl Origin {
+    /// Where the body lay, if it is copied forward.
+    pub(super) fn copied_from(self) -> Option<Place> {
+        match self {
+            Self::Client | Self::Peer(_) => None,
+            Self::Copied { from, .. } => Some(from),
+        }
+    }
+
     /// Whether the body came from a peer at first.
     pub(super) fn is_replica(self) -> bool {
         match self {

@@ -10,6 +10,7 @@
 mod appender;
 mod budget;
 mod eviction;
+mod fit;
 mod peers;
 mod pieces;
 mod pledges;
@@ -21,6 +22,7 @@ mod ring_file;
 mod rotation;
 mod routing;
 mod rows;
+mod scan;
 mod segments;
 mod staging;
 mod upload;
@@ -248,6 +250,16 @@ impl Store {
         Ok(answers)
     }
 
+    /// Whether the artifact is here. Nobody may rely on the answer: it promises nothing, and nothing
+    /// is copied forward for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Catalog`].
+    pub async fn holds(&self, address: &Address) -> Result<bool, Refusal> {
+        Ok(self.find(address).await?.is_some())
+    }
+
     /// An artifact was read or vouched for.
     fn used(&self, address: &Address, place: &Place, trigger: Trigger) {
         if place.segment.area() == Area::Pool {
@@ -259,10 +271,7 @@ impl Store {
 
     /// Whether a body goes to the pool.
     fn is_large(&self, address: &Address, body_bytes: u64) -> bool {
-        let ring = match area_of(address.space()) {
-            Area::Entries => self.0.capacity.entries,
-            Area::Blobs | Area::Pool => self.0.capacity.blobs,
-        };
+        let ring = self.0.capacity.ring(area_of(address.space()));
         header_bytes(address, body_bytes) as u64 + body_bytes > ring.record_bytes_max()
     }
 

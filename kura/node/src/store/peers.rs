@@ -129,7 +129,7 @@ impl Store {
     ) -> Result<Page<Option<ListToken>>, Refusal> {
         let start = match token {
             Some(ListToken { segment, offset }) => Some((SegmentId(segment), offset)),
-            None => self.0.view.below(SegmentId(u64::MAX)).map(|segment| (segment, 0)),
+            None => self.0.view.behind(None).map(|segment| (segment, 0)),
         };
         let Some((segment, offset)) = start else {
             return Ok(Page { rows: Vec::new(), next: None });
@@ -151,8 +151,8 @@ impl Store {
         let next = match last.filter(|_| found.len() == rows_max) {
             Some((segment, offset)) => Some(ListToken { segment: segment.0, offset: offset + 1 }),
             None => {
-                let below = self.0.view.below(segment);
-                below.map(|segment| ListToken { segment: segment.0, offset: 0 })
+                let behind = self.0.view.behind(Some(segment));
+                behind.map(|segment| ListToken { segment: segment.0, offset: 0 })
             }
         };
         Ok(Page { rows, next })

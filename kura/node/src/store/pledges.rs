@@ -17,7 +17,7 @@ use kura_core::{
 use kura_env::{Batch, Catalog, CatalogError, CommitDurability, Keyspace};
 use tokio::sync::oneshot;
 
-use super::appender::Appender;
+use super::appender::{Appender, Written};
 use crate::service::Refusal;
 
 /// (segment, offset) -> until when the artifact there is promised.
@@ -60,25 +60,31 @@ impl Pledges {
     }
 
     /// The segment has left the ring.
-    pub(super) fn forget(&mut self, segment: SegmentId) {
+    pub(super) fn forget(&mut self, segment: SegmentId, batch: &mut Batch) {
         let gone: Vec<_> =
             self.marks.range((segment, 0)..=(segment, u64::MAX)).map(|(place, _)| *place).collect();
         for place in gone {
+            batch.delete(PLEDGES_SPACE, contents_key(place.0, place.1));
             if let Some((_, bytes)) = self.marks.remove(&place) {
                 self.bytes -= bytes;
             }
         }
     }
 
-    fn expire(&mut self, now_ms: u64) {
-        let bytes = &mut self.bytes;
-        self.marks.retain(|_, (until, mark_bytes)| {
-            let stays = *until > now_ms;
-            if !stays {
-                *bytes -= *mark_bytes;
+    /// Drops what is over, and has its rows deleted.
+    fn expire(&mut self, now_ms: u64, batch: &mut Batch) {
+        let over: Vec<(SegmentId, u64)> = self
+            .marks
+            .iter()
+            .filter(|(_, (until, _))| *until <= now_ms)
+            .map(|(at, _)| *at)
+            .collect();
+        for (segment, offset) in over {
+            batch.delete(PLEDGES_SPACE, contents_key(segment, offset));
+            if let Some((_, bytes)) = self.marks.remove(&(segment, offset)) {
+                self.bytes -= bytes;
             }
-            stays
-        });
+        }
     }
 
     /// Reads back what an earlier life promised.
@@ -123,7 +129,7 @@ impl Appender {
             // Nothing is promised here: what is here now may be said to be.
             return Ok(vec![true; artifacts.len()]);
         }
-        self.pledges.expire(now_ms);
+        self.pledges.expire(now_ms, &mut self.unindexed);
         let mut promised_bytes = self.promised_bytes(now_ms);
         let capacity_bytes = self.capacity.bytes;
         let mut held = Vec::with_capacity(artifacts.len());
@@ -182,6 +188,30 @@ impl Appender {
             }
         }
         Ok(held)
+    }
+
+    /// Artifacts were copied forward: what was promised of them is promised of where they lie now,
+    /// and then no longer of where they lay.
+    pub(super) async fn move_pledges(&mut self, written: &[Written]) {
+        let now_ms = self.wall_ms();
+        let copies = written.iter().filter_map(|it| Some((it.copied_from?, it.place.segment)));
+        let moved: Vec<(Place, SegmentId)> =
+            copies.filter(|(from, _)| self.pledges.until_ms(from) > now_ms).collect();
+        let until_ms = moved.iter().map(|(from, _)| self.pledges.until_ms(from)).max();
+        let Some(until_ms) = until_ms else { return };
+        let segments: Vec<SegmentId> = moved.iter().map(|(_, segment)| *segment).collect();
+        if segments.iter().any(|segment| self.ring.promised_until_ms(*segment) < until_ms) {
+            let ring = self.ring.clone().promised(&segments, until_ms, now_ms);
+            if let Err(refusal) = self.adopt(ring).await {
+                // Both copies stay for as long as was promised: the old one is held by its pledge.
+                tracing::warn!(%refusal, "a promise could not be moved");
+                return;
+            }
+        }
+        for (from, _) in moved {
+            self.pledges.remove(&from);
+            self.unindexed.delete(PLEDGES_SPACE, contents_key(from.segment, from.offset));
+        }
     }
 
     /// Bytes that may not be evicted because of promises.

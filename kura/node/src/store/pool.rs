@@ -11,7 +11,7 @@
 //! For the pool the file is the truth. Eviction unlinks it first and removes the rows then; a file
 //! without rows is adopted by `recovery`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kura_core::{
@@ -40,10 +40,7 @@ impl Appender {
         }
     }
 
-    async fn store_object(
-        &mut self,
-        publish: Publish,
-    ) -> Result<(), (Option<Publish>, Refusal)> {
+    async fn store_object(&mut self, publish: Publish) -> Result<(), (Option<Publish>, Refusal)> {
         if let Err(refusal) = self.prepare().await {
             return Err((Some(publish), refusal));
         }
@@ -53,8 +50,7 @@ impl Appender {
         }
         // The number is the sequence of the first record that could have it.
         let id = SegmentId::new(Area::Pool, self.next_sequence);
-        let offset =
-            POOL_BODY_OFFSET - header_bytes(&publish.address, publish.body_bytes) as u64;
+        let offset = POOL_BODY_OFFSET - header_bytes(&publish.address, publish.body_bytes) as u64;
         let segment = Segment { id, nonce: self.nonce(), file: None };
         let (place, header, publish) = self.place(&segment, offset, publish);
         let Publish { address, body, reply, origin, .. } = publish;
@@ -72,8 +68,11 @@ impl Appender {
         }
         self.pool.lock().insert(id, place.record_bytes());
         self.view.insert(segment.into());
-        let (replica, is_copy) = (origin.is_replica(), false);
-        let written = Written { place, address, replica, is_copy, reply, _body: Some(body) };
+        if !origin.is_replica() {
+            self.fresh.push_back((id, self.wall_ms()));
+        }
+        let (replica, copied_from) = (origin.is_replica(), origin.copied_from());
+        let written = Written { place, address, replica, copied_from, reply, _body: Some(body) };
         self.finish(id, place.offset + place.record_bytes(), vec![written]).await;
         Ok(())
     }
@@ -127,6 +126,11 @@ impl Appender {
     /// Step 1.
     async fn make_room_in_pool(&mut self, record_bytes: u64) -> Result<(), Refusal> {
         let limit_bytes = self.capacity.pool_bytes;
+        let grace_ms = self.promise_rules().write_grace_ms;
+        let now_ms = self.wall_ms();
+        while self.fresh.front().is_some_and(|(_, at_ms)| at_ms + grace_ms <= now_ms) {
+            self.fresh.pop_front();
+        }
         let victims = self.pool_victims(record_bytes, limit_bytes);
         let Some(victims) = victims else {
             self.metrics.store.turns_held.inc();
@@ -140,8 +144,9 @@ impl Appender {
 
     fn pool_victims(&self, incoming_bytes: u64, limit_bytes: u64) -> Option<Vec<SegmentId>> {
         let (rules, now_ms) = (self.promise_rules(), self.wall_ms());
+        let fresh: BTreeMap<SegmentId, u64> = self.fresh.iter().copied().collect();
         let is_held = |id: SegmentId| {
-            let written_ms = 0;
+            let written_ms = fresh.get(&id).copied().unwrap_or(0);
             rules.hold(now_ms, self.ring.promised_until_ms(id), written_ms) != Hold::Free
         };
         self.pool.lock().victims(incoming_bytes, limit_bytes, is_held)
@@ -163,8 +168,8 @@ impl Appender {
     /// Takes an object out of the pool: readers first, then the file; the rows follow in bounded
     /// steps.
     async fn evict_object(&mut self, id: SegmentId) -> Result<(), Refusal> {
-        self.view.remove(id);
-        self.pool.lock().remove(id);
+        let bytes = self.pool.lock().remove(id).unwrap_or(0);
+        self.view.remove(id, bytes);
         self.debts.push_back(id);
         self.metrics.store.evicted_objects.inc();
         match self.env.disk.unlink(&segment_path(id)).await {
@@ -176,7 +181,8 @@ impl Appender {
 
 /// A body that is as large as this was staged with room for its header, or else by a mistake of ours.
 fn misplaced(id: &SegmentId) -> DiskError {
-    let text = format!("the body has no room for a header of {SEGMENT_HEADER_BYTES} bytes before it");
+    let text =
+        format!("the body has no room for a header of {SEGMENT_HEADER_BYTES} bytes before it");
     let kind = DiskErrorKind::Other { errno: 0, text };
     DiskError { action: "rename", path: segment_path(*id), kind }
 }

@@ -4,37 +4,40 @@
 //! 2. open the catalog
 //! 3. read IDENTITY and RING
 //! 4. scan every segment of the ring from its watermark, check each record and its body, and adopt
-//!    it: its rows go into the catalog, so that a recovery that is cut short resumes
-//! 5. compare ring and disk: drop what is missing, queue what is left over for eviction
-//! 6. make the newest segment fit for appends, and save the ring
+//!    it: once it is synced its rows go into the catalog, so that a recovery that is cut short
+//!    resumes
+//! 5. look at every object of the pool, and adopt those that the catalog does not know
+//! 6. compare rings and disk: drop what is missing, queue what is left over for eviction
+//! 7. make the newest segments fit for appends, and save the ring
 //!
 //! The segments are the log and the catalog is only an index over them: whatever part of the
 //! catalog is lost, its watermarks are lost with it, and the scan finds the rest.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use bytes::Bytes;
 use kura_core::{
-    address::Address,
-    capacity::{Capacity, capacity},
-    place::{Place, Watermark, contents_key, parse_contents_key, place_key},
-    record::{
-        CHUNK_BYTES, FIXED_BYTES, Header, Invalid, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN,
-        SegmentHeader, SegmentId, chunk_sum, encode_skip,
-    },
-    recovery::{Found, Resume, look, plan, resume},
+    capacity::{Capacity, TooSmall, capacity},
+    place::{contents_key, parse_contents_key},
+    recency::Recency,
+    record::{Area, Flow, SegmentId},
+    recovery::plan,
     ring::{InvalidRing, Member, Ring},
 };
-use kura_env::{
-    Batch, CatalogError, CommitDurability, DiskError, DiskErrorKind, DiskPath, Env, FileKind,
-};
+use kura_env::{CatalogError, DiskError, DiskErrorKind, DiskPath, Env, FileKind};
+use parking_lot::Mutex;
 
 use super::{
-    CONTENTS_SPACE, PLACES_SPACE,
-    appender::Active,
+    CONTENTS_SPACE,
+    appender::Log,
+    fit::Fitter,
+    pledges::Pledges,
     ring_file::{self, SavedRing},
-    rows,
-    segments::{SEGMENT_DIR, Segment, View, segment_path},
+    scan::{Scan, open_segment},
+    segments::View,
     staging::STAGING_DIR,
 };
 use crate::{
@@ -42,11 +45,6 @@ use crate::{
     identity::{self, Identity, IdentityError},
     metrics::Metrics,
 };
-
-/// Records that are adopted in one batch.
-const ADOPT_ROWS_MAX: usize = 256;
-/// Bodies are checked in reads of this size: whole chunks.
-const CHECK_BYTES: usize = 4 * CHUNK_BYTES;
 
 /// Why a data directory cannot be used as it is.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +60,9 @@ pub enum RecoverError {
         "RING has {0}; start the version that wrote this data directory, or an empty directory"
     )]
     Format(InvalidRing),
+    /// The disk has no room for what a store needs at least.
+    #[error(transparent)]
+    TooSmall(#[from] TooSmall),
     /// Who this node is cannot be told.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -119,7 +120,7 @@ pub(super) async fn recover(
     let space = env.disk.space().await?;
     let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes)?;
     tell(&capacity);
-    let mut scan = Scan { env, metrics, hlc_seen: 0, capacity };
+    let mut scan = Scan { env, metrics, hlc_seen: 0 };
     let view = Arc::new(View::default());
     let (mut ring, mut orphans) = (plan.ring.clone(), plan.orphans);
     let mut ends = BTreeMap::new();
@@ -127,9 +128,9 @@ pub(super) async fn recover(
     for (done, member) in plan.ring.members().enumerate() {
         progress(format!("recovering: {done} of {total} segments read"));
         match scan.segment(member.id).await? {
-            Some((segment, end)) => {
-                view.insert(segment.clone());
-                ends.insert(member.id, end);
+            Some(scanned) => {
+                view.insert(scanned.segment.clone());
+                ends.insert(member.id, scanned);
             }
             None => {
                 metrics.store.recovered_unreadable.inc();
@@ -146,17 +147,18 @@ pub(super) async fn recover(
     };
     let debts = find_debts(env, is_here, orphans).await?;
     // Appends do not go on where a later segment was already begun and is lost.
-    ends.retain(|id, _| {
-        plan.missing.iter().all(|missing| missing.area() != id.area() || missing < id)
+    ends.retain(|id, scanned| {
+        let is_last = |missing: &SegmentId| missing.area() != id.area() || missing < id;
+        scanned.takes_appends && plan.missing.iter().all(is_last)
     });
-    let logs = scan.make_fit(&ring, &ends, &view).await?;
+    let logs = Fitter { metrics, capacity }.make_fit(&ring, ends, &view).await?;
 
     let now_ms = env.clock.wall().0;
     let pledges = Pledges::load(&*env.catalog, now_ms).await?;
     let next_sequence = ring.sequence_ceiling();
     let ring = ring.with_ceiling(next_sequence, scan.hlc_seen);
     let logs = if save(env, &ring).await? { logs } else { BTreeMap::new() };
-    view.adopt(Arc::new(ring.clone()));
+    view.adopt(Arc::new(ring.clone()), |area| capacity.ring(area).segment_bytes);
     let pool = Arc::new(Mutex::new(pool));
     let hlc_seen = scan.hlc_seen;
     let Identity { node, incarnation, .. } = identity;
@@ -241,7 +243,7 @@ async fn load_ring(
     metrics.store.recovered_rings.inc();
     let mut members = Vec::new();
     for id in on_disk {
-        if let Some((_, header)) = open_segment(env, *id).await? {
+        if let Some((_, _, header)) = open_segment(env, *id).await? {
             members.push(Member {
                 id: *id,
                 base_sequence: header.base_sequence,
@@ -253,28 +255,6 @@ async fn load_ring(
     }
     let promise_ms = u64::try_from(promise.as_millis()).unwrap_or(u64::MAX);
     Ok(Ring::rebuilt(members, env.clock.wall().0.saturating_add(promise_ms)))
-}
-
-/// Opens a segment's file and reads its header; `None` if it has none that is valid.
-async fn open_segment(
-    env: &Env,
-    id: SegmentId,
-) -> Result<Option<(Segment, SegmentHeader)>, DiskError> {
-    let file = env.disk.open(&segment_path(id)).await?;
-    let head = file.read_at(0, SEGMENT_HEADER_LEN).await?;
-    match SegmentHeader::decode(&head) {
-        Ok(header) if header.id == id => {
-            Ok(Some((Segment { id, nonce: header.nonce, file: Some(file) }, header)))
-        }
-        Ok(header) => {
-            tracing::warn!(segment = %id, says = %header.id, "a segment under a wrong name");
-            Ok(None)
-        }
-        Err(invalid) => {
-            tracing::warn!(segment = %id, %invalid, "a segment without a header");
-            Ok(None)
-        }
-    }
 }
 
 /// Segments to clear up: orphans on the disk, and those of which only rows are left.
@@ -297,205 +277,11 @@ async fn find_debts(
     }
 }
 
-struct Scan<'a> {
-    env: &'a Env,
-    metrics: &'a Metrics,
-    hlc_seen: u64,
-    capacity: Capacity,
-}
-
-/// A record found by a scan.
-struct FoundRecord {
-    address: Address,
-    place: Place,
-    replica: bool,
-}
-
-/// Rows found by a scan and not yet committed.
-#[derive(Default)]
-struct Adopted {
-    batch: Batch,
-    records: usize,
-}
-
-impl Scan<'_> {
-    /// Reads one segment from its watermark to the end of its log, and says where that is. `None`
-    /// if it cannot be used at all.
-    async fn segment(
-        &mut self,
-        id: SegmentId,
-    ) -> Result<Option<(Arc<Segment>, u64)>, RecoverError> {
-        let Some((segment, _)) = open_segment(self.env, id).await? else { return Ok(None) };
-        let len_bytes = segment.file.len().await?;
-        let watermark = rows::watermark(&*self.env.catalog, id).await?;
-        self.hlc_seen = self.hlc_seen.max(watermark.hlc);
-        let mut offset = watermark.offset.max(SEGMENT_HEADER_BYTES);
-        let mut adopted = Adopted::default();
-        let end = loop {
-            match self.record(&segment, offset, len_bytes).await? {
-                Ok((record, end)) => {
-                    if let Some(record) = record {
-                        self.adopt(&mut adopted, record).await?;
-                    }
-                    offset = end;
-                    if adopted.records >= ADOPT_ROWS_MAX {
-                        self.commit(&mut adopted, id, offset).await?;
-                    }
-                }
-                Err(invalid) => {
-                    if offset < len_bytes {
-                        tracing::info!(segment = %id, offset, len_bytes, %invalid, "log ends here");
-                        self.metrics.store.recovered_torn_tails.inc();
-                    }
-                    break offset;
-                }
-            }
-        };
-        if adopted.records > 0 {
-            self.commit(&mut adopted, id, end).await?;
-        }
-        Ok(Some((Arc::new(segment), end)))
-    }
-
-    /// Reads the record at `offset` and checks it, body and all. The inner error is the end of the
-    /// log.
-    async fn record(
-        &self,
-        segment: &Segment,
-        offset: u64,
-        len_bytes: u64,
-    ) -> Result<Result<(Option<FoundRecord>, u64), Invalid>, RecoverError> {
-        let mut wanted = FIXED_BYTES.max(4096);
-        let (header, header_bytes, end) = loop {
-            let bytes = segment.file.read_at(offset, wanted).await?;
-            match look(&bytes, segment.nonce, offset, len_bytes) {
-                Found::Record { header, header_bytes, end } => break (header, header_bytes, end),
-                // A file that got shorter while it was read ends here as well.
-                Found::More(more) if more <= wanted => return Ok(Err(Invalid::Short)),
-                Found::More(more) => wanted = more,
-                Found::End(invalid) => return Ok(Err(invalid)),
-            }
-        };
-        let artifact = match *header {
-            Header::Artifact(artifact) => artifact,
-            Header::Skip { .. } => return Ok(Ok((None, end))),
-        };
-        let mut position = offset + header_bytes as u64;
-        let mut sums = artifact.chunk_sums.iter();
-        while position < end {
-            let wanted = usize::try_from(end - position).unwrap_or(usize::MAX).min(CHECK_BYTES);
-            let bytes = segment.file.read_at(position, wanted).await?;
-            if bytes.len() != wanted {
-                return Ok(Err(Invalid::Short));
-            }
-            if !bytes.chunks(CHUNK_BYTES).all(|chunk| sums.next() == Some(&chunk_sum(chunk))) {
-                return Ok(Err(Invalid::Checksum));
-            }
-            position += wanted as u64;
-        }
-        let place = Place {
-            segment: segment.id,
-            offset,
-            header_bytes: u32::try_from(header_bytes).unwrap_or(u32::MAX),
-            body_bytes: artifact.body_bytes,
-            sequence: artifact.sequence,
-            version: artifact.version,
-            digest: artifact.digest,
-        };
-        let (address, replica) = (artifact.address, artifact.replica);
-        Ok(Ok((Some(FoundRecord { address, place, replica }), end)))
-    }
-
-    /// Takes a record into the index, unless a later one of the same name is there already.
-    async fn adopt(
-        &mut self,
-        adopted: &mut Adopted,
-        record: FoundRecord,
-    ) -> Result<(), RecoverError> {
-        let FoundRecord { address, place, replica } = record;
-        self.hlc_seen = self.hlc_seen.max(place.version.time);
-        let row = self.env.catalog.get(PLACES_SPACE, &place_key(&address)).await?;
-        let known = row.as_deref().and_then(Place::decode);
-        let is_current = known.is_none_or(|known| known.sequence <= place.sequence);
-        rows::add_record(&mut adopted.batch, &address, &place, is_current, replica);
-        adopted.records += 1;
-        self.metrics.store.recovered_records.inc();
-        Ok(())
-    }
-
-    async fn commit(
-        &self,
-        adopted: &mut Adopted,
-        id: SegmentId,
-        end: u64,
-    ) -> Result<(), RecoverError> {
-        let mut batch = std::mem::take(adopted).batch;
-        rows::add_watermark(&mut batch, id, Watermark { offset: end, hlc: self.hlc_seen });
-        Ok(self.env.catalog.commit(batch, CommitDurability::Buffered).await?)
-    }
-
-    /// Lets appends go on in the newest segment, beyond every byte that was ever written there.
-    /// All others are frozen.
-    async fn make_fit(
-        &self,
-        ring: &Ring,
-        newest: Option<(Arc<Segment>, u64)>,
-        view: &View,
-    ) -> Result<Option<Active>, RecoverError> {
-        let newest = newest
-            .filter(|(segment, _)| ring.newest().is_some_and(|member| member.id == segment.id));
-        for member in ring.members() {
-            let is_newest = newest.as_ref().is_some_and(|(segment, _)| segment.id == member.id);
-            if !is_newest && let Some(segment) = view.segment(member.id) {
-                self.freeze(&segment).await;
-            }
-        }
-        let Some((segment, valid_end)) = newest else { return Ok(None) };
-        let len_bytes = segment.file.len().await?;
-        match resume(valid_end, len_bytes, self.segment_bytes) {
-            Resume::Append { at } => {
-                self.reserve(&segment).await;
-                Ok(Some(Active { segment, end: at }))
-            }
-            Resume::Skip { at, end } => {
-                let skip = encode_skip(segment.nonce, at, end);
-                let written = match segment.file.write_at(at, Bytes::from(skip)).await {
-                    Ok(()) => segment.file.sync_data().await,
-                    Err(error) => Err(error),
-                };
-                match written {
-                    Ok(()) => {
-                        self.reserve(&segment).await;
-                        Ok(Some(Active { segment, end }))
-                    }
-                    Err(error) => {
-                        tracing::warn!(segment = %segment.id, %error, "takes no more appends");
-                        Ok(None)
-                    }
-                }
-            }
-            Resume::Seal => {
-                self.freeze(&segment).await;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Reserves the rest of the newest segment again. Where that cannot be done an append may meet
-    /// a full disk, and is refused then.
-    async fn reserve(&self, segment: &Segment) {
-        match segment.file.allocate(self.segment_bytes).await {
-            Err(error) if error.kind != DiskErrorKind::Unsupported => {
-                tracing::warn!(segment = %segment.id, %error, "no space could be reserved");
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-
-    async fn freeze(&self, segment: &Segment) {
-        if let Err(error) = segment.file.freeze().await {
-            self.metrics.store.freezes_failed.inc();
-            tracing::warn!(segment = %segment.id, %error, "read without a mapping");
-        }
+/// Says what the store may hold, and warns where that is less than was asked for.
+fn tell(capacity: &Capacity) {
+    if capacity.is_clamped() {
+        tracing::warn!(%capacity, "the capacity does not fit the disk");
+    } else {
+        tracing::info!(%capacity, "capacity");
     }
 }

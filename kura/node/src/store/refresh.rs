@@ -35,10 +35,8 @@ impl Purses {
             let old = Generations::of(ring.segments_max).old as u64;
             Purse::new(old * ring.segment_bytes)
         };
-        let purses = [
-            (Area::Blobs, purse(capacity.blobs)),
-            (Area::Entries, purse(capacity.entries)),
-        ];
+        let purses =
+            [(Area::Blobs, purse(capacity.blobs)), (Area::Entries, purse(capacity.entries))];
         Arc::new(Self(Mutex::new(BTreeMap::from(purses))))
     }
 

@@ -110,7 +110,7 @@ impl Appender {
     fn owe(&mut self, victims: &[Member]) {
         for victim in victims {
             self.debts.push_back(victim.id);
-            self.pledges.forget(victim.id);
+            self.pledges.forget(victim.id, &mut self.unindexed);
         }
         let ring = &self.ring;
         for log in self.logs.values_mut() {
@@ -125,7 +125,8 @@ impl Appender {
         ring_file::save(&*self.env.disk, &ring).await.map_err(|error| {
             if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
         })?;
-        self.view.adopt(Arc::new(ring.clone()));
+        let capacity = self.capacity;
+        self.view.adopt(Arc::new(ring.clone()), |area| capacity.ring(area).segment_bytes);
         self.ring = ring;
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! What readers see of the store: its segments, and nothing else.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
 
 use kura_core::{
     record::{Area, Nonce, SegmentId},
@@ -48,6 +51,8 @@ struct ViewState {
     segments: BTreeMap<SegmentId, Arc<Segment>>,
     /// As it was last saved.
     ring: Arc<Ring>,
+    /// What was taken away, and how large it is. What nobody holds any more is forgotten.
+    lingering: Vec<(Weak<Segment>, u64)>,
 }
 
 impl View {
@@ -56,9 +61,28 @@ impl View {
         self.state.read().segments.get(&id).cloned()
     }
 
-    /// The newest segment below `id`: in the pool, then of the entries, then of the bodies.
-    pub(crate) fn below(&self, id: SegmentId) -> Option<SegmentId> {
-        self.state.read().segments.range(..id).next_back().map(|(id, _)| *id)
+    /// The segment behind `id` in the order of listings: the pool, the entries, the bodies, each from
+    /// the newest data to the eldest; the first of all for `None`. What is behind a segment that has
+    /// left its ring meanwhile is gone as well.
+    pub(crate) fn behind(&self, id: Option<SegmentId>) -> Option<SegmentId> {
+        let state = self.state.read();
+        let (first, entries) = (SegmentId::new(Area::Pool, 0), Area::Entries);
+        if id.is_none_or(|id| id.area() == Area::Pool) {
+            let below = id.unwrap_or(SegmentId(u64::MAX));
+            if let Some((id, _)) = state.segments.range(first..below).next_back() {
+                return Some(*id);
+            }
+        }
+        let is_in = |area: Area| id.is_some_and(|id| id.area() == area);
+        let elder = |area: Area| {
+            let mut members = state.ring.members_of(area).rev();
+            if is_in(area) {
+                members.by_ref().find(|member| Some(member.id) == id);
+            }
+            members.next().map(|member| member.id)
+        };
+        let entry = (!is_in(Area::Blobs)).then(|| elder(entries)).flatten();
+        entry.or_else(|| elder(Area::Blobs))
     }
 
     /// The rings as they were last saved.
@@ -81,15 +105,34 @@ impl View {
         self.state.write().segments.insert(segment.id, segment);
     }
 
-    /// Takes an object of the pool away.
-    pub(crate) fn remove(&self, id: SegmentId) {
-        self.state.write().segments.remove(&id);
+    /// Bytes of what was taken away and is still being read: their space comes back by itself.
+    pub(crate) fn lingering_bytes(&self) -> u64 {
+        let mut state = self.state.write();
+        state.lingering.retain(|(segment, _)| segment.strong_count() > 0);
+        state.lingering.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Goes by another ring from now on: what is no longer in it is gone.
-    pub(crate) fn adopt(&self, ring: Arc<Ring>) {
+    /// Takes an object of the pool away, of so many bytes.
+    pub(crate) fn remove(&self, id: SegmentId, bytes: u64) {
         let mut state = self.state.write();
-        state.segments.retain(|id, _| id.area() == Area::Pool || ring.contains(*id));
+        if let Some(segment) = state.segments.remove(&id) {
+            state.lingering.push((Arc::downgrade(&segment), bytes));
+        }
+    }
+
+    /// Goes by another ring from now on: what is no longer in it is gone. `size_of` tells how large
+    /// a segment is.
+    pub(crate) fn adopt(&self, ring: Arc<Ring>, size_of: impl Fn(Area) -> u64) {
+        let mut state = self.state.write();
+        let ViewState { segments, lingering, .. } = &mut *state;
+        lingering.retain(|(segment, _)| segment.strong_count() > 0);
+        segments.retain(|id, segment| {
+            let stays = id.area() == Area::Pool || ring.contains(*id);
+            if !stays {
+                lingering.push((Arc::downgrade(segment), size_of(id.area())));
+            }
+            stays
+        });
         state.ring = ring;
     }
 }

@@ -122,11 +122,7 @@ impl Upload {
         Self::begin_waiting(store, &row, Origin::Copied { from, replica }).await
     }
 
-    async fn begin_waiting(
-        store: Store,
-        row: &FeedRow,
-        origin: Origin,
-    ) -> Result<Self, Refusal> {
+    async fn begin_waiting(store: Store, row: &FeedRow, origin: Origin) -> Result<Self, Refusal> {
         let FeedRow { ref address, body_bytes, digest, .. } = *row;
         let limit_bytes = store.limits().body_bytes_max;
         let declared_bytes = Some(body_bytes);

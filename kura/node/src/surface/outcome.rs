@@ -58,6 +58,9 @@ pub(crate) enum Outcome {
     Busy,
     StagingFull,
     DiskFull,
+    NoRoom,
+    Promised,
+    TooOld,
     DiskFailed,
     Recovering,
     Draining,
@@ -145,7 +148,7 @@ const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 const HEAD_SIZE: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
 
 /// All outcomes, in the order of their declaration.
-const TABLE: [(Outcome, Rule); 22] = [
+const TABLE: [(Outcome, Rule); 25] = [
     (Outcome::Found, Rule::read("found", StatusCode::OK, "the artifact is here")),
     (Outcome::Miss, Rule::read("miss", StatusCode::NOT_FOUND, "the artifact is not here")),
     (
@@ -186,6 +189,9 @@ const TABLE: [(Outcome, Rule); 22] = [
     (Outcome::Busy, Rule::or_miss("busy", "too many writes wait").retry()),
     (Outcome::StagingFull, Rule::or_miss("staging-full", "no budget for the body now").retry()),
     (Outcome::DiskFull, Rule::or_miss("disk-full", "no room on the disk now").retry().ours()),
+    (Outcome::NoRoom, Rule::or_miss("no-room", "no room on the volume now").retry()),
+    (Outcome::Promised, Rule::or_miss("promised", "what would have to go is promised").retry()),
+    (Outcome::TooOld, Rule::or_miss("too-old", "older than all that there is room for")),
     (Outcome::DiskFailed, Rule::or_miss("disk-failed", "writes rest after a failure").retry()),
     (Outcome::Recovering, Rule::or_miss("recovering", "the store is not open yet").retry()),
     (Outcome::Draining, Rule::or_miss("draining", "the node is about to stop").retry().closes()),
@@ -226,6 +232,9 @@ fn refused(refusal: &Refusal) -> Outcome {
         Refusal::Length { .. } => Outcome::Length,
         Refusal::WrongDigest { .. } => Outcome::WrongDigest,
         Refusal::DiskFull(_) => Outcome::DiskFull,
+        Refusal::NoRoom { .. } => Outcome::NoRoom,
+        Refusal::Promised { .. } => Outcome::Promised,
+        Refusal::TooOld => Outcome::TooOld,
         Refusal::DiskFailed { .. } => Outcome::DiskFailed,
         Refusal::Recovering => Outcome::Recovering,
         Refusal::Draining => Outcome::Draining,
