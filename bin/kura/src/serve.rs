@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kura_core::capacity::{Capacity, capacity};
+use kura_core::capacity::capacity;
 use kura_env::{Env, NetError, NetErrorKind};
 use kura_host::{HostOptions, host_env};
 use kura_node::{
@@ -130,8 +130,8 @@ async fn live(
     let host = host_env(HostOptions::new(path, &KEYSPACES), runtime.clone());
     let env = host.map_err(Failure::Host)?.env;
     let config = settings.node_config();
-    let ring = ring(&env, &config.store).await;
-    have_files_for(&config, &ring);
+    let segments = segments(&env, &config.store).await;
+    have_files_for(&config, segments);
 
     let holder =
         format!("kura {} with process id {}", env!("CARGO_PKG_VERSION"), std::process::id());
@@ -150,16 +150,8 @@ async fn live(
         data_dir = %path.display(),
         address = %node.local_addr(),
         peer_address = node.peer_addr().map(tracing::field::display),
-        ring_segments_max = ring.segments_max,
         "started"
     );
-    if ring.clamped {
-        tracing::warn!(
-            wanted_bytes = ring.wanted_bytes,
-            ceiling_bytes = ring.ceiling_bytes,
-            "store.capacity is more than four fifths of the disk, and is taken as that"
-        );
-    }
     announce(&node);
     Ok(until_the_end(node, signals, settings).await)
 }
@@ -210,19 +202,21 @@ fn announce(node: &Node) {
     }
 }
 
-/// What the ring may hold on this disk.
-async fn ring(env: &Env, store: &StoreConfig) -> Capacity {
+/// How many segments the rings may hold on this disk: each is open for as long as it is kept. 0 if
+/// that cannot be told; the node says why when it starts.
+async fn segments(env: &Env, store: &StoreConfig) -> usize {
     let disk_bytes = env.disk.space().await.map_or(0, |space| space.total_bytes);
-    capacity(store.capacity_bytes, disk_bytes, store.segment_bytes)
+    let capacity = capacity(store.capacity_bytes, disk_bytes, store.segment_bytes);
+    capacity.map_or(0, |capacity| capacity.blobs.segments_max + capacity.entries.segments_max)
 }
 
 /// Raises the limit on open files as far as it goes, and warns where that is not far enough.
-fn have_files_for(config: &NodeConfig, ring: &Capacity) {
+fn have_files_for(config: &NodeConfig, segments: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let limit = if raised.is_ok() { maximum } else { current }.unwrap_or(u64::MAX);
     let connections = u64::try_from(config.surface.connections_max).unwrap_or(u64::MAX);
-    let segments = u64::try_from(ring.segments_max).unwrap_or(u64::MAX);
+    let segments = u64::try_from(segments).unwrap_or(u64::MAX);
     let wanted = connections.saturating_add(segments).saturating_add(FILES_BESIDE);
     if limit < wanted {
         tracing::warn!(
