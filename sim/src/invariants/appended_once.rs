@@ -87,23 +87,32 @@ mod tests {
 
     #[test]
     fn a_record_that_lies_there_twice_is_reported() {
-        let mut sample = Sample::sound();
+        let sample = Sample::sound();
         assert_eq!(check("node-1", &sample.image(), &BTreeSet::new()), Ok(()));
         let (id, nonce) = {
             let image = sample.image();
             let id = image.ring().unwrap().newest(Area::Blobs, Flow::Live).unwrap().id;
             (id, image.nonce(id).unwrap())
         };
-        let segment = sample.files.get_mut(&Image::segment_path(id)).unwrap();
+        let segment = sample.files[&Image::segment_path(id)].clone();
         let (first, offset) = (SEGMENT_HEADER_BYTES, segment.len() as u64);
         let bytes = &segment[usize::try_from(first).unwrap()..];
         let (header, _) = Header::decode(bytes, nonce, first).unwrap();
         let Header::Artifact(artifact) = header else { panic!("an artifact") };
-        let again = Artifact { chunk_sums: vec![chunk_sum(b"a body")], ..artifact.clone() };
-        segment.extend([again.encode(nonce, offset), b"a body".to_vec()].concat());
         let key = kura_core::place::place_key(&artifact.address);
-        let row = contents_row(1, &key);
-        sample.contents.push((contents_key(id, offset).into(), row.into()));
+        let again = |sequence| {
+            let chunk_sums = vec![chunk_sum(b"a body")];
+            let again = Artifact { chunk_sums, sequence, ..artifact.clone() };
+            let mut sample = sample.clone();
+            let segment = sample.files.get_mut(&Image::segment_path(id)).unwrap();
+            segment.extend([again.encode(nonce, offset), b"a body".to_vec()].concat());
+            let row = contents_row(1, &key);
+            sample.contents.push((contents_key(id, offset).into(), row.into()));
+            sample
+        };
+        let copied = again(artifact.sequence);
+        assert_eq!(check("node-1", &copied.image(), &BTreeSet::new()), Ok(()), "copied forward");
+        let sample = again(artifact.sequence + 1);
         let violation = check("node-1", &sample.image(), &BTreeSet::new()).unwrap_err();
         assert!(violation.reason.contains("2 times"), "{violation}");
         let spoilt = BTreeSet::from([key.into()]);
