@@ -198,6 +198,10 @@ fn failed(ended: &Ended, settings: &Settings) -> Exit {
             complain(&format!("kura: the public surface ended by itself: {end:?}\n"));
             Exit::Internal
         }
+        Ended::StoreEnded { task, end } => {
+            complain(&format!("kura: the {task} of the store ended by itself: {end:?}\n"));
+            Exit::Internal
+        }
     }
 }
 

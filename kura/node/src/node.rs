@@ -50,6 +50,13 @@ pub enum Ended {
     Failed(RecoverError),
     /// The public surface ended by itself, which it must not.
     SurfaceEnded(TaskEnd),
+    /// A task of the store ended by itself, which it must not: nothing can be written any more.
+    StoreEnded {
+        /// Which one.
+        task: &'static str,
+        /// How.
+        end: TaskEnd,
+    },
 }
 
 /// A running node.
@@ -136,21 +143,21 @@ impl Node {
         &self.service
     }
 
-    /// Waits until the node has failed: its data directory cannot be read back, or its surface is
-    /// gone. For ever if it does not.
+    /// Waits until the node has failed: its data directory cannot be read back, or its surface or
+    /// what writes its store is gone. For ever if it does not.
     pub async fn failed(&self) -> Arc<Ended> {
         let surface = self.surface.join();
         let mut ended = self.ended.clone();
-        let recovery = async move {
+        let store = async move {
             match ended.wait_for(Option::is_some).await.ok().and_then(|end| end.clone()) {
                 Some(end) => end,
-                // Recovery is over and went well.
+                // The node is being drained.
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
-            end = recovery => end,
+            end = store => end,
             end = surface => Arc::new(Ended::SurfaceEnded(end)),
         }
     }
@@ -203,7 +210,7 @@ impl PeerPlane {
     ) -> Result<Self, StartError> {
         let listener = env.net.listen(config.listen).await.map_err(StartError::Net)?;
         let local_addr = listener.local_addr();
-        let replication = Replication::new(env, config);
+        let replication = Replication::new(env, config, &surface.metrics);
         service.replicates(replication.clone());
         // A channel of its own: one with several waiters wakes them in an order that differs.
         let (drain, draining) = watch::channel(false);
@@ -239,8 +246,11 @@ impl Recovering {
                 service.serve(store.clone());
                 match replication {
                     Some(replication) => replication.start(&env, &store, &service, &metrics),
-                    None => service.synced(),
+                    None => service.synced(Vec::new()),
                 }
+                let (task, ended) = store.ended().await;
+                service.enter(State::Failed, format!("the {task} ended by itself: {ended:?}"));
+                end.send(Some(Arc::new(Ended::StoreEnded { task, end: ended }))).ok();
             }
             Err(error) => {
                 service.enter(State::Failed, format!("recovery failed: {error}"));

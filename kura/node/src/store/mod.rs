@@ -30,8 +30,7 @@ use kura_core::{
     feed::FEED,
     place::{CONTENTS, PLACES, Place, place_key},
 };
-use kura_env::{Env, Keyspace, TaskHandle};
-use parking_lot::Mutex;
+use kura_env::{Env, Keyspace, TaskEnd, TaskHandle};
 use tokio::sync::{mpsc, oneshot};
 
 pub use budget::share_bytes;
@@ -88,8 +87,7 @@ struct Shared {
     node: u64,
     incarnation: u64,
     metrics: Arc<Metrics>,
-    /// Owns the appender.
-    appender: Mutex<Option<TaskHandle>>,
+    appender: TaskHandle,
 }
 
 impl Store {
@@ -121,7 +119,6 @@ impl Store {
         let head = Head::new(recovered.next_sequence);
         let appender = Appender::new(env.clone(), config, recovered, metrics.clone(), head.clone());
         let appender = env.tasks.spawn("appender", Box::pin(appender.run(queue)));
-        let appender = Mutex::new(Some(appender));
         Ok(Self(Arc::new(Shared {
             env,
             limits,
@@ -179,11 +176,18 @@ impl Store {
             // An error means that the appender ended by itself: it is closed all the same.
             drop(closed.await);
         }
-        let appender = self.0.appender.lock().take();
-        if let Some(appender) = appender {
-            appender.join().await;
-        }
+        self.0.appender.join().await;
         self.0.env.catalog.close().await;
+    }
+
+    /// Waits until a task without which nothing can be written has ended: which one, and how. They
+    /// end only when the store is closed.
+    pub(crate) async fn ended(&self) -> (&'static str, TaskEnd) {
+        tokio::select! {
+            biased;
+            end = self.0.appender.join() => ("appender", end),
+            end = self.0.staging.ended() => ("staging task", end),
+        }
     }
 
     /// The ring in numbers.

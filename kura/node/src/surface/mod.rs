@@ -8,7 +8,8 @@
 //! ```
 //!
 //! - `connection` runs one connection and ends it; `activity` knows until when it may stand still.
-//! - `guard` is its byte stream; `body` the bodies on it; `artifacts` what is asked of artifacts.
+//! - `guard` is its byte stream; `body` the bodies on it; `artifacts` what is asked of artifacts;
+//!   `pace` watches each stream of HTTP/2.
 //! - `outcome` is the one table from what happened to what is answered.
 
 pub(crate) mod activity;
@@ -18,6 +19,7 @@ mod body;
 mod connection;
 mod guard;
 mod outcome;
+mod pace;
 mod pages;
 pub(crate) mod runtime;
 
