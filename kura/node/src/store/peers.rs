@@ -71,6 +71,14 @@ impl Store {
         self.0.node
     }
 
+    /// How many bytes of records the ring keeps whatever comes: all segments but the one that the
+    /// next rotation takes away.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> u64 {
+        let segments = self.0.capacity.segments_max.saturating_sub(1);
+        (segments as u64).saturating_mul(self.0.segment_bytes)
+    }
+
     /// What the feed holds.
     #[must_use]
     pub fn extent(&self) -> Extent {
@@ -214,7 +222,8 @@ impl Store {
         Ok(row.map_err(Refusal::Catalog)?.as_deref().and_then(Cursor::decode))
     }
 
-    /// Notes how far the feed of `node` was read. Not synced: what is lost is read again.
+    /// Notes how far the feed of `node` was read. Not synced, and of use within this life only: a
+    /// start compares with every peer before it follows one.
     ///
     /// # Errors
     ///
