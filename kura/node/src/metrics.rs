@@ -3,6 +3,7 @@
 //!
 //! Labels are closed sets, so the number of series is bounded by this file.
 
+mod host;
 mod replication;
 mod store;
 
@@ -14,6 +15,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use host::{HostCounter, HostMetrics};
 pub use replication::ReplicationMetrics;
 pub use store::StoreMetrics;
 
@@ -31,6 +33,8 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// Replication.
     pub replication: ReplicationMetrics,
+    /// The world that the node lives in.
+    pub host: HostMetrics,
 }
 
 impl Default for Metrics {
@@ -40,7 +44,8 @@ impl Default for Metrics {
         let connections = ConnectionMetrics::new(&mut registry);
         let store = StoreMetrics::new(&mut registry);
         let replication = ReplicationMetrics::new(&mut registry);
-        Self { registry, http, connections, store, replication }
+        let host = HostMetrics::new(&mut registry);
+        Self { registry, http, connections, store, replication, host }
     }
 }
 
@@ -323,6 +328,17 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_world_counts_is_shown() {
+        let metrics = Metrics::default();
+        metrics.host.ask(|| vec![HostCounter { name: "faults", help: "Faults", value: 3 }]);
+        let text = metrics.render();
+        assert!(
+            text.contains("# TYPE kura_host_faults counter\nkura_host_faults_total 3\n"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn the_text_is_the_same_whatever_the_order_of_events() {

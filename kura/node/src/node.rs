@@ -64,6 +64,7 @@ pub struct Node {
     env: Env,
     config: NodeConfig,
     service: Service,
+    metrics: Arc<Metrics>,
     local_addr: SocketAddr,
     drain: watch::Sender<bool>,
     ended: watch::Receiver<Option<Arc<Ended>>>,
@@ -107,7 +108,7 @@ impl Node {
             env: env.clone(),
             config: config.store.clone(),
             service: service.clone(),
-            metrics,
+            metrics: metrics.clone(),
             replication: peers.as_ref().map(|peers| peers.replication.clone()),
         };
         let recovery = env.tasks.spawn("recovery", Box::pin(recovering.run(end)));
@@ -115,6 +116,7 @@ impl Node {
             env,
             config,
             service,
+            metrics,
             local_addr,
             drain,
             ended,
@@ -141,6 +143,12 @@ impl Node {
     #[must_use]
     pub fn service(&self) -> &Service {
         &self.service
+    }
+
+    /// What the node counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Waits until the node has failed: its data directory cannot be read back, or its surface or

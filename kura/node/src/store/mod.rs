@@ -157,10 +157,7 @@ impl Store {
     pub async fn open(&self, address: &Address) -> Result<Option<Reading>, Refusal> {
         let Some((place, segment)) = self.find(address).await? else { return Ok(self.miss()) };
         match Reading::open(self, segment, address, place).await? {
-            Some(reading) => {
-                self.0.metrics.store.hits.inc();
-                Ok(Some(reading))
-            }
+            Some(reading) => Ok(Some(reading.counted())),
             None => {
                 self.0.metrics.store.wrong_places.inc();
                 self.forget(address.clone(), place);
