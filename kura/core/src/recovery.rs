@@ -1,7 +1,7 @@
 //! What a start finds in the data directory, and what is to be done about it.
 
 use crate::{
-    record::{FIXED_BYTES, Header, Invalid, Nonce, SKIP_BYTES, SegmentId},
+    record::{FIXED_BYTES, Header, Invalid, Nonce, SEGMENT_HEADER_BYTES, SKIP_BYTES, SegmentId},
     ring::Ring,
 };
 
@@ -44,13 +44,25 @@ pub enum Resume {
     Seal,
 }
 
+/// Where the scan of a segment begins whose records below `watermark` are said to be in the index.
+///
+/// A file that is shorter than that has lost bytes that the index knows: all of it is looked at
+/// again.
+#[must_use]
+pub fn scan_start(watermark: u64, len_bytes: u64) -> u64 {
+    if watermark > len_bytes { SEGMENT_HEADER_BYTES } else { watermark.max(SEGMENT_HEADER_BYTES) }
+}
+
 /// Decides how to go on in a segment whose last valid record ends at `valid_end`, in a file of
 /// `len_bytes`. Appends never go to where bytes were written before, so that a record that a crash
-/// tore can never be completed by chance.
+/// tore can never be completed by chance; nor to a file that is shorter than it was known to be,
+/// because an append goes to its end, wherever the index thinks that is.
 #[must_use]
 pub fn resume(valid_end: u64, len_bytes: u64, segment_bytes: u64) -> Resume {
     let end = len_bytes.max(valid_end + SKIP_BYTES);
-    if len_bytes <= valid_end && valid_end < segment_bytes {
+    if len_bytes < valid_end {
+        Resume::Seal
+    } else if len_bytes == valid_end && valid_end < segment_bytes {
         Resume::Append { at: valid_end }
     } else if end < segment_bytes {
         Resume::Skip { at: valid_end, end }
@@ -132,6 +144,20 @@ mod tests {
         assert_eq!(resume(100, 1000, 1000), Resume::Seal);
         assert_eq!(resume(1000, 1000, 1000), Resume::Seal);
         assert_eq!(resume(990, 991, 1000), Resume::Seal);
+        assert_eq!(resume(100, 90, 1000), Resume::Seal, "the index knows more than the file");
+    }
+
+    #[test]
+    fn a_scan_begins_at_a_watermark_that_can_be_true() {
+        for (watermark, len_bytes, start) in [
+            (0, 0, SEGMENT_HEADER_BYTES),
+            (0, 900, SEGMENT_HEADER_BYTES),
+            (500, 900, 500),
+            (900, 900, 900),
+            (901, 900, SEGMENT_HEADER_BYTES),
+        ] {
+            assert_eq!(scan_start(watermark, len_bytes), start, "{watermark} of {len_bytes}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use kura_core::{
     address::{Address, Space},
     record::SegmentId,
 };
-use kura_env::{DiskPath, Env, Instant};
+use kura_env::{Batch, Catalog, CommitDurability, DiskPath, Env, Instant};
 use kura_node::{
     config::{Durability, StoreConfig},
     metrics::Metrics,
@@ -125,6 +125,15 @@ impl Bed {
 
     pub(crate) fn catalog(&self) -> &SimCatalog {
         &self.running.as_ref().expect("it runs").catalog
+    }
+
+    /// Lets the index reach the disk, whatever becomes of the segments.
+    pub(crate) fn keep_index(&self) {
+        let catalog = self.running.as_ref().expect("it runs").catalog.clone();
+        let mut batch = Batch::default();
+        batch.delete(KEYSPACES[3], &b"nobody"[..]);
+        let synced = async move { catalog.commit(batch, CommitDurability::Synced).await };
+        self.run(synced).unwrap();
     }
 
     pub(crate) fn store(&self) -> Store {

@@ -17,6 +17,7 @@ mod recovery;
 mod ring_file;
 mod rotation;
 mod rows;
+mod scan;
 mod segments;
 mod staging;
 mod upload;

@@ -4,7 +4,8 @@
 //! 2. open the catalog
 //! 3. read IDENTITY and RING
 //! 4. scan every segment of the ring from its watermark, check each record and its body, and adopt
-//!    it: its rows go into the catalog, so that a recovery that is cut short resumes
+//!    it: once it is synced its rows go into the catalog, so that a recovery that is cut short
+//!    resumes
 //! 5. compare ring and disk: drop what is missing, queue what is left over for eviction
 //! 6. make the newest segment fit for appends, and save the ring
 //!
@@ -15,26 +16,20 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use kura_core::{
-    address::Address,
     capacity::{Capacity, capacity},
-    place::{Place, Watermark, contents_key, parse_contents_key, place_key},
-    record::{
-        CHUNK_BYTES, FIXED_BYTES, Header, Invalid, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN,
-        SegmentHeader, SegmentId, chunk_sum, encode_skip,
-    },
-    recovery::{Found, Resume, look, plan, resume},
+    place::{contents_key, parse_contents_key},
+    record::{SegmentId, encode_skip},
+    recovery::{Resume, plan, resume},
     ring::{InvalidRing, Member, Ring},
 };
-use kura_env::{
-    Batch, CatalogError, CommitDurability, DiskError, DiskErrorKind, DiskPath, Env, FileKind,
-};
+use kura_env::{CatalogError, DiskError, DiskErrorKind, DiskPath, Env, FileKind};
 
 use super::{
-    CONTENTS_SPACE, PLACES_SPACE,
+    CONTENTS_SPACE,
     appender::Active,
     ring_file::{self, SavedRing},
-    rows,
-    segments::{SEGMENT_DIR, Segment, View, segment_path},
+    scan::{Scan, Scanned, open_segment},
+    segments::{SEGMENT_DIR, Segment, View},
     staging::STAGING_DIR,
 };
 use crate::{
@@ -42,11 +37,6 @@ use crate::{
     identity::{self, Identity, IdentityError},
     metrics::Metrics,
 };
-
-/// Records that are adopted in one batch.
-const ADOPT_ROWS_MAX: usize = 256;
-/// Bodies are checked in reads of this size: whole chunks.
-const CHECK_BYTES: usize = 4 * CHUNK_BYTES;
 
 /// Why a data directory cannot be used as it is.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +99,7 @@ pub(super) async fn recover(
         // The usual case is the segment that a rotation was about to create.
         tracing::info!(segment = %missing, "in the ring and not on the disk: dropped");
     }
-    let mut scan = Scan { env, metrics, hlc_seen: 0, segment_bytes: config.segment_bytes };
+    let mut scan = Scan { env, metrics, hlc_seen: 0 };
     let view = Arc::new(View::default());
     let (mut ring, mut orphans) = (plan.ring.clone(), plan.orphans);
     let mut newest = None;
@@ -117,9 +107,9 @@ pub(super) async fn recover(
     for (done, member) in plan.ring.members().enumerate() {
         progress(format!("recovering: {done} of {total} segments read"));
         match scan.segment(member.id).await? {
-            Some((segment, end)) => {
-                view.insert(segment.clone());
-                newest = Some((segment, end));
+            Some(scanned) => {
+                view.insert(scanned.segment.clone());
+                newest = Some(scanned);
             }
             None => {
                 metrics.store.recovered_unreadable.inc();
@@ -130,9 +120,10 @@ pub(super) async fn recover(
     }
     metrics.store.swept_orphans.inc_by(orphans.len() as u64);
     let debts = find_debts(env, &ring, orphans).await?;
-    let newest = newest
-        .filter(|(segment, _)| plan.missing.last().is_none_or(|missing| *missing < segment.id));
-    let active = scan.make_fit(&ring, newest, &view).await?;
+    let newest =
+        newest.filter(|it| plan.missing.last().is_none_or(|missing| *missing < it.segment.id));
+    let fitter = Fitter { metrics, segment_bytes: config.segment_bytes };
+    let active = fitter.make_fit(&ring, newest, &view).await?;
 
     let space = env.disk.space().await?;
     let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes);
@@ -224,28 +215,6 @@ async fn load_ring(
     Ok(Ring::rebuilt(members))
 }
 
-/// Opens a segment's file and reads its header; `None` if it has none that is valid.
-async fn open_segment(
-    env: &Env,
-    id: SegmentId,
-) -> Result<Option<(Segment, SegmentHeader)>, DiskError> {
-    let file = env.disk.open(&segment_path(id)).await?;
-    let head = file.read_at(0, SEGMENT_HEADER_LEN).await?;
-    match SegmentHeader::decode(&head) {
-        Ok(header) if header.id == id => {
-            Ok(Some((Segment { id, nonce: header.nonce, file }, header)))
-        }
-        Ok(header) => {
-            tracing::warn!(segment = %id, says = %header.id, "a segment under a wrong name");
-            Ok(None)
-        }
-        Err(invalid) => {
-            tracing::warn!(segment = %id, %invalid, "a segment without a header");
-            Ok(None)
-        }
-    }
-}
-
 /// Segments to clear up: orphans on the disk, and those of which only rows are left.
 async fn find_debts(
     env: &Env,
@@ -266,162 +235,33 @@ async fn find_debts(
     }
 }
 
-struct Scan<'a> {
-    env: &'a Env,
+/// Makes segments fit for what they are now.
+struct Fitter<'a> {
     metrics: &'a Metrics,
-    hlc_seen: u64,
     segment_bytes: u64,
 }
 
-/// A record found by a scan.
-struct FoundRecord {
-    address: Address,
-    place: Place,
-    replica: bool,
-}
-
-/// Rows found by a scan and not yet committed.
-#[derive(Default)]
-struct Adopted {
-    batch: Batch,
-    records: usize,
-}
-
-impl Scan<'_> {
-    /// Reads one segment from its watermark to the end of its log, and says where that is. `None`
-    /// if it cannot be used at all.
-    async fn segment(
-        &mut self,
-        id: SegmentId,
-    ) -> Result<Option<(Arc<Segment>, u64)>, RecoverError> {
-        let Some((segment, _)) = open_segment(self.env, id).await? else { return Ok(None) };
-        let len_bytes = segment.file.len().await?;
-        let watermark = rows::watermark(&*self.env.catalog, id).await?;
-        self.hlc_seen = self.hlc_seen.max(watermark.hlc);
-        let mut offset = watermark.offset.max(SEGMENT_HEADER_BYTES);
-        let mut adopted = Adopted::default();
-        let end = loop {
-            match self.record(&segment, offset, len_bytes).await? {
-                Ok((record, end)) => {
-                    if let Some(record) = record {
-                        self.adopt(&mut adopted, record).await?;
-                    }
-                    offset = end;
-                    if adopted.records >= ADOPT_ROWS_MAX {
-                        self.commit(&mut adopted, id, offset).await?;
-                    }
-                }
-                Err(invalid) => {
-                    if offset < len_bytes {
-                        tracing::info!(segment = %id, offset, len_bytes, %invalid, "log ends here");
-                        self.metrics.store.recovered_torn_tails.inc();
-                    }
-                    break offset;
-                }
-            }
-        };
-        if adopted.records > 0 {
-            self.commit(&mut adopted, id, end).await?;
-        }
-        Ok(Some((Arc::new(segment), end)))
-    }
-
-    /// Reads the record at `offset` and checks it, body and all. The inner error is the end of the
-    /// log.
-    async fn record(
-        &self,
-        segment: &Segment,
-        offset: u64,
-        len_bytes: u64,
-    ) -> Result<Result<(Option<FoundRecord>, u64), Invalid>, RecoverError> {
-        let mut wanted = FIXED_BYTES.max(4096);
-        let (header, header_bytes, end) = loop {
-            let bytes = segment.file.read_at(offset, wanted).await?;
-            match look(&bytes, segment.nonce, offset, len_bytes) {
-                Found::Record { header, header_bytes, end } => break (header, header_bytes, end),
-                // A file that got shorter while it was read ends here as well.
-                Found::More(more) if more <= wanted => return Ok(Err(Invalid::Short)),
-                Found::More(more) => wanted = more,
-                Found::End(invalid) => return Ok(Err(invalid)),
-            }
-        };
-        let artifact = match *header {
-            Header::Artifact(artifact) => artifact,
-            Header::Skip { .. } => return Ok(Ok((None, end))),
-        };
-        let mut position = offset + header_bytes as u64;
-        let mut sums = artifact.chunk_sums.iter();
-        while position < end {
-            let wanted = usize::try_from(end - position).unwrap_or(usize::MAX).min(CHECK_BYTES);
-            let bytes = segment.file.read_at(position, wanted).await?;
-            if bytes.len() != wanted {
-                return Ok(Err(Invalid::Short));
-            }
-            if !bytes.chunks(CHUNK_BYTES).all(|chunk| sums.next() == Some(&chunk_sum(chunk))) {
-                return Ok(Err(Invalid::Checksum));
-            }
-            position += wanted as u64;
-        }
-        let place = Place {
-            segment: segment.id,
-            offset,
-            header_bytes: u32::try_from(header_bytes).unwrap_or(u32::MAX),
-            body_bytes: artifact.body_bytes,
-            sequence: artifact.sequence,
-            version: artifact.version,
-            digest: artifact.digest,
-        };
-        let (address, replica) = (artifact.address, artifact.replica);
-        Ok(Ok((Some(FoundRecord { address, place, replica }), end)))
-    }
-
-    /// Takes a record into the index, unless a later one of the same name is there already.
-    async fn adopt(
-        &mut self,
-        adopted: &mut Adopted,
-        record: FoundRecord,
-    ) -> Result<(), RecoverError> {
-        let FoundRecord { address, place, replica } = record;
-        self.hlc_seen = self.hlc_seen.max(place.version.time);
-        let row = self.env.catalog.get(PLACES_SPACE, &place_key(&address)).await?;
-        let known = row.as_deref().and_then(Place::decode);
-        let is_current = known.is_none_or(|known| known.sequence <= place.sequence);
-        rows::add_record(&mut adopted.batch, &address, &place, is_current, replica);
-        adopted.records += 1;
-        self.metrics.store.recovered_records.inc();
-        Ok(())
-    }
-
-    async fn commit(
-        &self,
-        adopted: &mut Adopted,
-        id: SegmentId,
-        end: u64,
-    ) -> Result<(), RecoverError> {
-        let mut batch = std::mem::take(adopted).batch;
-        rows::add_watermark(&mut batch, id, Watermark { offset: end, hlc: self.hlc_seen });
-        Ok(self.env.catalog.commit(batch, CommitDurability::Buffered).await?)
-    }
-
+impl Fitter<'_> {
     /// Lets appends go on in the newest segment, beyond every byte that was ever written there.
     /// All others are frozen.
     async fn make_fit(
         &self,
         ring: &Ring,
-        newest: Option<(Arc<Segment>, u64)>,
+        newest: Option<Scanned>,
         view: &View,
     ) -> Result<Option<Active>, RecoverError> {
         let newest = newest
-            .filter(|(segment, _)| ring.newest().is_some_and(|member| member.id == segment.id));
+            .filter(|it| ring.newest().is_some_and(|member| member.id == it.segment.id))
+            .filter(|it| it.takes_appends);
         for member in ring.members() {
-            let is_newest = newest.as_ref().is_some_and(|(segment, _)| segment.id == member.id);
+            let is_newest = newest.as_ref().is_some_and(|it| it.segment.id == member.id);
             if !is_newest && let Some(segment) = view.segment(member.id) {
                 self.freeze(&segment).await;
             }
         }
-        let Some((segment, valid_end)) = newest else { return Ok(None) };
+        let Some(Scanned { segment, end, .. }) = newest else { return Ok(None) };
         let len_bytes = segment.file.len().await?;
-        match resume(valid_end, len_bytes, self.segment_bytes) {
+        match resume(end, len_bytes, self.segment_bytes) {
             Resume::Append { at } => {
                 self.reserve(&segment).await;
                 Ok(Some(Active { segment, end: at }))

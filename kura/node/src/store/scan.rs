@@ -1,0 +1,224 @@
+//! The scan of one segment at a start: every record behind its watermark is checked and adopted.
+
+use std::sync::Arc;
+
+use kura_core::{
+    address::Address,
+    place::{Place, Watermark, place_key},
+    record::{
+        CHUNK_BYTES, FIXED_BYTES, Header, Invalid, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId,
+        chunk_sum,
+    },
+    recovery::{Found, look, scan_start},
+};
+use kura_env::{Batch, CommitDurability, DiskError, Env};
+
+use super::{
+    PLACES_SPACE,
+    recovery::RecoverError,
+    rows,
+    segments::{Segment, segment_path},
+};
+use crate::metrics::Metrics;
+
+/// Records that are adopted in one batch.
+const ADOPT_ROWS_MAX: usize = 256;
+/// Bodies are checked in reads of this size: whole chunks.
+const CHECK_BYTES: usize = 4 * CHUNK_BYTES;
+
+/// Opens a segment's file and reads its header; `None` if it has none that is valid.
+pub(super) async fn open_segment(
+    env: &Env,
+    id: SegmentId,
+) -> Result<Option<(Segment, SegmentHeader)>, DiskError> {
+    let file = env.disk.open(&segment_path(id)).await?;
+    let head = file.read_at(0, SEGMENT_HEADER_LEN).await?;
+    match SegmentHeader::decode(&head) {
+        Ok(header) if header.id == id => {
+            Ok(Some((Segment { id, nonce: header.nonce, file }, header)))
+        }
+        Ok(header) => {
+            tracing::warn!(segment = %id, says = %header.id, "a segment under a wrong name");
+            Ok(None)
+        }
+        Err(invalid) => {
+            tracing::warn!(segment = %id, %invalid, "a segment without a header");
+            Ok(None)
+        }
+    }
+}
+
+/// The scans of one start.
+pub(super) struct Scan<'a> {
+    pub(super) env: &'a Env,
+    pub(super) metrics: &'a Metrics,
+    /// The highest hybrid logical time that was seen.
+    pub(super) hlc_seen: u64,
+}
+
+/// What a scan knows of a segment.
+pub(super) struct Scanned {
+    pub(super) segment: Arc<Segment>,
+    /// Behind the last record that was found, or where the watermark says that one ended.
+    pub(super) end: u64,
+    /// Whether appends may go on here.
+    pub(super) takes_appends: bool,
+}
+
+/// A record found by a scan.
+struct FoundRecord {
+    address: Address,
+    place: Place,
+    replica: bool,
+}
+
+/// Rows found by a scan and not yet committed.
+#[derive(Default)]
+struct Adopted {
+    batch: Batch,
+    records: usize,
+    /// Whether the segment was synced since the start; unset as long as nobody tried.
+    is_synced: Option<bool>,
+}
+
+impl Scan<'_> {
+    /// Reads one segment from its watermark to the end of its log. `None` if it cannot be used at
+    /// all.
+    pub(super) async fn segment(&mut self, id: SegmentId) -> Result<Option<Scanned>, RecoverError> {
+        let Some((segment, _)) = open_segment(self.env, id).await? else { return Ok(None) };
+        let len_bytes = segment.file.len().await?;
+        let watermark = rows::watermark(&*self.env.catalog, id).await?;
+        self.hlc_seen = self.hlc_seen.max(watermark.hlc);
+        let mut offset = scan_start(watermark.offset, len_bytes);
+        let mut adopted = Adopted::default();
+        let end = loop {
+            match self.record(&segment, offset, len_bytes).await? {
+                Ok((record, end)) => {
+                    if let Some(record) = record {
+                        self.adopt(&mut adopted, record).await?;
+                    }
+                    offset = end;
+                    if adopted.records >= ADOPT_ROWS_MAX {
+                        self.commit(&mut adopted, &segment, offset).await?;
+                    }
+                }
+                Err(invalid) => {
+                    if offset < len_bytes {
+                        tracing::info!(segment = %id, offset, len_bytes, %invalid, "log ends here");
+                        self.metrics.store.recovered_torn_tails.inc();
+                    }
+                    break offset;
+                }
+            }
+        };
+        if adopted.records > 0 {
+            self.commit(&mut adopted, &segment, end).await?;
+        }
+        let takes_appends = adopted.is_synced != Some(false);
+        let end = end.max(watermark.offset);
+        Ok(Some(Scanned { segment: Arc::new(segment), end, takes_appends }))
+    }
+
+    /// Reads the record at `offset` and checks it, body and all. The inner error is the end of the
+    /// log.
+    async fn record(
+        &self,
+        segment: &Segment,
+        offset: u64,
+        len_bytes: u64,
+    ) -> Result<Result<(Option<FoundRecord>, u64), Invalid>, RecoverError> {
+        let mut wanted = FIXED_BYTES.max(4096);
+        let (header, header_bytes, end) = loop {
+            let bytes = segment.file.read_at(offset, wanted).await?;
+            match look(&bytes, segment.nonce, offset, len_bytes) {
+                Found::Record { header, header_bytes, end } => break (header, header_bytes, end),
+                // A file that got shorter while it was read ends here as well.
+                Found::More(more) if more <= wanted => return Ok(Err(Invalid::Short)),
+                Found::More(more) => wanted = more,
+                Found::End(invalid) => return Ok(Err(invalid)),
+            }
+        };
+        let artifact = match *header {
+            Header::Artifact(artifact) => artifact,
+            Header::Skip { .. } => return Ok(Ok((None, end))),
+        };
+        let mut position = offset + header_bytes as u64;
+        let mut sums = artifact.chunk_sums.iter();
+        while position < end {
+            let wanted = usize::try_from(end - position).unwrap_or(usize::MAX).min(CHECK_BYTES);
+            let bytes = segment.file.read_at(position, wanted).await?;
+            if bytes.len() != wanted {
+                return Ok(Err(Invalid::Short));
+            }
+            if !bytes.chunks(CHUNK_BYTES).all(|chunk| sums.next() == Some(&chunk_sum(chunk))) {
+                return Ok(Err(Invalid::Checksum));
+            }
+            position += wanted as u64;
+        }
+        let place = Place {
+            segment: segment.id,
+            offset,
+            header_bytes: u32::try_from(header_bytes).unwrap_or(u32::MAX),
+            body_bytes: artifact.body_bytes,
+            sequence: artifact.sequence,
+            version: artifact.version,
+            digest: artifact.digest,
+        };
+        let (address, replica) = (artifact.address, artifact.replica);
+        Ok(Ok((Some(FoundRecord { address, place, replica }), end)))
+    }
+
+    /// Takes a record into the index, unless a later one of the same name is there already. What the
+    /// index says of this very segment does not count: a later record in here is found by this scan
+    /// if it is still there.
+    async fn adopt(
+        &mut self,
+        adopted: &mut Adopted,
+        record: FoundRecord,
+    ) -> Result<(), RecoverError> {
+        let FoundRecord { address, place, replica } = record;
+        self.hlc_seen = self.hlc_seen.max(place.version.time);
+        let row = self.env.catalog.get(PLACES_SPACE, &place_key(&address)).await?;
+        let known = row.as_deref().and_then(Place::decode);
+        let is_current = known
+            .is_none_or(|known| known.segment == place.segment || known.sequence <= place.sequence);
+        rows::add_record(&mut adopted.batch, &address, &place, is_current, replica);
+        adopted.records += 1;
+        self.metrics.store.recovered_records.inc();
+        Ok(())
+    }
+
+    /// Commits what was adopted, once the segment is synced: what was read may have been in the
+    /// page cache alone, left there by a process that died. Where it cannot be synced the rows go
+    /// in without a watermark, so that the next start looks again.
+    async fn commit(
+        &self,
+        adopted: &mut Adopted,
+        segment: &Segment,
+        end: u64,
+    ) -> Result<(), RecoverError> {
+        let is_synced = match adopted.is_synced {
+            Some(is_synced) => is_synced,
+            None => self.sync(segment).await,
+        };
+        let taken = std::mem::replace(
+            adopted,
+            Adopted { is_synced: Some(is_synced), ..Adopted::default() },
+        );
+        let mut batch = taken.batch;
+        if is_synced {
+            let watermark = Watermark { offset: end, hlc: self.hlc_seen };
+            rows::add_watermark(&mut batch, segment.id, watermark);
+        }
+        Ok(self.env.catalog.commit(batch, CommitDurability::Buffered).await?)
+    }
+
+    async fn sync(&self, segment: &Segment) -> bool {
+        self.metrics.store.segment_syncs.inc();
+        let synced = segment.file.sync_data().await;
+        if let Err(error) = &synced {
+            tracing::warn!(segment = %segment.id, %error, "takes no more appends");
+        }
+        synced.is_ok()
+    }
+}
