@@ -3,5 +3,6 @@
 
 mod bed;
 mod reading;
+mod recovery;
 mod staging;
 mod stories;
