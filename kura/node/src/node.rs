@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::{NodeConfig, PeerConfig, StoreConfig},
-    metrics::Metrics,
+    metrics::{Metrics, Port},
     replicate::Replication,
     service::{Service, State},
     store::{RecoverError, Store},
@@ -92,17 +92,21 @@ impl Node {
         let (service, metrics) = (Service::default(), Arc::new(Metrics::default()));
         let (drain, draining) = watch::channel(false);
         let (end, ended) = watch::channel(None);
-        let surface = || Surface {
+        let surface = |port| Surface {
             service: service.clone(),
             metrics: metrics.clone(),
+            port,
             config: config.surface.clone(),
             env: env.clone(),
         };
         let peers = match config.peers.clone() {
-            Some(peers) => Some(PeerPlane::start(&env, peers, surface(), &service).await?),
+            Some(peers) => {
+                Some(PeerPlane::start(&env, peers, surface(Port::Peers), &service).await?)
+            }
             None => None,
         };
-        let surface = env.tasks.spawn("surface", Box::pin(surface().serve(listener, draining)));
+        let surface =
+            env.tasks.spawn("surface", Box::pin(surface(Port::Public).serve(listener, draining)));
         service.enter(State::Recovering, "recovering: opening the data directory".to_owned());
         let recovering = Recovering {
             env: env.clone(),

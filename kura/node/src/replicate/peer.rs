@@ -244,3 +244,72 @@ impl Progress {
         tracing::info!(peer = name, listed, wanted, done, bytes, ?took, "a pass goes on");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replicate::wire::Life;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::default() + Duration::from_secs(seconds)
+    }
+
+    fn hello(state: State, incarnation: Option<u64>) -> Hello {
+        let life = incarnation.map(|incarnation| Life { node: 1, incarnation, head: 1 });
+        Hello { life, region: String::new(), state }
+    }
+
+    fn silent(lasting: u64) -> Standing {
+        Standing::Silent { lasting: Duration::from_secs(lasting) }
+    }
+
+    #[test]
+    fn silence_is_what_attempts_have_shown_and_nothing_else() {
+        let passing = Standing::Passing { done: 0, wanted: 0, still: Duration::ZERO };
+        let standing = |peer: &Peer| peer.standing(Duration::ZERO);
+        let mut peer = Peer::default();
+        let fail = |peer: &mut Peer, trouble, began, ended| {
+            peer.fail(String::new(), trouble, (at(began), at(ended)));
+        };
+        assert_eq!(standing(&peer), Standing::Asked, "whatever time has passed");
+        fail(&mut peer, Trouble::Silence, 100, 105);
+        assert_eq!(standing(&peer), silent(5));
+        fail(&mut peer, Trouble::Silence, 130, 135);
+        assert_eq!(standing(&peer), silent(35));
+        peer.meet(hello(State::Serving, Some(1)), at(140));
+        assert_eq!(standing(&peer), passing);
+        fail(&mut peer, Trouble::Other, 140, 170);
+        assert_eq!(standing(&peer), passing, "it answered");
+        // Our own store is no fault of the peer, also while it is asked again.
+        fail(&mut peer, Trouble::OurStore, 200, 300);
+        peer.meet(hello(State::Serving, Some(1)), at(310));
+        assert_eq!(standing(&peer), Standing::Unstorable);
+        peer.resolved("peer", &Fetched { applied: 1, ..Fetched::default() }, at(320));
+        assert_eq!(standing(&peer), passing);
+        peer.meet(hello(State::Recovering, None), at(400));
+        assert_eq!(standing(&peer), Standing::Recovering);
+        fail(&mut peer, Trouble::Silence, 500, 501);
+        assert_eq!(standing(&peer), silent(1), "it died");
+    }
+
+    #[test]
+    fn a_peer_is_reborn_when_it_comes_up_without_its_data() {
+        let mut peer = Peer::default();
+        peer.meet(hello(State::Serving, Some(1)), at(1));
+        peer.meet(hello(State::Recovering, None), at(2));
+        peer.meet(hello(State::Serving, Some(1)), at(3));
+        assert_eq!(peer.as_other(at(9)), Other::default());
+        peer.meet(hello(State::Recovering, None), at(4));
+        peer.meet(hello(State::Serving, Some(2)), at(5));
+        assert_eq!(peer.as_other(at(9)).reborn, Some(Duration::from_secs(4)));
+    }
+
+    #[test]
+    fn lag_is_unknown_while_a_peer_fails() {
+        let mut peer = Peer::default();
+        peer.follow(7, 9);
+        assert_eq!(peer.lag(), Some(2));
+        peer.fail(String::new(), Trouble::Silence, (at(1), at(2)));
+        assert_eq!(peer.lag(), None);
+    }
+}

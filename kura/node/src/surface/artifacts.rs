@@ -166,7 +166,7 @@ impl Exchange<'_> {
             } else {
                 let bytes_max = self.surface.config.drain_body_bytes_max;
                 let (discarded, all) = incoming.discard(bytes_max).await;
-                self.surface.metrics.http.drained_bytes.inc_by(discarded);
+                self.surface.count().http.drained_bytes.inc_by(discarded);
                 ends_here = !all;
             }
         }

@@ -16,7 +16,11 @@ use http_body::{Body as _, Frame};
 use kura_env::{BoxFuture, Clock, Instant};
 
 use super::{chain, outcome::Failure};
-use crate::{metrics::Metrics, service::Refusal, store::Reading};
+use crate::{
+    metrics::{Metrics, Port},
+    service::Refusal,
+    store::Reading,
+};
 
 /// Reads the body of a request.
 pub(crate) struct Incoming {
@@ -155,7 +159,7 @@ pub(crate) fn outgoing(reading: Reading, first: Option<Bytes>, metrics: Arc<Metr
                 Ok(Some(chunk)) => Ok(Some((chunk, rest))),
                 Ok(None) => Ok(None),
                 Err(error) => {
-                    metrics.http.broken_bodies.inc();
+                    metrics.port(Port::Public).http.broken_bodies.inc();
                     tracing::warn!(cause = %chain(&error), "a body breaks off");
                     Err(error)
                 }

@@ -49,7 +49,7 @@ pub(crate) async fn serve(
     let guarded = Guarded::new(
         stream,
         activity.clone(),
-        surface.metrics.connections.byte_counters(),
+        surface.count().connections.byte_counters(),
         surface.config.drain_body_bytes_max,
     );
     let streams = TaskSet::new(surface.env.tasks.clone());
@@ -156,14 +156,14 @@ struct Open(Arc<Surface>);
 
 impl Open {
     fn new(surface: &Arc<Surface>) -> Self {
-        surface.metrics.connections.accepted.inc();
-        surface.metrics.connections.open.inc();
+        surface.count().connections.accepted.inc();
+        surface.count().connections.open.inc();
         Self(surface.clone())
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.metrics.connections.open.dec();
+        self.0.count().connections.open.dec();
     }
 }

@@ -37,7 +37,8 @@ use self::{
 use crate::{
     config::SurfaceConfig,
     metrics::{
-        CloseLabels, CloseReason, MethodLabel, Metrics, RefusalLabels, RequestLabels, SurfaceLabel,
+        CloseLabels, CloseReason, MethodLabel, Metrics, Port, PortMetrics, RefusalLabels,
+        RequestLabels, SurfaceLabel,
     },
     service::Service,
 };
@@ -51,6 +52,8 @@ pub struct Surface {
     pub service: Service,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// At which port it is.
+    pub port: Port,
     /// Its settings.
     pub config: SurfaceConfig,
     /// The world.
@@ -108,7 +111,7 @@ impl Surface {
         places: &Arc<Semaphore>,
     ) -> (Box<dyn Stream>, OwnedSemaphorePermit) {
         if places.available_permits() == 0 {
-            self.metrics.connections.cap_waits.inc();
+            self.count().connections.cap_waits.inc();
             tracing::warn!(limit = self.config.connections_max, "all connections are taken");
         }
         let place = places.clone().acquire_owned().await;
@@ -117,7 +120,7 @@ impl Surface {
             match listener.accept().await {
                 Ok(stream) => return (stream, place),
                 Err(error) => {
-                    self.metrics.connections.accept_failures.inc();
+                    self.count().connections.accept_failures.inc();
                     tracing::warn!(cause = %chain(&error), "a connection could not be accepted");
                     self.env.clock.sleep(ACCEPT_PAUSE).await;
                 }
@@ -128,13 +131,18 @@ impl Surface {
     /// Counts and logs a request that was not carried out. To be called once for each.
     fn note_failure(&self, failure: &Failure, head: &Parts) {
         let rule = failure.outcome().rule();
-        self.metrics.http.refusals.get_or_create(&RefusalLabels { reason: rule.name }).inc();
+        self.count().http.refusals.get_or_create(&RefusalLabels { reason: rule.name }).inc();
         let (method, path, cause) = (&head.method, head.uri.path(), chain(failure));
         if rule.ours {
             tracing::warn!(%method, path, reason = rule.name, cause, "a request failed");
         } else {
             tracing::debug!(%method, path, reason = rule.name, cause, "a request was refused");
         }
+    }
+
+    /// What is counted at this port.
+    fn count(&self) -> &PortMetrics {
+        self.metrics.port(self.port)
     }
 
     fn count_request(&self, method: &Method, response: &Response) {
@@ -147,11 +155,11 @@ impl Surface {
         let surface = response.extensions().get().copied().unwrap_or(SurfaceLabel::None);
         let status = response.status().as_u16();
         let labels = RequestLabels { method, surface, status };
-        self.metrics.http.requests.get_or_create(&labels).inc();
+        self.count().http.requests.get_or_create(&labels).inc();
     }
 
     fn count_close(&self, reason: CloseReason) {
-        self.metrics.connections.closes.get_or_create(&CloseLabels { reason }).inc();
+        self.count().connections.closes.get_or_create(&CloseLabels { reason }).inc();
     }
 }
 
