@@ -8,9 +8,10 @@ use std::{
 
 use kura_core::capacity::capacity;
 use kura_env::{Env, NetError, NetErrorKind};
-use kura_host::{HostOptions, host_env};
+use kura_host::{CatalogStats, DiskStats, Host, HostOptions, host_env};
 use kura_node::{
     config::{NodeConfig, StoreConfig},
+    metrics::HostCounter,
     node::{Ended, Node, StartError},
     store::KEYSPACES,
 };
@@ -128,7 +129,7 @@ async fn live(
     std::fs::create_dir_all(path)
         .map_err(|source| Failure::DataDir { path: path.to_owned(), source })?;
     let host = host_env(HostOptions::new(path, &KEYSPACES), runtime.clone());
-    let env = host.map_err(Failure::Host)?.env;
+    let Host { env, disk, catalog } = host.map_err(Failure::Host)?;
     let config = settings.node_config();
     let segments = segments(&env, &config.store).await;
     have_files_for(&config, segments);
@@ -145,6 +146,7 @@ async fn live(
             return Ok(Exit::Clean);
         }
     };
+    node.metrics().host.ask(move || counters(disk.stats(), catalog.stats()));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %path.display(),
@@ -154,6 +156,28 @@ async fn live(
     );
     announce(&node);
     Ok(until_the_end(node, signals, settings).await)
+}
+
+/// What the real world counts, under the names of `/metrics`.
+fn counters(disk: DiskStats, catalog: CatalogStats) -> Vec<HostCounter> {
+    let DiskStats { sync_calls, syncs, reads_inline, reads_on_threads, mapping_faults } = disk;
+    let CatalogStats { commits, batches, syncs: catalog_syncs } = catalog;
+    [
+        ("disk_sync_calls", "Syncs of files that were asked for", sync_calls),
+        ("disk_syncs", "Syncs of files that they took", syncs),
+        ("disk_reads_inline", "Reads answered from memory at once", reads_inline),
+        ("disk_reads_on_threads", "Reads that went to a thread of the disk", reads_on_threads),
+        (
+            "mapping_faults",
+            "Pages of mapped segments that could not be read and became zeros",
+            mapping_faults,
+        ),
+        ("catalog_commits", "Commits to the catalog that succeeded", commits),
+        ("catalog_batches", "Batches of the catalog's journal that they took", batches),
+        ("catalog_syncs", "Syncs of the catalog's journal", catalog_syncs),
+    ]
+    .map(|(name, help, value)| HostCounter { name, help, value })
+    .into()
 }
 
 /// Waits for a signal and drains; a second one, or a node that cannot go on, ends it at once.
@@ -188,6 +212,10 @@ fn failed(ended: &Ended, settings: &Settings) -> Exit {
         }
         Ended::SurfaceEnded(end) => {
             complain(&format!("kura: the public surface ended by itself: {end:?}\n"));
+            Exit::Internal
+        }
+        Ended::StoreEnded { task, end } => {
+            complain(&format!("kura: the {task} of the store ended by itself: {end:?}\n"));
             Exit::Internal
         }
     }

@@ -140,6 +140,36 @@ pub fn supersedes(theirs: (Version, Digest), ours: Option<(Version, Digest)>) ->
     ours.is_none_or(|ours| theirs > ours)
 }
 
+/// How much of what a peer holds is fetched in one pass: what comes is appended at the young end of
+/// the ring, newest first, so that more than fits would drive out what came before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    left_bytes: u64,
+}
+
+impl Fill {
+    /// For a ring of so many bytes.
+    #[must_use]
+    pub fn new(capacity_bytes: u64) -> Self {
+        Self { left_bytes: capacity_bytes }
+    }
+
+    /// Whether a body of this length still fits. What does not is left out with all that is older.
+    #[must_use]
+    pub fn fits(&mut self, body_bytes: u64) -> bool {
+        match self.left_bytes.checked_sub(body_bytes) {
+            Some(left_bytes) => {
+                self.left_bytes = left_bytes;
+                true
+            }
+            None => {
+                self.left_bytes = 0;
+                false
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +202,18 @@ mod tests {
         assert_eq!(follow(1, 25), Follow::Wait);
         assert_eq!(follow(1, 9), Follow::Gone);
         assert_eq!(follow(2, 15), Follow::Gone);
+    }
+
+    #[test]
+    fn a_pass_fetches_what_fits_and_nothing_older() {
+        let fitting = |bodies: &[u64]| {
+            let mut fill = Fill::new(10);
+            bodies.iter().take_while(|bytes| fill.fits(**bytes)).count()
+        };
+        assert_eq!(fitting(&[3, 3, 4]), 3);
+        assert_eq!(fitting(&[3, 3, 5, 1]), 2);
+        assert_eq!(fitting(&[11]), 0);
+        assert_eq!(fitting(&[u64::MAX]), 0);
     }
 
     #[test]

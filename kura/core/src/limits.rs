@@ -16,12 +16,17 @@ pub const BATCH_BYTES_MAX: u64 = 1024 * 1024;
 pub const FETCHES_MAX: usize = 16;
 /// How long a node holds back its answer to a follower when there is nothing new.
 pub const FEED_WAIT: Duration = Duration::from_secs(20);
-/// How often an artifact that a peer cannot deliver is tried before it is set aside.
-pub const TRIES_MAX: u32 = 5;
 /// Time for a connection to a peer to come about.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A stream from a peer on which no byte moves for this long is given up. There is no limit on how
 /// long a body takes while it moves.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a batch of bodies waits for memory while its answer is open; then the rest is asked for
+/// again. Far below the time after which the peer closes a connection that stands still.
+pub const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+/// Artifacts that a round of fetching leaves to be tried again, of a peer, at which it stops.
+pub const LEFTOVERS_MAX: usize = 1000;
+/// How often a name that led to this node itself is asked who it is.
+pub const MYSELF_PAUSE: Duration = Duration::from_secs(60);
 /// The longest body of a request or an answer that is not a body of an artifact.
 pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;

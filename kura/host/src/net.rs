@@ -13,6 +13,8 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, lookup_host},
 };
 
+use crate::disk::sigbus::may_be_zeros;
+
 /// Connections that the kernel completes before they are accepted. Too low: bursts of new
 /// connections wait a second for their next SYN. The kernel clamps it to `somaxconn`.
 const LISTEN_BACKLOG: u32 = 1024;
@@ -124,12 +126,21 @@ impl AsyncRead for HostStream {
     }
 }
 
+/// Bytes of a mapping are asked about once more as they are handed to the system: a page that could
+/// not be read again since they were checked holds zeros. Better a connection that breaks.
+fn damaged() -> io::Error {
+    io::Error::other("a page of a mapped file could not be read any more")
+}
+
 impl AsyncWrite for HostStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if may_be_zeros(buf) {
+            return Poll::Ready(Err(damaged()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -138,6 +149,9 @@ impl AsyncWrite for HostStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if bufs.iter().any(|buf| may_be_zeros(buf)) {
+            return Poll::Ready(Err(damaged()));
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

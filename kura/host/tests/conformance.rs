@@ -1,6 +1,6 @@
 //! The real world keeps the contracts of its seams.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, path::Path, process::Command, sync::Arc, time::Duration};
 
 use kura_env::{Catalog, Clock, Disk, Entropy, EntropyStream, Net, Tasks, conformance};
 use kura_host::{HostCatalog, HostClock, HostDisk, HostEntropy, HostNet, HostTasks};
@@ -89,6 +89,65 @@ async fn disk_keeps_its_contract_on_a_device_and_in_memory() {
             within_limit(operations).await;
         }
     }
+}
+
+/// A file system of its own; unmounted on drop.
+struct Mount(tempfile::TempDir);
+
+impl Mount {
+    /// Mounts what `source` names, or says why that cannot be.
+    fn new(options: &[&str], source: &Path) -> Result<Self, String> {
+        let at = tempfile::tempdir().expect("there is room for a directory");
+        command(Command::new("mount").args(options).arg(source).arg(at.path()))?;
+        Ok(Self(at))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        Command::new("umount").arg(self.0.path()).status().ok();
+    }
+}
+
+fn command(command: &mut Command) -> Result<(), String> {
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(format!("{}: {error}", command.get_program().to_string_lossy())),
+    }
+}
+
+/// An ext4 of 64 MiB in a file.
+fn small_ext4(image: &Path) -> Result<Mount, String> {
+    std::fs::File::create(image).and_then(|file| file.set_len(64 << 20)).expect("an empty image");
+    command(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image))?;
+    Mount::new(&["-o", "loop"], image)
+}
+
+#[allow(clippy::print_stdout, reason = "the words are read from the standard output of the suite")]
+async fn tells_the_truth_about_its_space(name: &str, mount: Result<Mount, String>) {
+    match mount {
+        Ok(mount) => {
+            let disk: Arc<dyn Disk> =
+                Arc::new(HostDisk::new(mount.0.path(), 2).expect("it was mounted"));
+            within_limit(conformance::disk::alone(disk)).await;
+        }
+        Err(reason) => println!("SKIPPED {name}: {reason}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_in_memory_tells_the_truth_about_its_space() {
+    let mount = Mount::new(&["-t", "tmpfs", "-o", "size=64m"], Path::new("kura-test"));
+    let name = "a_disk_in_memory_tells_the_truth_about_its_space";
+    tells_the_truth_about_its_space(name, mount).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ext4_tells_the_truth_about_its_space() {
+    let dir = tempfile::tempdir_in(PLACES[0]).unwrap();
+    let mount = small_ext4(&dir.path().join("image"));
+    tells_the_truth_about_its_space("an_ext4_tells_the_truth_about_its_space", mount).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,8 +5,9 @@ use std::{os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use kura_env::{Disk, DiskErrorKind, DiskPath, File, LockOutcome};
-use kura_host::HostDisk;
+use kura_env::{Disk, DiskErrorKind, DiskPath, File, LockOutcome, Net as _};
+use kura_host::{HostDisk, HostNet};
+use tokio::io::AsyncWriteExt as _;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -194,4 +195,31 @@ async fn an_unlinked_file_keeps_its_space_until_its_last_reader_is_gone() {
     let without = disk.space().await.unwrap().available_bytes;
     // Others use the file system too; 64 MiB at once would be a coincidence.
     assert!(without >= with_reader + 32 * MIB, "{with_reader} then {without} bytes available");
+}
+
+#[tokio::test]
+async fn bytes_that_became_zeros_since_they_were_read_are_not_sent() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = disk_in(root.path());
+    let (cut, whole) = (
+        file_with(&disk, "cut", vec![7; 100_000]).await,
+        file_with(&disk, "whole", vec![7; 100_000]).await,
+    );
+    let mut bytes = Vec::new();
+    for file in [&cut, &whole] {
+        file.freeze().await.unwrap();
+        bytes.push(file.read_at(0, 100_000).await.unwrap());
+    }
+    assert!(bytes.iter().all(|bytes| bytes.iter().all(|&byte| byte == 7)), "as they were checked");
+    let on_disk = std::fs::OpenOptions::new().write(true).open(root.path().join("cut")).unwrap();
+    on_disk.set_len(0).unwrap();
+    // Somebody else meets the missing page, and it is replaced.
+    assert_eq!(bytes[0][0], 0);
+
+    let listener = HostNet.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let mut stream = HostNet.connect(listener.local_addr()).await.unwrap();
+    stream.write_all(&bytes[1][..1000]).await.unwrap();
+    let slices = [std::io::IoSlice::new(b"head"), std::io::IoSlice::new(&bytes[0][50_000..60_000])];
+    assert!(stream.write_vectored(&slices).await.is_err());
+    assert!(stream.write(&bytes[0][50_000..60_000]).await.is_err());
 }

@@ -3,6 +3,7 @@
 //!
 //! Labels are closed sets, so the number of series is bounded by this file.
 
+mod host;
 mod replication;
 mod store;
 
@@ -14,6 +15,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use host::{HostCounter, HostMetrics};
 pub use replication::ReplicationMetrics;
 pub use store::StoreMetrics;
 
@@ -23,28 +25,38 @@ pub type Level = Gauge<i64, AtomicI64>;
 /// Everything a node counts.
 pub struct Metrics {
     registry: Registry,
-    /// The public HTTP surface.
-    pub http: HttpMetrics,
-    /// Its connections.
-    pub connections: ConnectionMetrics,
+    public: PortMetrics,
+    peers: PortMetrics,
     /// The store.
     pub store: StoreMetrics,
     /// Replication.
     pub replication: ReplicationMetrics,
+    /// The world that the node lives in.
+    pub host: HostMetrics,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("kura");
-        let http = HttpMetrics::new(&mut registry);
-        let connections = ConnectionMetrics::new(&mut registry);
+        let public = PortMetrics::new(&mut registry);
+        let peers = PortMetrics::new(registry.sub_registry_with_prefix("peer"));
         let store = StoreMetrics::new(&mut registry);
         let replication = ReplicationMetrics::new(&mut registry);
-        Self { registry, http, connections, store, replication }
+        let host = HostMetrics::new(&mut registry);
+        Self { registry, public, peers, store, replication, host }
     }
 }
 
 impl Metrics {
+    /// What is counted at a port.
+    #[must_use]
+    pub fn port(&self, port: Port) -> &PortMetrics {
+        match port {
+            Port::Public => &self.public,
+            Port::Peers => &self.peers,
+        }
+    }
+
     /// Everything in the text format of OpenMetrics.
     ///
     /// Within a family the series are sorted: the registry keeps them in an order that differs from
@@ -223,7 +235,30 @@ pub struct CloseLabels {
     pub reason: CloseReason,
 }
 
-/// Counters of the public HTTP surface.
+/// Where somebody asks something of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// The public surface.
+    Public,
+    /// The peer plane.
+    Peers,
+}
+
+/// What is counted at a port.
+pub struct PortMetrics {
+    /// Requests.
+    pub http: HttpMetrics,
+    /// Connections.
+    pub connections: ConnectionMetrics,
+}
+
+impl PortMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        Self { http: HttpMetrics::new(registry), connections: ConnectionMetrics::new(registry) }
+    }
+}
+
+/// Counters of the requests at a port.
 pub struct HttpMetrics {
     /// Answers, by method, surface and status.
     pub requests: Family<RequestLabels, Counter>,
@@ -256,7 +291,7 @@ impl HttpMetrics {
     }
 }
 
-/// Counters of the connections of the public surface.
+/// Counters of the connections at a port.
 pub struct ConnectionMetrics {
     /// Open now.
     pub open: Level,
@@ -325,13 +360,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_world_counts_is_shown() {
+        let metrics = Metrics::default();
+        metrics.host.ask(|| vec![HostCounter { name: "faults", help: "Faults", value: 3 }]);
+        let text = metrics.render();
+        assert!(
+            text.contains("# TYPE kura_host_faults counter\nkura_host_faults_total 3\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn the_text_is_the_same_whatever_the_order_of_events() {
         let render = |statuses: &[u16]| {
             let metrics = Metrics::default();
             for &status in statuses {
                 let labels =
                     RequestLabels { method: MethodLabel::Get, surface: SurfaceLabel::Cas, status };
-                metrics.http.requests.get_or_create(&labels).inc();
+                metrics.port(Port::Public).http.requests.get_or_create(&labels).inc();
             }
             metrics.store.staging_bytes.set(7);
             metrics.render()
@@ -342,6 +388,7 @@ mod tests {
             "kura_http_requests_total{method=\"GET\",surface=\"cas\",status=\"404\"} 1",
             "kura_store_staging_bytes 7",
             "kura_connections 0",
+            "kura_peer_connections 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::{NodeConfig, PeerConfig, StoreConfig},
-    metrics::Metrics,
+    metrics::{Metrics, Port},
     replicate::Replication,
     service::{Service, State},
     store::{RecoverError, Store},
@@ -50,6 +50,13 @@ pub enum Ended {
     Failed(RecoverError),
     /// The public surface ended by itself, which it must not.
     SurfaceEnded(TaskEnd),
+    /// A task of the store ended by itself, which it must not: nothing can be written any more.
+    StoreEnded {
+        /// Which one.
+        task: &'static str,
+        /// How.
+        end: TaskEnd,
+    },
 }
 
 /// A running node.
@@ -57,6 +64,7 @@ pub struct Node {
     env: Env,
     config: NodeConfig,
     service: Service,
+    metrics: Arc<Metrics>,
     local_addr: SocketAddr,
     drain: watch::Sender<bool>,
     ended: watch::Receiver<Option<Arc<Ended>>>,
@@ -84,23 +92,27 @@ impl Node {
         let (service, metrics) = (Service::default(), Arc::new(Metrics::default()));
         let (drain, draining) = watch::channel(false);
         let (end, ended) = watch::channel(None);
-        let surface = || Surface {
+        let surface = |port| Surface {
             service: service.clone(),
             metrics: metrics.clone(),
+            port,
             config: config.surface.clone(),
             env: env.clone(),
         };
         let peers = match config.peers.clone() {
-            Some(peers) => Some(PeerPlane::start(&env, peers, surface(), &service).await?),
+            Some(peers) => {
+                Some(PeerPlane::start(&env, peers, surface(Port::Peers), &service).await?)
+            }
             None => None,
         };
-        let surface = env.tasks.spawn("surface", Box::pin(surface().serve(listener, draining)));
+        let surface =
+            env.tasks.spawn("surface", Box::pin(surface(Port::Public).serve(listener, draining)));
         service.enter(State::Recovering, "recovering: opening the data directory".to_owned());
         let recovering = Recovering {
             env: env.clone(),
             config: config.store.clone(),
             service: service.clone(),
-            metrics,
+            metrics: metrics.clone(),
             replication: peers.as_ref().map(|peers| peers.replication.clone()),
         };
         let recovery = env.tasks.spawn("recovery", Box::pin(recovering.run(end)));
@@ -108,6 +120,7 @@ impl Node {
             env,
             config,
             service,
+            metrics,
             local_addr,
             drain,
             ended,
@@ -136,21 +149,27 @@ impl Node {
         &self.service
     }
 
-    /// Waits until the node has failed: its data directory cannot be read back, or its surface is
-    /// gone. For ever if it does not.
+    /// What the node counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Waits until the node has failed: its data directory cannot be read back, or its surface or
+    /// what writes its store is gone. For ever if it does not.
     pub async fn failed(&self) -> Arc<Ended> {
         let surface = self.surface.join();
         let mut ended = self.ended.clone();
-        let recovery = async move {
+        let store = async move {
             match ended.wait_for(Option::is_some).await.ok().and_then(|end| end.clone()) {
                 Some(end) => end,
-                // Recovery is over and went well.
+                // The node is being drained.
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
-            end = recovery => end,
+            end = store => end,
             end = surface => Arc::new(Ended::SurfaceEnded(end)),
         }
     }
@@ -203,7 +222,7 @@ impl PeerPlane {
     ) -> Result<Self, StartError> {
         let listener = env.net.listen(config.listen).await.map_err(StartError::Net)?;
         let local_addr = listener.local_addr();
-        let replication = Replication::new(env, config);
+        let replication = Replication::new(env, config, &surface.metrics);
         service.replicates(replication.clone());
         // A channel of its own: one with several waiters wakes them in an order that differs.
         let (drain, draining) = watch::channel(false);
@@ -239,8 +258,11 @@ impl Recovering {
                 service.serve(store.clone());
                 match replication {
                     Some(replication) => replication.start(&env, &store, &service, &metrics),
-                    None => service.synced(),
+                    None => service.synced(Vec::new()),
                 }
+                let (task, ended) = store.ended().await;
+                service.enter(State::Failed, format!("the {task} ended by itself: {ended:?}"));
+                end.send(Some(Arc::new(Ended::StoreEnded { task, end: ended }))).ok();
             }
             Err(error) => {
                 service.enter(State::Failed, format!("recovery failed: {error}"));

@@ -172,7 +172,7 @@ pub struct Readiness {
     pub state: State,
     /// Whether to send it work.
     pub ready: bool,
-    /// Why it is not ready; empty when it is.
+    /// Why it is not ready. When it is: who was not waited for.
     pub reasons: Vec<String>,
 }
 
@@ -295,12 +295,13 @@ impl Service {
         }
     }
 
-    /// The node has caught up. It stays so for the rest of its life.
-    pub(crate) fn synced(&self) {
+    /// The node has caught up, and stays so for the rest of its life. `notes` say who was not waited
+    /// for.
+    pub(crate) fn synced(&self, notes: Vec<String>) {
         let mut life = self.0.write();
         if life.state == State::Joining {
             life.state = State::Serving;
-            life.reasons.clear();
+            life.reasons = notes;
         }
     }
 

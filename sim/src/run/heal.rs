@@ -9,7 +9,7 @@ use std::{
 use kura_env::{Instant, timeout};
 use sim_engine::{NodeId, Outcome, World};
 
-use super::{Judgement, Run, evicted_segments, machine::Machine};
+use super::{Judgement, Run, evicted_segments, machine::Machine, tenants};
 use crate::{
     client::{
         Ask, Reader, Seen,
@@ -44,6 +44,7 @@ impl Run {
         let begun = world.now();
         self.tell("no more faults; what is dead is started".to_owned());
         self.weather.calm();
+        tenants::move_out(&self.scenario, &self.machines, self.seed);
         self.machines.iter().for_each(Machine::start);
         self.await_mesh(begun)?;
         for machine in &self.machines {

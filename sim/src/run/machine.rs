@@ -340,7 +340,7 @@ fn disk_config(spec: &DiskSpec, name: &str, seed: u64) -> SimDiskConfig {
         op_latency: spec.call_time,
         sync_latency: spec.sync_time,
         seed: Draw::named(seed, &format!("disk.{name}")).next_u64(),
-        ..SimDiskConfig::default()
+        ..spec.pressure.config()
     }
 }
 

@@ -11,6 +11,7 @@ mod machine;
 mod mesh;
 mod phase;
 mod spoil;
+mod tenants;
 mod topology;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
@@ -107,6 +108,7 @@ impl Run {
             Machine::new(&world, &court, &blueprint)
         });
         let machines: Vec<Arc<Machine>> = machines.collect();
+        tenants::move_in(&world, &court, &scenario, &machines, seed);
         if let Some(mesh) = &mesh {
             mesh.assemble(&machines);
             court.evidence().history.span(machines.len());

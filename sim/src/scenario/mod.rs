@@ -5,6 +5,7 @@
 
 mod drawn;
 mod error;
+mod pressure;
 mod quantity;
 mod read;
 mod schema;
@@ -13,6 +14,7 @@ mod value;
 
 pub use drawn::{Drawn, draw};
 pub use error::{Problem, ScenarioError};
+pub use pressure::{CoTenantSpec, DiskPressure};
 pub use quantity::{MILLION, Unit};
 pub use read::{Document, Entry, Written, read, set};
 pub use schema::{FIELDS, Field, Kind, NODES_MAX, Preset, Section, Shape, markdown};
@@ -45,6 +47,8 @@ pub struct Scenario {
     pub links: Vec<Link>,
     /// The disk of every node.
     pub disk: DiskSpec,
+    /// Who else holds space of the disks.
+    pub co_tenants: Vec<CoTenantSpec>,
     /// The settings of every node.
     pub node: NodeSpec,
     /// The groups of actors, by name.
@@ -80,6 +84,10 @@ impl Scenario {
                 .filter_map(|name| spec::link(&drawn, name))
                 .collect(),
             disk: spec::disk(&drawn),
+            co_tenants: names(Section::CoTenant)
+                .iter()
+                .map(|name| pressure::co_tenant(&drawn, name))
+                .collect(),
             node: spec::node(&drawn),
             clients: names(Section::Client).iter().map(|name| spec::client(&drawn, name)).collect(),
             phases: names(Section::Phase).iter().map(|name| spec::phase(&drawn, name)).collect(),
@@ -133,6 +141,9 @@ impl Scenario {
             let of = Some(client.keys_of.clone()).filter(|of| !of.is_empty());
             all_in(format!("client.{}.keys_of", client.name), of.as_slice(), &clients)?;
         }
+        for tenant in &self.co_tenants {
+            all_in(format!("co_tenant.{}.nodes", tenant.name), &tenant.nodes, &nodes)?;
+        }
         for phase in &self.phases {
             let path = |key: &str| format!("phase.{}.{key}", phase.name);
             all_in(path("clients"), &phase.clients, &clients)?;
@@ -151,7 +162,19 @@ impl Scenario {
             let node = fault.fault.node.clone();
             all_in(format!("fault.{}.node", fault.name), &[node], &nodes)?;
         }
+        self.check_stalls(document)?;
         self.check_expectations(document)
+    }
+
+    /// Whether a disk that stalls works for at least half of the time.
+    fn check_stalls(&self, document: &Document) -> Result<(), ScenarioError> {
+        let Some(stalls) = self.disk.pressure.stalls else { return Ok(()) };
+        if stalls.lasts <= stalls.every / 2 {
+            return Ok(());
+        }
+        let found = format!("{:?}", stalls.lasts);
+        let allowed = format!("at most half of stall_every, which is {:?}", stalls.every);
+        Err(document.blame("disk.stall_lasts", Problem::Illegal { found, allowed }))
     }
 
     /// Whether what is expected of catch-ups has one to be judged by, and sizes as they are.
@@ -318,6 +341,21 @@ clients = [\"a\", \"b\"]
                 "s.toml:16: phase.work.clients: found c, which is not there; there is: a, b",
             ),
             ("name = \"small\"", "name = small", "s.toml:3: is not TOML"),
+            (
+                "[[phase]]",
+                "[disk]\nstall_every = \"2s\"\nstall_lasts = \"1500ms\"\n[[phase]]",
+                "s.toml:15: disk.stall_lasts: found 1.5s; allowed: at most half of stall_every",
+            ),
+            (
+                "[[phase]]",
+                "[co_tenant.logs]\nnodes = [\"node-2\"]\ntakes = \"1GiB\"\n[[phase]]",
+                "s.toml:14: co_tenant.logs.nodes: found node-2, which is not there; there is: node-1",
+            ),
+            (
+                "[[phase]]",
+                "[co_tenant.logs]\n[[phase]]",
+                "s.toml:13: co_tenant.logs.takes: is missing",
+            ),
             (
                 "[[phase]]",
                 "[expect]\nlink_used = \"85%\"\n[[phase]]",

@@ -15,6 +15,8 @@ pub enum Section {
     Link,
     /// `[disk]`: the disk of every node.
     Disk,
+    /// `[co_tenant.NAME]`: who else holds space of the disks.
+    CoTenant,
     /// `[node]`: the settings of every node.
     Node,
     /// `[client.NAME]`: a group of actors.
@@ -40,12 +42,13 @@ pub enum Shape {
 
 impl Section {
     /// Every section, in the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Root,
         Self::Topology,
         Self::Zone,
         Self::Link,
         Self::Disk,
+        Self::CoTenant,
         Self::Node,
         Self::Client,
         Self::Phase,
@@ -62,6 +65,7 @@ impl Section {
             Self::Zone => "zone",
             Self::Link => "link",
             Self::Disk => "disk",
+            Self::CoTenant => "co_tenant",
             Self::Node => "node",
             Self::Client => "client",
             Self::Phase => "phase",
@@ -75,7 +79,7 @@ impl Section {
     pub fn shape(self) -> Shape {
         match self {
             Self::Root | Self::Topology | Self::Disk | Self::Node | Self::Expect => Shape::Single,
-            Self::Zone | Self::Link | Self::Client | Self::Fault => Shape::Named,
+            Self::Zone | Self::Link | Self::CoTenant | Self::Client | Self::Fault => Shape::Named,
             Self::Phase => Shape::Listed,
         }
     }
@@ -192,7 +196,7 @@ const fn field(
 }
 
 use Preset::{Is, Required};
-use Section::{Client, Disk, Expect, Fault, Link, Node, Phase, Root, Topology, Zone};
+use Section::{Client, CoTenant, Disk, Expect, Fault, Link, Node, Phase, Root, Topology, Zone};
 
 /// Every field there is.
 #[rustfmt::skip]
@@ -214,9 +218,33 @@ pub const FIELDS: &[Field] = &[
     field(Disk, "write_rate", BYTE_RATE, Is("1GiB/s"), "how fast bytes are written"),
     field(Disk, "call_time", duration(0), Is("5us"), "what every call costs at least"),
     field(Disk, "sync_time", duration(0), Is("1ms"), "what a sync costs beside its bytes"),
+    field(Disk, "quota", bytes(0), Is("0"),
+        "what a node may hold of it, also where there is more room; 0: all of it"),
+    field(Disk, "quota_told", Kind::Flag, Is("false"),
+        "whether the file system tells the quota as its size, as for a project; that of a user is not told"),
+    field(Disk, "delayed_allocation", Kind::Flag, Is("false"),
+        "blocks are looked for when bytes reach the device: an append succeeds, and the sync finds no room"),
+    field(Disk, "preallocation", Kind::Flag, Is("true"), "whether space can be reserved"),
+    field(Disk, "slow_share", SHARE, Is("0"), "share of calls, reads and syncs that are slow"),
+    field(Disk, "slow_by", duration(0), Is("100ms"), "how much longer one of those takes at the most"),
+    field(Disk, "stall_every", duration(0), Is("0"),
+        "the device stands still once in each interval of this length, at a drawn moment; 0: never"),
+    field(Disk, "stall_lasts", duration(0), Is("1s"), "for how long; at most half of the interval"),
     field(Disk, "stale_staging", bytes(0), Is("0"),
         "what an earlier life left behind under tmp/ before the first start"),
     field(Disk, "stale_files", count(1, 10_000), Is("1"), "in how many files that lies"),
+    field(CoTenant, "nodes", Kind::Texts, Is(""), "on whose disks; none written: on all"),
+    field(CoTenant, "shape", Kind::Choice(&["step", "ramp", "noise"]), Is("step"),
+        "takes it all at once, more and more, or another drawn part of it every now and then"),
+    field(CoTenant, "takes", bytes(1), Required,
+        "what it holds at the most; it gets what is free, and the rest as soon as that is free"),
+    field(CoTenant, "after", duration(0), Is("0"), "from this time of the run on"),
+    field(CoTenant, "lasts", duration(0), Is("0"),
+        "gives everything back after that; 0: as the phases end"),
+    field(CoTenant, "rise", duration(1), Is("1min"), "after how long a ramp holds all of it"),
+    field(CoTenant, "every", duration(1), Is("10s"), "how often noise draws another part"),
+    field(CoTenant, "stays", Kind::Flag, Is("false"),
+        "whether it stays as the phases end, so that the run must heal beside it"),
     field(Node, "segment", bytes(1 << 12), Is("512MiB"), "size of a segment"),
     field(Node, "capacity", bytes(0), Is("0"), "what the ring may hold; 0: half of the disk"),
     field(Node, "staging_budget", bytes(1), Is("8GiB"), "bytes of bodies in flight on disk"),

@@ -6,7 +6,11 @@ use fault_injection::{
     CatalogFault, CrashKind, CrashMoment, Cut, DiskFault, Fault, FaultId, KeepUnsynced, What, When,
 };
 
-use super::{drawn::Drawn, schema::Section};
+use super::{
+    drawn::Drawn,
+    pressure::{DiskPressure, disk_pressure},
+    schema::Section,
+};
 use crate::draw::Draw;
 
 /// Who stands near whom.
@@ -46,6 +50,8 @@ pub struct DiskSpec {
     pub call_time: Duration,
     /// What a sync costs beside its bytes.
     pub sync_time: Duration,
+    /// What makes it small, slow or shared.
+    pub pressure: DiskPressure,
     /// What an earlier life left under `tmp/`.
     pub stale_staging_bytes: u64,
     /// In how many files.
@@ -286,6 +292,7 @@ pub(super) fn disk(drawn: &Drawn) -> DiskSpec {
         write_bytes_per_second: table.number("write_rate"),
         call_time: table.duration("call_time"),
         sync_time: table.duration("sync_time"),
+        pressure: disk_pressure(drawn),
         stale_staging_bytes: table.number("stale_staging"),
         stale_files: table.number("stale_files"),
     }

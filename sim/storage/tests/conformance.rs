@@ -55,6 +55,15 @@ fn the_disk_keeps_the_contract() {
 }
 
 #[test]
+fn the_disk_tells_the_truth_about_its_space() {
+    for config in configs() {
+        let (clock, disk) = device(config);
+        clock.block_on(conformance::disk::alone(disk.attach()));
+        assert_eq!((disk.used_bytes(), disk.open_unlinked_bytes()), (2 * 4096, 0));
+    }
+}
+
+#[test]
 fn the_disk_agrees_with_a_plain_model() {
     for seed in 0..20 {
         for config in configs() {

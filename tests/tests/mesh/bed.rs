@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use kura_core::address::{Address, Space};
-use kura_env::{Env, Instant};
+use kura_env::{Clock, Env, Instant, Net, Tasks};
 use kura_node::{
     config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig},
     node::Node,
@@ -41,15 +41,42 @@ pub(crate) fn body(seed: u64, len: usize) -> Bytes {
 impl Bed {
     /// So many hosts with empty disks, none of them started.
     pub(crate) fn new(seed: u64, hosts: usize, change: fn(&mut NodeConfig)) -> Self {
+        Self::with_disks(seed, hosts, change, |number| {
+            SimDiskConfig::instant(256 << 20, seed + number as u64)
+        })
+    }
+
+    /// As [`Bed::new`], with disks of one's own.
+    pub(crate) fn with_disks(
+        seed: u64,
+        hosts: usize,
+        change: fn(&mut NodeConfig),
+        disk: impl Fn(usize) -> SimDiskConfig,
+    ) -> Self {
         let world = World::new(WorldConfig::from_seed(seed));
         let host = |number: usize| {
             let addr = format!("10.0.0.{}", number + 1).parse().unwrap();
             let id = world.add_node(&format!("node-{number}"), addr);
-            let disk = SimDisk::new(SimDiskConfig::instant(256 << 20, seed), world.clock(id));
+            let disk = SimDisk::new(disk(number), world.clock(id));
             Host { id, disk, node: None }
         };
         let hosts = (0..hosts).map(host).collect();
         Self { world, hosts, change }
+    }
+
+    /// The network, the clock and the tasks of a host.
+    pub(crate) fn seams(&self, number: usize) -> (Arc<dyn Net>, Arc<dyn Clock>, Arc<dyn Tasks>) {
+        let id = self.hosts[number].id;
+        (self.world.net(id), self.world.clock(id), self.world.tasks(id))
+    }
+
+    pub(crate) fn clock(&self, number: usize) -> Arc<dyn Clock> {
+        self.world.clock(self.hosts[number].id)
+    }
+
+    /// Runs `work` on a host, until that is killed.
+    pub(crate) fn spawn(&self, number: usize, work: impl Future<Output = ()> + Send + 'static) {
+        self.world.launch(self.hosts[number].id, "test", work);
     }
 
     /// Starts a host that is not running.

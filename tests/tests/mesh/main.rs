@@ -2,4 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 
 mod bed;
+mod puppet;
 mod stories;
+mod trouble;

@@ -229,3 +229,18 @@ fn staged_bytes(data_dir: &Path) -> Option<u64> {
         .map(|entry| entry.unwrap().metadata().map_or(0, |found| found.len()))
         .reduce(|a, b| a + b)
 }
+
+#[tokio::test]
+async fn what_the_disk_and_the_catalog_did_is_in_the_metrics() {
+    let bed = Bed::start(&[]).await;
+    assert_eq!(bed.node.put("/a/key", body(1, 1000)).await.status, 201);
+    let text = bed.node.get("/metrics").await.text();
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} in {text}")).trim().parse::<u64>().unwrap()
+    };
+    assert!(
+        value("kura_host_disk_syncs_total") >= 1 && value("kura_host_catalog_commits_total") >= 1
+    );
+    assert_eq!(value("kura_host_mapping_faults_total"), 0);
+}

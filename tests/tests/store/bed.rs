@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use fault_injection::{Fault, Faults, Injector, Plan};
 use kura_core::{
     address::{Address, Space},
     record::{Area, SegmentId},
 };
-use kura_env::{DiskPath, Env, Instant};
+use kura_env::{Batch, Catalog, CommitDurability, DiskPath, EffectKind, Env, Instant};
 use kura_node::{
     config::{Durability, StoreConfig},
     metrics::Metrics,
@@ -15,7 +16,9 @@ use kura_node::{
     store::{KEYSPACES, Store},
 };
 use sim_engine::{NodeId, World, WorldConfig};
-use sim_storage::{Crash, SimCatalog, SimCatalogConfig, SimDisk, SimDiskConfig};
+use sim_storage::{
+    Crash, Effect, EffectVerdict, SimCatalog, SimCatalogConfig, SimDisk, SimDiskConfig,
+};
 
 /// One store and what it stands on.
 pub(crate) struct Bed {
@@ -23,6 +26,8 @@ pub(crate) struct Bed {
     node: NodeId,
     pub(crate) disk: SimDisk,
     pub(crate) config: StoreConfig,
+    /// What fails in the lives that begin from now on.
+    pub(crate) plan: Plan,
     running: Option<Running>,
 }
 
@@ -61,7 +66,7 @@ impl Bed {
             promise: Duration::ZERO,
             write_grace: Duration::ZERO,
         };
-        Self { world, node, disk, config, running: None }
+        Self { world, node, disk, config, plan: Plan::default(), running: None }
     }
 
     /// Runs `work` to its end; a world that stops before that is a failure.
@@ -75,8 +80,10 @@ impl Bed {
 
     /// A new life of the node on the disk.
     pub(crate) fn env(&self) -> (Env, Arc<SimCatalog>) {
-        let disk = self.disk.attach();
         let clock = self.world.clock(self.node);
+        let injector = Arc::new(Injector::new(self.plan.clone()));
+        let faults = Faults::new(injector, "node-1", clock.clone(), Arc::new(|_: &Fault| ()));
+        let disk = faults.disk(self.disk.attach());
         let catalog = Arc::new(SimCatalog::new(
             disk.clone(),
             clock.clone(),
@@ -128,6 +135,40 @@ impl Bed {
 
     pub(crate) fn catalog(&self) -> &SimCatalog {
         &self.running.as_ref().expect("it runs").catalog
+    }
+
+    /// Begins to store a body and is killed when it would be synced.
+    pub(crate) fn die_at_sync(&mut self, address: Address, body: Bytes) {
+        self.disk.set_effect_hook(Box::new(|effect: &Effect| {
+            let is_sync = effect.change.kind == EffectKind::SyncData;
+            if is_sync { EffectVerdict::CrashBefore(Crash::Sigkill) } else { EffectVerdict::Go }
+        }));
+        let store = self.store();
+        let unsynced = async move { put(store, address, body).await };
+        let deadline = self.now() + Duration::from_secs(5);
+        assert!(self.world.block_on(unsynced, deadline).is_err(), "nobody is told");
+        self.crash(Crash::Sigkill);
+        self.disk.set_effect_hook(Box::new(|_: &Effect| EffectVerdict::Go));
+    }
+
+    /// Removes the index of a store that does not run.
+    pub(crate) fn forget_index(&self) {
+        assert!(self.running.is_none(), "stop it first");
+        for file in self.disk.walk() {
+            if file.path.parent() == DiskPath::new("catalog") {
+                let disk = self.disk.attach();
+                self.run(async move { disk.unlink(&file.path).await.unwrap() });
+            }
+        }
+    }
+
+    /// Lets the index reach the disk, whatever becomes of the segments.
+    pub(crate) fn keep_index(&self) {
+        let catalog = self.running.as_ref().expect("it runs").catalog.clone();
+        let mut batch = Batch::default();
+        batch.delete(KEYSPACES[3], &b"nobody"[..]);
+        let synced = async move { catalog.commit(batch, CommitDurability::Synced).await };
+        self.run(synced).unwrap();
     }
 
     pub(crate) fn store(&self) -> Store {

@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 
 mod bed;
+mod reading;
+mod recovery;
 mod staging;
 mod stories;

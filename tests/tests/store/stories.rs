@@ -13,7 +13,7 @@ use sim_storage::{Crash, Effect, EffectVerdict, Keep};
 
 use crate::bed::{Bed, body, plain, put};
 
-const POWER_LOSS: Crash = Crash::PowerLoss { keep: Keep::Nothing };
+pub(crate) const POWER_LOSS: Crash = Crash::PowerLoss { keep: Keep::Nothing };
 
 #[test]
 fn what_is_put_comes_back_and_survives_every_kind_of_stop() {
@@ -49,12 +49,7 @@ fn the_last_put_of_a_key_wins_also_when_the_whole_index_is_made_again() {
         bed.put(plain("key"), body(round, 100)).unwrap();
     }
     bed.close();
-    for file in bed.disk.walk() {
-        if file.path.as_str().starts_with("catalog/") {
-            let disk = bed.disk.attach();
-            bed.run(async move { disk.unlink(&file.path).await.unwrap() });
-        }
-    }
+    bed.forget_index();
     bed.start().unwrap();
     assert_eq!(bed.metrics().store.recovered_records.get(), 5);
     assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(4, 100)));
@@ -215,49 +210,11 @@ fn a_body_that_looks_like_records_is_never_taken_for_one() {
     let copy = bed.disk.peek(&path).unwrap();
     bed.put(plain("copy"), copy.clone()).unwrap();
     bed.crash(Crash::Sigkill);
-    let disk = bed.disk.attach();
-    bed.run(async move {
-        for entry in disk.list(&kura_env::DiskPath::new("catalog")).await.unwrap() {
-            disk.unlink(&kura_env::DiskPath::new("catalog").join(&entry.name)).await.unwrap();
-        }
-    });
+    bed.forget_index();
     bed.start().unwrap();
     assert_eq!(bed.metrics().store.recovered_records.get(), 2);
     assert_eq!(bed.get(&plain("copy")).unwrap(), Some(copy));
     assert_eq!(bed.get(&plain("victim")).unwrap(), Some(body(1, 100)));
-}
-
-#[test]
-fn appends_go_on_behind_a_torn_tail() {
-    let mut bed = Bed::new(11);
-    bed.start().unwrap();
-    bed.put(plain("before"), body(1, 3_000)).unwrap();
-    let segment = bed.segments()[0];
-    let path = format!("blobs/{}", segment.file_name());
-    bed.disk.set_effect_hook(Box::new(|effect: &Effect| {
-        let is_sync = effect.change.kind == EffectKind::SyncData;
-        if is_sync { EffectVerdict::CrashBefore(Crash::Sigkill) } else { EffectVerdict::Go }
-    }));
-    let store = bed.store();
-    let torn = async move { put(store, plain("torn"), body(2, 3_000)).await };
-    let deadline = bed.now() + std::time::Duration::from_secs(5);
-    assert!(bed.world.block_on(torn, deadline).is_err(), "nobody is told");
-    bed.crash(Crash::Sigkill);
-    bed.disk.set_effect_hook(Box::new(|_: &Effect| EffectVerdict::Go));
-    // What a torn write leaves: the last bytes are not what was written.
-    let len = bed.disk.peek(&path).unwrap().len() as u64;
-    bed.disk.rot(&path, len - 10, 0xff).unwrap();
-    bed.start().unwrap();
-    assert_eq!(bed.metrics().store.recovered_torn_tails.get(), 1);
-    assert_eq!(bed.get(&plain("torn")).unwrap(), None);
-    bed.put(plain("after"), body(3, 3_000)).unwrap();
-    assert_eq!(bed.segments(), [segment], "the same segment goes on");
-    for stop in 0..2 {
-        bed.crash(POWER_LOSS);
-        bed.start().unwrap();
-        assert_eq!(bed.get(&plain("before")).unwrap(), Some(body(1, 3_000)), "stop {stop}");
-        assert_eq!(bed.get(&plain("after")).unwrap(), Some(body(3, 3_000)), "stop {stop}");
-    }
 }
 
 #[test]

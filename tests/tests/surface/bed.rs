@@ -50,6 +50,15 @@ impl Bed {
     }
 
     pub(crate) fn with(seed: u64, surface: SurfaceConfig) -> Self {
+        Self::in_world(seed, surface, |env| env)
+    }
+
+    /// A node in a world that `change` made of its own.
+    pub(crate) fn in_world(
+        seed: u64,
+        surface: SurfaceConfig,
+        change: impl FnOnce(Env) -> Env,
+    ) -> Self {
         let world = World::new(WorldConfig::from_seed(seed));
         let host = world.add_node("node-1", "10.0.0.1".parse().unwrap());
         let clock = world.clock(host);
@@ -69,6 +78,7 @@ impl Bed {
             entropy: world.entropy(host),
             tasks: world.tasks(host),
         };
+        let env = change(env);
         let config = NodeConfig {
             listen: "10.0.0.1:7000".parse().unwrap(),
             store: StoreConfig {

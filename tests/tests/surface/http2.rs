@@ -1,15 +1,19 @@
 //! Bodies over HTTP/2, frame by frame.
 
+use std::time::Duration;
+
 use kura_core::digest::Digest;
 use tokio::io::AsyncReadExt as _;
 
-use crate::bed::{Bed, Client};
+use crate::bed::{Bed, Client, put};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -135,4 +139,64 @@ fn an_idle_connection_is_told_to_go_away() {
         read_frame(&mut client, GOAWAY, 0).await;
         client.read_to_end().await;
     });
+}
+
+/// Settings that give every stream a window of so many bytes.
+fn opening_with_window(bytes: u32) -> Vec<u8> {
+    let setting = [&4_u16.to_be_bytes()[..], &bytes.to_be_bytes()].concat();
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &setting)].concat()
+}
+
+#[test]
+fn a_stream_that_stands_still_is_reset_though_its_connection_moves() {
+    let bed = Bed::new(64);
+    let body = vec![b'x'; 600_000];
+    let stored = bed.exchange([put("/team/k", &body), quit()].concat()).text;
+    assert!(stored.starts_with("HTTP/1.1 201"), "{stored}");
+    let (mut client, clock) = (bed.connect(), bed.clock());
+    let began = bed.world.now();
+    let ended = bed.run(async move {
+        client.send(&opening_with_window(1000)).await;
+        client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head("GET", "/team/k"))).await;
+        for _ in 0..12 {
+            clock.sleep(Duration::from_secs(10)).await;
+            client.send(&frame(PING, 0, 0, &[0; 8])).await;
+        }
+        read_frame(&mut client, RST_STREAM, 1).await;
+        // The connection goes on.
+        client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &head("HEAD", "/team/k"))).await;
+        assert_eq!(status(&read_frame(&mut client, HEADERS, 3).await), 200);
+        clock.now()
+    });
+    assert_eq!(ended.since(began).as_secs(), 120);
+}
+
+#[test]
+fn a_stream_that_is_taken_slowly_is_not_reset() {
+    let bed = Bed::new(65);
+    let body = vec![b'x'; 150_000];
+    let stored = bed.exchange([put("/team/k", &body), quit()].concat()).text;
+    assert!(stored.starts_with("HTTP/1.1 201"), "{stored}");
+    let (mut client, clock) = (bed.connect(), bed.clock());
+    let got = bed.run(async move {
+        client.send(&opening_with_window(10_000)).await;
+        client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head("GET", "/team/k"))).await;
+        let (mut got, mut granted) = (0, 10_000);
+        while got < 150_000 {
+            while got < granted.min(150_000) {
+                got += read_frame(&mut client, DATA, 1).await.len();
+            }
+            clock.sleep(Duration::from_secs(5)).await;
+            granted += 5_000;
+            for stream in [0, 1] {
+                client.send(&frame(WINDOW_UPDATE, 0, stream, &5_000_u32.to_be_bytes())).await;
+            }
+        }
+        got
+    });
+    assert_eq!(got, 150_000);
+}
+
+fn quit() -> Vec<u8> {
+    b"GET /up HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_vec()
 }

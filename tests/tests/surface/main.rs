@@ -6,3 +6,4 @@ mod connections;
 mod framing;
 mod http2;
 mod requests;
+mod trouble;

@@ -106,19 +106,24 @@ fn notes(report: &Report) -> String {
         Err(error) => return format!("{node} cannot be reached: {error}\n"),
     };
     let mut out = String::new();
+    let reasons = answers.ready["reasons"].as_array();
+    let mut reasons = reasons.into_iter().flatten().filter_map(Value::as_str).peekable();
     if !report.is_ready() {
-        let reasons = answers.ready["reasons"].as_array();
-        let reasons = reasons.into_iter().flatten().filter_map(Value::as_str);
         let _ = writeln!(out, "{node} is not ready:");
-        for reason in reasons {
-            let _ = writeln!(out, "  {reason}");
-        }
+    } else if reasons.peek().is_some() {
+        let _ = writeln!(out, "{node} was ready without all of its peers:");
+    }
+    for reason in reasons {
+        let _ = writeln!(out, "  {reason}");
     }
     for peer in peers(&answers.cluster) {
         let name = peer["peer"].as_str().unwrap_or(UNKNOWN);
         if let Some(error) = peer["error"].as_str() {
-            let seconds = &peer["silent_seconds"];
-            let _ = writeln!(out, "{node}: peer {name} is silent for {seconds} s: {error}");
+            let how = match peer["silent_seconds"].as_u64() {
+                Some(seconds) => format!("has been silent for {seconds} s"),
+                None => "failed".to_owned(),
+            };
+            let _ = writeln!(out, "{node}: peer {name} {how}: {error}");
         }
         let pass = &peer["pass"];
         let numbers = [&pass["done"], &pass["wanted"], &pass["bytes"]];
@@ -199,12 +204,14 @@ http://127.0.0.1:4000  serving  yes    2 of 2  5    3 of 8 x 512MiB  1.5KiB of 8
             { "peer": "b:1", "standing": "passing", "lag": null, "set_aside_total": 2,
               "set_aside": ["team/x"], "silent_seconds": 4, "error": "refused",
               "pass": { "done": 1, "wanted": 9, "bytes": 2048, "bytes_per_second": 1024.0 } },
+            { "peer": "c:1", "standing": "passing", "lag": null, "silent_seconds": null,
+              "error": "our own store: full" },
         ] });
         let lines = render(&[report(Ok(joining)), report(Err("no connection".to_owned()))]);
         let lines: Vec<_> = lines.lines().collect();
         let words: Vec<_> = lines[1].split_whitespace().collect();
         let node = "http://127.0.0.1:4000";
-        assert_eq!(words, [node, "joining", "no", "0", "of", "1", "-", "-", "-", "-"]);
+        assert_eq!(words, [node, "joining", "no", "0", "of", "2", "-", "-", "-", "-"]);
         let words: Vec<_> = lines[2].split_whitespace().collect();
         assert_eq!(words, [node, "unreachable", "no", "-", "-", "-", "-", "-"]);
         assert_eq!(
@@ -213,12 +220,25 @@ http://127.0.0.1:4000  serving  yes    2 of 2  5    3 of 8 x 512MiB  1.5KiB of 8
                 "",
                 "http://127.0.0.1:4000 is not ready:",
                 "  b:1: 1 of 9",
-                "http://127.0.0.1:4000: peer b:1 is silent for 4 s: refused",
+                "http://127.0.0.1:4000: peer b:1 has been silent for 4 s: refused",
                 "http://127.0.0.1:4000: pass over b:1: 1 of 9 artifacts so far, 2KiB, 1KiB/s",
                 "http://127.0.0.1:4000: 2 artifacts of b:1 could not be fetched, such as team/x",
+                "http://127.0.0.1:4000: peer c:1 failed: our own store: full",
                 "http://127.0.0.1:4000 cannot be reached: no connection",
             ]
         );
+    }
+
+    #[test]
+    fn who_was_not_waited_for_is_told_of_a_node_that_is_ready() {
+        let mut ready = serving();
+        ready.ready["reasons"] = json!(["b:1 is silent and not waited for any longer"]);
+        let lines = render(&[report(Ok(ready))]);
+        let expected = "\
+http://127.0.0.1:4000 was ready without all of its peers:
+  b:1 is silent and not waited for any longer
+";
+        assert!(lines.ends_with(expected), "{lines}");
     }
 
     #[test]

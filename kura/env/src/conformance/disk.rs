@@ -4,6 +4,7 @@
 //! Works below one directory of its own, which is empty afterwards.
 
 mod model;
+mod space;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use futures_util::{future::join_all, join};
 use crate::{BoxFuture, Disk, DiskError, DiskErrorKind, DiskPath, File, FileKind, LockOutcome};
 
 pub use model::random_operations;
+pub use space::alone;
 
 /// Where the suite works.
 const BASE: &str = "conformance";
@@ -27,7 +29,7 @@ pub async fn suite(disk: Arc<dyn Disk>) {
     prepare(disk).await;
     names(disk).await;
     bytes(disk).await;
-    space(disk).await;
+    space::suite(disk).await;
     assert_eq!(names_in(disk, &base()).await, [""; 0], "the suite left something behind");
 }
 
@@ -53,11 +55,6 @@ async fn bytes(disk: &dyn Disk) {
     two_handles_see_one_file(disk).await;
     reads_and_writes_run_side_by_side(disk).await;
     a_frozen_file_is_read_as_before(disk).await;
-}
-
-async fn space(disk: &dyn Disk) {
-    space_is_consistent(disk).await;
-    reserving_does_not_change_the_length(disk).await;
 }
 
 async fn a_name_is_created_once(disk: &dyn Disk) {
@@ -320,29 +317,6 @@ async fn a_frozen_file_is_read_as_before(disk: &dyn Disk) {
     drop((file, other));
     remove(disk, &path).await;
     assert!(kept.iter().all(|byte| *byte == 8), "bytes that were read outlive file and name");
-}
-
-async fn space_is_consistent(disk: &dyn Disk) {
-    let space = disk.space().await.expect("space");
-    assert!(space.block_bytes.is_power_of_two(), "blocks of {} bytes", space.block_bytes);
-    assert!(space.total_bytes > 0, "a disk has a size");
-    assert!(space.available_bytes <= space.total_bytes, "more available than there is");
-}
-
-async fn reserving_does_not_change_the_length(disk: &dyn Disk) {
-    let path = at("reserved");
-    let file = create(disk, &path).await;
-    append(&*file, &[b"some"]).await;
-    if reserve(&*file, 1 << 20).await {
-        let entry = disk.list(&base()).await.expect("list").remove(0);
-        assert!(entry.allocated_bytes >= 1 << 20, "reserved {}", entry.allocated_bytes);
-        assert_eq!(entry.len_bytes, 4, "the listing tells the old length");
-        file.allocate(1).await.expect("reserving less than there is");
-    }
-    assert_eq!(len(&*file).await, 4, "the length is the same");
-    append(&*file, &[b" more"]).await;
-    assert_eq!(read(&*file, 0, 99).await, "some more", "appends go to the end, not behind");
-    remove(disk, &path).await;
 }
 
 fn base() -> DiskPath {

@@ -9,7 +9,7 @@ mod errno;
 mod file;
 mod group_sync;
 mod mapping;
-mod sigbus;
+pub(crate) mod sigbus;
 
 use std::{
     fs::{self, OpenOptions, TryLockError},

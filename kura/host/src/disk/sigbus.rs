@@ -43,10 +43,23 @@ static SLOTS_USED: AtomicUsize = AtomicUsize::new(0);
 /// Set before the handler is installed.
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 static FAULTS: AtomicU64 = AtomicU64::new(0);
+/// As [`FAULTS`], but counted before the page is replaced.
+static FAULTING: AtomicU64 = AtomicU64::new(0);
 
 /// How many pages were replaced by zeros since the process started.
 pub(super) fn faults() -> u64 {
     FAULTS.load(SeqCst)
+}
+
+/// Whether `bytes` lie in a mapping of which a page was replaced by zeros. They may have been right
+/// when they were checked. Costs nothing until the first fault of the process.
+pub(crate) fn may_be_zeros(bytes: &[u8]) -> bool {
+    if FAULTING.load(SeqCst) == 0 || bytes.is_empty() {
+        return false;
+    }
+    let used = SLOTS_USED.load(SeqCst);
+    let address = bytes.as_ptr() as usize;
+    SLOTS[..used].iter().any(|slot| slot.holds(address) && slot.damaged.load(SeqCst))
 }
 
 /// The entry of one mapping in the table. Must be dropped before its memory is unmapped.
@@ -141,6 +154,7 @@ fn cover(address: usize) -> bool {
     let page_bytes = PAGE_BYTES.load(SeqCst);
     let page = address & !(page_bytes - 1);
     slot.damaged.store(true, SeqCst);
+    FAULTING.fetch_add(1, SeqCst);
     // SAFETY: `page` is a page of a live mapping of ours: the thread that faulted reads through a
     // handle that keeps it alive. Replacing it by anonymous zeros changes no address. errno belongs
     // to the interrupted code and is put back.

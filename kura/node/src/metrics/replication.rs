@@ -2,14 +2,18 @@
 
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
-use super::counter;
+use super::{Level, counter};
 
-/// One line a counter: its name in code and in the text, and its help.
+/// One line a counter or a gauge: its name in code and in the text, and its help.
 macro_rules! replication_metrics {
-    ($($name:ident: $help:literal,)*) => {
-        /// Counters of replication.
+    (
+        counters { $($name:ident: $help:literal,)* }
+        gauges { $($level:ident: $level_help:literal,)* }
+    ) => {
+        /// Counters and gauges of replication.
         pub struct ReplicationMetrics {
             $(#[doc = $help] pub $name: Counter,)*
+            $(#[doc = $level_help] pub $level: Level,)*
         }
 
         impl ReplicationMetrics {
@@ -17,6 +21,11 @@ macro_rules! replication_metrics {
                 let registry = registry.sub_registry_with_prefix("replication");
                 Self {
                     $($name: counter(registry, stringify!($name), $help),)*
+                    $($level: {
+                        let level = Level::default();
+                        registry.register(stringify!($level), $level_help, level.clone());
+                        level
+                    },)*
                 }
             }
         }
@@ -24,15 +33,34 @@ macro_rules! replication_metrics {
 }
 
 replication_metrics! {
-    peer_failures: "Talks with a peer that ended in an error and are tried again",
-    passes_begun: "Passes over all that a peer holds",
-    passes_completed: "Passes that were completed",
-    feeds_gone: "Feeds that did not reach back to the cursor, so that a pass was needed",
-    fetched: "Artifacts fetched and stored",
-    fetched_bytes: "Bytes of bodies fetched and stored",
-    fetch_failures: "Bodies that did not come, and are tried again",
-    missing: "Artifacts that a peer listed and did not have any more",
-    declined: "Artifacts that this node cannot take",
-    set_aside: "Artifacts that are not tried any more",
-    rows_unknown: "Rows of a peer without a meaning here",
+    counters {
+        peer_failures: "Talks with a peer that ended in an error and are tried again",
+        idle_timeouts: "Streams from peers that stood still and were given up",
+        passes_begun: "Passes over all that a peer holds",
+        passes_completed: "Passes that were completed",
+        feeds_gone: "Feeds that did not reach back to the cursor, so that a pass was needed",
+        fetched: "Artifacts fetched and stored",
+        fetched_bytes: "Bytes of bodies fetched and stored",
+        fetch_failures: "Requests for bodies that ended early or failed, and are tried again",
+        unreadable: "Artifacts that a peer holds and could not read",
+        missing: "Artifacts that a peer listed and did not have any more",
+        declined: "Artifacts that this node cannot take",
+        older_than_fits: "Artifacts that a pass left out, because newer ones fill the ring",
+        set_aside: "Artifacts that failed too often and rest before they are tried again",
+        rows_unknown: "Rows of a peer without a meaning here",
+        claim_waits: "Fetches that waited because another peer was delivering the artifact",
+        room_waits: "Fetches that waited for room in memory or staging",
+        served: "Bodies that were sent to peers, or begun",
+        served_missing: "Bodies that a peer asked for and that are not here",
+        served_unreadable: "Bodies that a peer asked for and that could not be read",
+        not_now_told: "Answers to peers that the node reads its data back",
+        failures_told: "Answers to peers that the store failed",
+    }
+    gauges {
+        lag: "Rows of the feeds of all peers that were not read yet",
+        passes_under_way: "Passes that are under way now, or cut and to go on",
+        peers_given_up: "Peers that readiness does not wait for any longer",
+        isolated: "Whether this node is empty and compared with none of its peers",
+        set_aside_now: "Artifacts that rest before they are tried again",
+    }
 }

@@ -77,6 +77,8 @@ store_metrics! {
     staging_cleared: "Staging files of an earlier life removed at start",
     recovered_records: "Records adopted by recovery",
     recovered_torn_tails: "Segments whose log ended before their file, found by recovery",
+    recovered_damaged: "Records passed over by recovery because their body is not the one written",
+    recovered_read_errors: "Reads of recovery at which the device failed",
     recovered_unreadable: "Segments given up by recovery because they have no valid header",
     recovered_rings: "Rings made again from the segments because RING was lost",
     swept_orphans: "Segments outside of the ring, found by recovery and cleared up",

@@ -6,9 +6,8 @@ use kura_core::address::Address;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Artifacts that are being fetched, from whatever peer. As many as [`FETCHES_MAX`] requests hold.
-///
-/// [`FETCHES_MAX`]: kura_core::limits::FETCHES_MAX
+/// Artifacts that are being fetched, from whatever peer. As many as the units that
+/// all followers together have under way.
 pub(crate) struct Claims {
     held: Mutex<BTreeSet<Address>>,
     released: Notify,

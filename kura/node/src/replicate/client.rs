@@ -1,7 +1,7 @@
 //! Requests to one peer, over connections that are kept.
 //!
 //! Deadlines follow progress: a connection must come about in [`CONNECT_TIMEOUT`], and then some
-//! byte must come every [`IDLE_TIMEOUT`]. Nothing limits how long a body takes while it moves.
+//! byte must come every [`IDLE_TIMEOUT`], and a thousand a minute. Nothing limits how long a body takes while it moves.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,13 +13,16 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use kura_core::limits::{CONNECT_TIMEOUT, FETCHES_MAX, IDLE_TIMEOUT, MESSAGE_BYTES_MAX};
-use kura_env::{Env, timeout};
+use kura_core::{
+    limits::{CONNECT_TIMEOUT, FETCHES_MAX, IDLE_TIMEOUT, MESSAGE_BYTES_MAX},
+    pace::Pace,
+};
+use kura_env::{Elapsed, Env, timeout};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use super::error::PeerError;
-use crate::surface::runtime::TaskSet;
+use crate::{metrics::Metrics, surface::runtime::TaskSet};
 
 /// Connections that are kept while nobody uses them: as many as are ever used at once.
 const IDLE_CONNECTIONS_MAX: usize = FETCHES_MAX + 1;
@@ -33,6 +36,7 @@ pub(crate) struct Client {
     authority: String,
     idle: Mutex<Vec<Sender>>,
     connections: Arc<TaskSet>,
+    metrics: Arc<Metrics>,
 }
 
 /// The body of an answer, and the connection it comes on.
@@ -40,12 +44,14 @@ pub(crate) struct Answer {
     env: Env,
     body: Incoming,
     sender: Sender,
+    pace: Pace,
+    metrics: Arc<Metrics>,
 }
 
 impl Client {
-    pub(crate) fn new(env: Env, authority: String) -> Self {
+    pub(crate) fn new(env: Env, authority: String, metrics: Arc<Metrics>) -> Self {
         let connections = TaskSet::new(env.tasks.clone());
-        Self { env, authority, idle: Mutex::default(), connections }
+        Self { env, authority, idle: Mutex::default(), connections, metrics }
     }
 
     /// Asks, and reads the whole answer as JSON.
@@ -59,7 +65,7 @@ impl Client {
                 return Err(PeerError::Answer(told));
             }
         }
-        self.keep(answer);
+        self.keep(answer).await;
         serde_json::from_slice(&text).map_err(|error| PeerError::Answer(error.to_string()))
     }
 
@@ -89,10 +95,11 @@ impl Client {
                 sender.send_request(request).await
             };
             let sent = timeout(&*self.env.clock, IDLE_TIMEOUT, sending);
-            match sent.await.map_err(PeerError::Idle)? {
+            match sent.await.map_err(|elapsed| idle(&self.metrics, elapsed))? {
                 Ok(response) => {
                     let body = checked(response)?;
-                    return Ok(Answer { env: self.env.clone(), body, sender });
+                    let (env, metrics) = (self.env.clone(), self.metrics.clone());
+                    return Ok(Answer { env, body, sender, pace: Pace::default(), metrics });
                 }
                 // The peer closed it while nobody looked. Everything asked here can be asked again.
                 Err(_) if is_kept => {}
@@ -101,8 +108,12 @@ impl Client {
         }
     }
 
-    /// Keeps the connection of an answer that was read to its end.
-    pub(crate) fn keep(&self, answer: Answer) {
+    /// Keeps the connection of an answer of which nothing more should come. Its end is read first:
+    /// a connection with bytes on it is of no use to the next request.
+    pub(crate) async fn keep(&self, mut answer: Answer) {
+        if !matches!(answer.next().await, Ok(None)) {
+            return;
+        }
         let mut idle = self.idle.lock();
         if idle.len() < IDLE_CONNECTIONS_MAX {
             idle.push(answer.sender);
@@ -138,15 +149,16 @@ impl Answer {
     /// The next bytes; nothing at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, PeerError> {
         loop {
+            let began = self.env.clock.now();
             let frame = timeout(&*self.env.clock, IDLE_TIMEOUT, self.body.frame());
-            match frame.await.map_err(PeerError::Idle)? {
-                None => return Ok(None),
-                Some(frame) => {
-                    if let Ok(data) = frame?.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
+            let frame = frame.await.map_err(|elapsed| idle(&self.metrics, elapsed))?;
+            let Some(frame) = frame else { return Ok(None) };
+            let Ok(data) = frame?.into_data() else { continue };
+            let waited = self.env.clock.now().since(began);
+            if self.pace.is_too_slow(waited, data.len() as u64) {
+                return Err(PeerError::Slow);
             }
+            return Ok(Some(data));
         }
     }
 }
@@ -161,6 +173,12 @@ fn checked(response: Response<Incoming>) -> Result<Incoming, PeerError> {
             let seconds = told.and_then(|told| told.to_str().ok()?.parse().ok());
             Err(PeerError::Busy { status, retry_after: seconds.map(Duration::from_secs) })
         }
+        status if status.is_server_error() => Err(PeerError::Failed { status }),
         status => Err(PeerError::Answer(format!("status {status}"))),
     }
+}
+
+fn idle(metrics: &Metrics, elapsed: Elapsed) -> PeerError {
+    metrics.replication.idle_timeouts.inc();
+    PeerError::Idle(elapsed)
 }

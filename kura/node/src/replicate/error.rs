@@ -18,6 +18,9 @@ pub(crate) enum PeerError {
     /// The stream stood still.
     #[error("no byte for {:?}", .0.limit)]
     Idle(Elapsed),
+    /// The stream moved too little to be waited for.
+    #[error("hardly a byte comes")]
+    Slow,
     /// The stream broke, or was no HTTP.
     #[error("the connection broke: {0}")]
     Broken(#[from] hyper::Error),
@@ -29,6 +32,18 @@ pub(crate) enum PeerError {
         /// When to come back, if it said so.
         retry_after: Option<Duration>,
     },
+    /// It reads its own data back.
+    #[error("the peer reads its own data back")]
+    Recovering,
+    /// Something is wrong with it.
+    #[error("the peer failed: {status}")]
+    Failed {
+        /// What it said.
+        status: http::StatusCode,
+    },
+    /// It holds the artifact and cannot read it.
+    #[error("the peer cannot read the artifact")]
+    Unreadable,
     /// The cursor is of no use there any more.
     #[error("the peer's feed does not reach back to the cursor")]
     Gone,
@@ -47,6 +62,19 @@ pub(crate) enum PeerError {
     /// This node's own store failed: nothing more can be taken in now.
     #[error("our own store: {0}")]
     Store(Refusal),
+}
+
+/// What an error says of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It did not answer at all.
+    Silence,
+    /// It reads its own data back.
+    Recovering,
+    /// It is not the peer, it is our own store.
+    OurStore,
+    /// It answers, and something went wrong behind that.
+    Other,
 }
 
 impl PeerError {
@@ -76,13 +104,43 @@ impl PeerError {
         match self {
             Self::Net(_) | Self::Connect(_) => true,
             Self::Idle(_)
+            | Self::Slow
             | Self::Broken(_)
             | Self::Busy { .. }
+            | Self::Recovering
+            | Self::Failed { .. }
+            | Self::Unreadable
             | Self::Gone
             | Self::Answer(_)
             | Self::Short { .. }
             | Self::Body(_)
             | Self::Store(_) => false,
+        }
+    }
+
+    /// What the error says of the peer, for those who wait for it. `was_heard` if the peer answered
+    /// anything in the talk that ended so.
+    pub(crate) fn trouble(&self, was_heard: bool) -> Trouble {
+        match self {
+            Self::Busy { .. } | Self::Recovering => Trouble::Recovering,
+            Self::Store(_) => Trouble::OurStore,
+            Self::Net(_)
+            | Self::Connect(_)
+            | Self::Idle(_)
+            | Self::Slow
+            | Self::Broken(_)
+            | Self::Failed { .. }
+            | Self::Unreadable
+            | Self::Gone
+            | Self::Answer(_)
+            | Self::Short { .. }
+            | Self::Body(_) => {
+                if was_heard {
+                    Trouble::Other
+                } else {
+                    Trouble::Silence
+                }
+            }
         }
     }
 
@@ -93,7 +151,11 @@ impl PeerError {
             Self::Net(_)
             | Self::Connect(_)
             | Self::Idle(_)
+            | Self::Slow
             | Self::Broken(_)
+            | Self::Recovering
+            | Self::Failed { .. }
+            | Self::Unreadable
             | Self::Gone
             | Self::Answer(_)
             | Self::Short { .. }

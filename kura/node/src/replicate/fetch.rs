@@ -2,37 +2,56 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::Method;
 use kura_core::{
     feed::FeedRow,
-    limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, SMALL_BODY_BYTES},
+    limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, ROOM_TIMEOUT, SMALL_BODY_BYTES},
+    tries::Blame,
 };
+use kura_env::timeout;
 
 use super::{
     Shared,
-    client::{Answer, Client},
+    client::Client,
     error::PeerError,
-    wire::{BODIES, BODY_FOLLOWS, BODY_MISSING, Row},
+    frames::Frames,
+    wire::{BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, Row},
 };
+use crate::store::Upload;
+
+/// From where it is fetched, and for whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) client: &'a Client,
+    /// The peer as it was configured.
+    pub(crate) name: &'a str,
+}
 
 /// What became of rows that were asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
     /// Stored now, or here meanwhile.
     pub(crate) applied: u64,
-    /// Bytes of bodies that came.
+    /// Bodies that came from this peer.
+    pub(crate) delivered: u64,
+    /// Their bytes.
     pub(crate) bytes: u64,
     /// The peer does not have them any more.
     pub(crate) missing: u64,
-    /// To be tried again: each of them failed by itself.
-    pub(crate) failed: Vec<FeedRow>,
-    /// To be tried again, and alone: another one or the peer failed while they waited.
+    /// Each of them failed by itself.
+    pub(crate) failed: Vec<(FeedRow, Blame)>,
+    /// To be tried again, and alone: the peer failed over several of which any may be the reason.
     pub(crate) untried: Vec<FeedRow>,
-    /// Never asked for: the peer cannot be reached. Nothing more should be asked of it now.
-    pub(crate) unsent: Vec<FeedRow>,
-    /// This node cannot take them; trying again is of no use.
+    /// To be asked for again as if nothing had been: another one failed in front of them.
+    pub(crate) later: Vec<FeedRow>,
+    /// This node cannot take them; trying again at once is of no use.
     pub(crate) declined: Vec<FeedRow>,
+    /// The answer broke off, or never came.
+    pub(crate) is_cut: bool,
+    /// The peer cannot be reached. Nothing more should be asked of it now.
+    pub(crate) is_unreachable: bool,
     /// Why the first of them failed.
     pub(crate) cause: Option<PeerError>,
 }
@@ -41,13 +60,22 @@ impl Fetched {
     /// Adds what became of others.
     pub(crate) fn add(&mut self, other: Self) {
         self.applied += other.applied;
+        self.delivered += other.delivered;
         self.bytes += other.bytes;
         self.missing += other.missing;
         self.failed.extend(other.failed);
         self.untried.extend(other.untried);
-        self.unsent.extend(other.unsent);
+        self.later.extend(other.later);
         self.declined.extend(other.declined);
+        self.is_cut |= other.is_cut;
+        self.is_unreachable |= other.is_unreachable;
         self.cause = self.cause.take().or(other.cause);
+    }
+
+    /// Whether the peer said something clear about any of them.
+    pub(crate) fn is_answer(&self) -> bool {
+        let unreadable = !self.is_cut && !self.failed.is_empty();
+        self.delivered + self.missing > 0 || unreadable
     }
 }
 
@@ -81,20 +109,17 @@ pub(crate) fn take_unit(
 /// # Errors
 ///
 /// [`PeerError::Store`] when nothing more can be taken in. Everything else is told in what returns.
-pub(crate) async fn fetch(
-    shared: &Shared,
-    client: &Client,
-    unit: Vec<FeedRow>,
-) -> Result<Fetched, PeerError> {
+pub(crate) async fn fetch(source: Source<'_>, unit: Vec<FeedRow>) -> Result<Fetched, PeerError> {
+    let shared = source.shared;
     let mut fetched = Fetched::default();
     let mut rest = unit;
     loop {
-        let (mut claimed, mut claims, mut busy) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut claimed, mut claims, mut busy) = (VecDeque::new(), Vec::new(), Vec::new());
         for row in rest {
             match shared.claims.try_claim(&row.address) {
                 // Looked at under the claim: whoever had it before may have stored it.
                 Some(claim) if shared.store.lacks(&row).await.map_err(PeerError::storing)? => {
-                    claimed.push(row);
+                    claimed.push_back(row);
                     claims.push(claim);
                 }
                 Some(_) => fetched.applied += 1,
@@ -102,173 +127,222 @@ pub(crate) async fn fetch(
             }
         }
         if !claimed.is_empty() {
-            let _permit = shared.fetches.acquire().await;
-            fetched.add(transfer(shared, client, claimed).await?);
+            fetched.add(transfer(source, claimed).await?);
         }
         drop(claims);
         let Some(first) = busy.first() else { return Ok(fetched) };
+        shared.metrics.replication.claim_waits.inc();
         shared.claims.free(&first.address).await;
         rest = busy;
     }
 }
 
-/// One request and its answer. A failure in the middle leaves the rest of the rows as failed.
-async fn transfer(
-    shared: &Shared,
-    client: &Client,
-    rows: Vec<FeedRow>,
-) -> Result<Fetched, PeerError> {
-    let mut fetched = Fetched::default();
-    let asked: Vec<Row> = rows.iter().map(Row::from).collect();
+/// One request and its answer.
+///
+/// Room for the first body is had before anything is asked: whoever waits for room must not keep a
+/// peer waiting, which would close the connection. No room is waited for while other room is held,
+/// so two that wait never wait for each other.
+async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched, PeerError> {
+    let Source { shared, client, .. } = source;
+    let (mut fetched, mut left) = (Fetched::default(), rows);
+    let Some(first) = first_room(source, &mut left, &mut fetched).await? else {
+        return Ok(fetched);
+    };
+    let _permit = shared.fetches.acquire().await;
+    let asked: Vec<Row> = left.iter().map(Row::from).collect();
     let asked = serde_json::to_vec(&asked).expect("rows have names for keys");
-    let mut left = VecDeque::from(rows);
     let answer = match client.send(Method::POST, BODIES, Bytes::from(asked)).await {
         Ok(answer) => answer,
         Err(error) => {
-            shared.metrics.replication.fetch_failures.inc();
-            if error.is_unreachable() {
-                fetched.unsent.extend(left);
-            // Of several nobody knows whose fault it is; one alone has failed.
-            } else if left.len() > 1 {
-                fetched.untried.extend(left);
-            } else {
-                fetched.failed.extend(left);
-            }
-            fetched.cause = Some(error);
+            cut(source, &mut fetched, left, error);
             return Ok(fetched);
         }
     };
-    let mut frames = Frames { answer, data: BytesMut::new() };
+    let mut frames = Frames::new(answer);
+    let mut room = Some(first);
     while let Some(row) = left.front() {
-        match receive(shared, &mut frames, row).await {
-            Ok(Received::Stored) => {
+        match receive(source, &mut frames, row, room.take()).await? {
+            Received::Stored => {
                 fetched.applied += 1;
+                fetched.delivered += 1;
                 fetched.bytes += row.body_bytes;
                 shared.metrics.replication.fetched.inc();
                 shared.metrics.replication.fetched_bytes.inc_by(row.body_bytes);
                 left.pop_front();
             }
-            Ok(Received::Missing) => {
+            Received::Missing => {
                 fetched.missing += 1;
                 shared.metrics.replication.missing.inc();
                 left.pop_front();
             }
-            Ok(Received::Declined(error)) => {
-                shared.metrics.replication.declined.inc();
-                tracing::warn!(address = ?row.address, cause = error.line(), "declined");
-                fetched.declined.extend(left.pop_front());
+            Received::Declined(error) => {
+                decline(source, &mut fetched, left.pop_front(), error);
+            }
+            Received::Failed(error) => {
+                shared.metrics.replication.unreadable.inc();
+                fetched.failed.extend(left.pop_front().map(|row| (row, Blame::Artifact)));
                 fetched.cause.get_or_insert(error);
             }
-            Err(error @ PeerError::Store(_)) => return Err(error),
-            Err(error) => {
-                shared.metrics.replication.fetch_failures.inc();
-                fetched.failed.extend(left.pop_front());
-                // What would have come behind in this answer is lost with it.
-                fetched.untried.extend(left);
-                fetched.cause.get_or_insert(error);
+            Received::NoRoom => {
+                fetched.later.extend(left);
+                return Ok(fetched);
+            }
+            Received::Cut { in_body, error } => {
+                if in_body {
+                    // The peer broke on this one, and what would have come behind it is lost.
+                    fetched.failed.extend(left.pop_front().map(|row| (row, Blame::Artifact)));
+                    fetched.later.extend(left.drain(..));
+                }
+                cut(source, &mut fetched, left, error);
                 return Ok(fetched);
             }
         }
     }
-    client.keep(frames.answer);
+    if let Some(answer) = frames.into_answer() {
+        client.keep(answer).await;
+    }
     Ok(fetched)
 }
 
+/// Waits for room for the first of `rows` that this node can take at all.
+async fn first_room(
+    source: Source<'_>,
+    rows: &mut VecDeque<FeedRow>,
+    fetched: &mut Fetched,
+) -> Result<Option<Upload>, PeerError> {
+    while let Some(row) = rows.front() {
+        match room(source, row).await {
+            Ok(upload) => return Ok(Some(upload)),
+            Err(error @ PeerError::Body(_)) => decline(source, fetched, rows.pop_front(), error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Waits for room for a body.
+async fn room(source: Source<'_>, row: &FeedRow) -> Result<Upload, PeerError> {
+    let Source { shared, .. } = source;
+    let began = shared.env.clock.now();
+    let upload = shared.store.begin_replica(row).await.map_err(PeerError::storing);
+    if shared.env.clock.now() > began {
+        shared.metrics.replication.room_waits.inc();
+    }
+    upload
+}
+
+/// This node cannot take the body.
+fn decline(source: Source<'_>, fetched: &mut Fetched, row: Option<FeedRow>, error: PeerError) {
+    let Some(row) = row else { return };
+    source.shared.metrics.replication.declined.inc();
+    tracing::warn!(address = ?row.address, cause = error.line(), "declined");
+    fetched.declined.push(row);
+    fetched.cause.get_or_insert(error);
+}
+
+/// The peer failed over `rows`, before it said anything about the first of them.
+fn cut(source: Source<'_>, fetched: &mut Fetched, rows: VecDeque<FeedRow>, error: PeerError) {
+    source.shared.metrics.replication.fetch_failures.inc();
+    fetched.is_cut = true;
+    if error.is_unreachable() {
+        fetched.is_unreachable = true;
+        fetched.later.extend(rows);
+    // Of several nobody knows whose fault it is; one alone has failed.
+    } else if rows.len() > 1 {
+        fetched.untried.extend(rows);
+    } else {
+        fetched.failed.extend(rows.into_iter().map(|row| (row, Blame::Peer)));
+    }
+    fetched.cause.get_or_insert(error);
+}
+
+/// What came of a row. Everything but `Cut` and `NoRoom` leaves the answer at the next frame.
 enum Received {
     Stored,
     Missing,
+    /// This node cannot take it.
     Declined(PeerError),
+    /// The peer cannot read it, or it is not what the row says.
+    Failed(PeerError),
+    /// There was no room for it in time.
+    NoRoom,
+    /// The answer is of no use any more.
+    Cut {
+        in_body: bool,
+        error: PeerError,
+    },
 }
 
-/// Takes one body in.
+/// Takes one body in; an error is one of our own store.
 async fn receive(
-    shared: &Shared,
+    source: Source<'_>,
     frames: &mut Frames,
     row: &FeedRow,
+    room: Option<Upload>,
 ) -> Result<Received, PeerError> {
-    match frames.byte().await? {
-        BODY_MISSING => return Ok(Received::Missing),
-        BODY_FOLLOWS => {}
-        other => return Err(PeerError::Answer(format!("a frame of kind {other}"))),
-    }
-    let len_bytes = frames.word().await?;
+    let len_bytes = match announced(frames).await {
+        Ok(Announced::Body { len_bytes }) => len_bytes,
+        Ok(Announced::Missing) => return Ok(Received::Missing),
+        Ok(Announced::Unreadable) => return Ok(Received::Failed(PeerError::Unreadable)),
+        Err(error) => return Ok(Received::Cut { in_body: false, error }),
+    };
     if len_bytes != row.body_bytes {
         let told = format!("{len_bytes} bytes for a row of {}", row.body_bytes);
-        return Err(PeerError::Answer(told));
+        return Ok(Received::Cut { in_body: true, error: PeerError::Answer(told) });
     }
-    let mut upload = match shared.store.begin_replica(row).await.map_err(PeerError::storing) {
-        Ok(upload) => upload,
-        Err(error @ PeerError::Body(_)) => {
-            frames.skip(len_bytes).await?;
-            return Ok(Received::Declined(error));
-        }
-        Err(error) => return Err(error),
+    let mut upload = match room {
+        Some(upload) => upload,
+        None => match later_room(source, row).await {
+            Ok(Some(upload)) => upload,
+            Ok(None) => return Ok(Received::NoRoom),
+            Err(error @ PeerError::Body(_)) => {
+                return Ok(match frames.skip(len_bytes).await {
+                    Ok(()) => Received::Declined(error),
+                    Err(error) => Received::Cut { in_body: true, error },
+                });
+            }
+            Err(error) => return Err(error),
+        },
     };
     let mut left = len_bytes;
     while left > 0 {
-        let data = frames.up_to(left).await?;
+        let data = match frames.up_to(left).await {
+            Ok(data) => data,
+            Err(error) => return Ok(Received::Cut { in_body: true, error }),
+        };
+        source.shared.mesh.moved(source.name);
         left -= data.len() as u64;
         upload.write(data).await.map_err(PeerError::storing)?;
     }
-    upload.publish().await.map_err(PeerError::storing)?;
-    Ok(Received::Stored)
+    match upload.publish().await.map_err(PeerError::storing) {
+        Ok(_) => Ok(Received::Stored),
+        Err(error @ PeerError::Body(_)) => Ok(Received::Failed(error)),
+        Err(error) => Err(error),
+    }
 }
 
-/// The frames of an answer.
-struct Frames {
-    answer: Answer,
-    data: BytesMut,
+/// Room for a body behind the first one, while the peer waits to send it; nothing if that takes
+/// too long.
+async fn later_room(source: Source<'_>, row: &FeedRow) -> Result<Option<Upload>, PeerError> {
+    match timeout(&*source.shared.env.clock, ROOM_TIMEOUT, room(source, row)).await {
+        Ok(room) => room.map(Some),
+        Err(_) => Ok(None),
+    }
 }
 
-impl Frames {
-    async fn byte(&mut self) -> Result<u8, PeerError> {
-        self.have(1).await?;
-        Ok(self.data.get_u8())
-    }
+/// What a peer says of a row.
+enum Announced {
+    Body { len_bytes: u64 },
+    Missing,
+    Unreadable,
+}
 
-    async fn word(&mut self) -> Result<u64, PeerError> {
-        self.have(8).await?;
-        Ok(self.data.get_u64_le())
-    }
-
-    /// Some bytes, at most `bytes_max`.
-    async fn up_to(&mut self, bytes_max: u64) -> Result<Bytes, PeerError> {
-        if self.data.is_empty() {
-            // Large bodies pass through without being copied.
-            let mut data = self.more(bytes_max).await?;
-            let taken = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(data.len());
-            let rest = data.split_off(taken);
-            self.data.extend_from_slice(&rest);
-            return Ok(data);
-        }
-        let taken = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(self.data.len());
-        Ok(self.data.split_to(taken).freeze())
-    }
-
-    async fn skip(&mut self, mut bytes: u64) -> Result<(), PeerError> {
-        while bytes > 0 {
-            bytes -= self.up_to(bytes).await?.len() as u64;
-        }
-        Ok(())
-    }
-
-    async fn have(&mut self, bytes: usize) -> Result<(), PeerError> {
-        while self.data.len() < bytes {
-            let missing = bytes - self.data.len();
-            let data = self.more(missing as u64).await?;
-            self.data.extend_from_slice(&data);
-        }
-        Ok(())
-    }
-
-    async fn more(&mut self, missing_bytes: u64) -> Result<Bytes, PeerError> {
-        loop {
-            match self.answer.next().await? {
-                Some(data) if data.is_empty() => {}
-                Some(data) => return Ok(data),
-                None => return Err(PeerError::Short { missing_bytes }),
-            }
-        }
+async fn announced(frames: &mut Frames) -> Result<Announced, PeerError> {
+    match frames.byte().await? {
+        BODY_MISSING => Ok(Announced::Missing),
+        BODY_UNREADABLE => Ok(Announced::Unreadable),
+        BODY_FOLLOWS => Ok(Announced::Body { len_bytes: frames.word().await? }),
+        other => Err(PeerError::Answer(format!("a frame of kind {other}"))),
     }
 }
 

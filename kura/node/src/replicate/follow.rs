@@ -2,7 +2,7 @@
 //!
 //! 1. note where the peer's feed ends
 //! 2. list what it holds, the newest first, and fetch what is lacking
-//! 3. what it could not deliver is tried again, and set aside after [`TRIES_MAX`] spaced tries
+//! 3. what it could not deliver is tried again, and set aside after several spaced tries
 //! 4. the pass is complete: follow the feed from where it ended in step 1
 //!
 //! A pass that is cut goes on where it stopped. Whatever fails is tried again by itself: every turn
@@ -13,20 +13,23 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kura_core::{
     backoff::Backoff,
     feed::{Cursor, FeedRow},
-    limits::{FEED_WAIT, FETCHES_MAX, PAGE_ROWS_MAX, TRIES_MAX},
+    limits::{FEED_WAIT, MYSELF_PAUSE, PAGE_ROWS_MAX},
+    tries::{Fate, Tries},
 };
-use kura_env::{BoxFuture, EntropyStream};
+use kura_env::{EntropyStream, Instant};
 
 use super::{
     Shared,
+    aside::Aside,
     client::Client,
     error::PeerError,
-    fetch::{Fetched, fetch, take_unit},
-    wire::{FEED, FeedPage, HELLO, Hello, LIST, ListPage, Row},
+    fetch::{Fetched, Source},
+    listing::Listing,
+    round::{Outcome, lacking, round},
+    wire::{FEED, FeedPage, HELLO, Hello, Life},
 };
 
 /// Follows one peer.
@@ -37,37 +40,41 @@ pub(crate) struct Follower {
     client: Client,
     backoff: Backoff,
     jitter: Box<dyn EntropyStream>,
+    /// Whether the peer said hello in this talk.
+    was_heard: bool,
     /// The pass that is under way, kept when it is cut.
     pass: Option<Pass>,
     /// The incarnation of the last complete pass since start.
     passed: Option<u64>,
-    /// How often each artifact failed that is still to be tried. As many as a pass lists at most.
-    tries: BTreeMap<Vec<u8>, u32>,
+    /// How often each artifact failed that is still to be tried, by address. As many as a round
+    /// leaves over.
+    tries: BTreeMap<Vec<u8>, Tries>,
+    aside: Aside,
 }
 
 struct Pass {
     incarnation: u64,
     /// Where to follow from when the pass is complete.
     head: u64,
-    next: Next,
-    /// To be fetched: what a cut left, or what failed.
+    began: Instant,
+    listing: Listing,
+    /// To be fetched: what a cut left, or what failed. As many as a round leaves over.
     wanted: VecDeque<FeedRow>,
 }
 
-#[derive(Clone, Copy)]
-enum Next {
-    Begin,
-    At(u64, u64),
-    End,
-}
-
 /// How a talk with a peer ended without an error.
-struct Myself;
+enum End {
+    /// It is this node.
+    Myself,
+    /// All that the peer holds is to be compared with again.
+    Again,
+}
 
 impl Follower {
     pub(crate) fn new(shared: Arc<Shared>, name: String) -> Self {
         let authority = name.strip_prefix("http://").unwrap_or(&name).trim_end_matches('/');
-        let client = Client::new(shared.env.clone(), authority.to_owned());
+        let (env, metrics) = (shared.env.clone(), shared.metrics.clone());
+        let client = Client::new(env, authority.to_owned(), metrics);
         let jitter = shared.env.entropy.stream("peer back-off");
         Self {
             shared,
@@ -75,49 +82,63 @@ impl Follower {
             client,
             backoff: Backoff::default(),
             jitter,
+            was_heard: false,
             pass: None,
             passed: None,
             tries: BTreeMap::new(),
+            aside: Aside::new(),
         }
     }
 
-    /// Goes on until the peer turns out to be this node.
+    /// Goes on for ever. A name that leads to this node may lead to another one later.
     pub(crate) async fn run(mut self) {
+        let clock = self.shared.env.clock.clone();
         loop {
+            let began = clock.now();
+            self.was_heard = false;
             match self.talk().await {
-                Ok(Myself) => {
+                Ok(End::Myself) => {
+                    self.backoff.succeed();
                     self.shared.mesh.is_myself(&self.name);
-                    return;
+                    clock.sleep(MYSELF_PAUSE).await;
                 }
+                Ok(End::Again) => self.passed = None,
                 Err(error) => {
                     self.shared.metrics.replication.peer_failures.inc();
-                    self.shared.mesh.failed(&self.name, &error);
+                    let trouble = error.trouble(self.was_heard);
+                    let ask_within = self.shared.mesh.failed(&self.name, &error, trouble, began);
                     let pause = self.backoff.fail(self.jitter.next_u64(), error.retry_after());
+                    let pause = ask_within.map_or(pause, |limit| pause.min(limit));
                     tracing::info!(peer = self.name, cause = error.line(), ?pause, "peer failed");
-                    self.shared.env.clock.sleep(pause).await;
+                    clock.sleep(pause).await;
                 }
             }
         }
     }
 
-    async fn talk(&mut self) -> Result<Myself, PeerError> {
+    async fn talk(&mut self) -> Result<End, PeerError> {
         let hello: Hello = self.client.ask(HELLO).await?;
-        if hello.node == self.shared.store.node() {
-            return Ok(Myself);
+        self.was_heard = true;
+        if hello.life.is_some_and(|life| life.node == self.shared.store.node()) {
+            return Ok(End::Myself);
         }
         self.shared.mesh.met(&self.name, hello.clone());
-        if self.pass.as_ref().is_some_and(|pass| pass.incarnation != hello.incarnation) {
+        let life = hello.life.ok_or(PeerError::Recovering)?;
+        if self.pass.as_ref().is_some_and(|pass| pass.incarnation != life.incarnation) {
             self.pass = None;
         }
-        let stored = self.shared.store.cursor(hello.node).await.map_err(PeerError::Store)?;
-        let usable = stored.filter(|cursor| cursor.incarnation == hello.incarnation);
-        let has_passed = self.passed == Some(hello.incarnation);
-        let mut cursor = match usable.filter(|_| has_passed) {
-            Some(cursor) => cursor,
-            None => self.compare(&hello).await?,
+        let stored = self.shared.store.cursor(life.node).await.map_err(PeerError::Store)?;
+        let usable = stored.filter(|cursor| cursor.incarnation == life.incarnation);
+        let has_passed = self.passed == Some(life.incarnation);
+        let (mut cursor, mut is_fresh) = match usable.filter(|_| has_passed) {
+            Some(cursor) => (cursor, false),
+            None => (self.compare(life).await?, true),
         };
         loop {
-            match self.follow(&hello, cursor).await {
+            // The first answer comes at once, and says how far behind this node is.
+            let wait_ms = if is_fresh { 0 } else { FEED_WAIT.as_millis() };
+            is_fresh = false;
+            match self.follow(life, cursor, wait_ms).await {
                 Ok(next) => cursor = next,
                 Err(PeerError::Gone) => {
                     self.shared.metrics.replication.feeds_gone.inc();
@@ -126,231 +147,168 @@ impl Follower {
                 }
                 Err(error) => return Err(error),
             }
+            self.retry_aside().await?;
+            if self.shared.mesh.is_pass_due(&self.name, self.aside.forgot()) {
+                return Ok(End::Again);
+            }
         }
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source { shared: &self.shared, client: &self.client, name: &self.name }
+    }
+
+    fn now(&self) -> Instant {
+        self.shared.env.clock.now()
     }
 
     /// One pass over all that the peer holds, or the rest of one that was cut. The cursor to follow
     /// from.
-    async fn compare(&mut self, hello: &Hello) -> Result<Cursor, PeerError> {
-        let Hello { incarnation, head, .. } = *hello;
-        let mut pass = self.pass.take().unwrap_or_else(|| {
-            self.shared.metrics.replication.passes_begun.inc();
-            Pass { incarnation, head, next: Next::Begin, wanted: VecDeque::new() }
-        });
+    async fn compare(&mut self, life: Life) -> Result<Cursor, PeerError> {
+        let mut pass = match self.pass.take() {
+            Some(pass) => pass,
+            None => self.begin_pass(life),
+        };
         self.shared.mesh.pass_begins(&self.name);
         let outcome = self.carry_on(&mut pass).await;
-        let cursor = Cursor { incarnation: pass.incarnation, sequence: pass.head };
-        match outcome {
-            Ok(None) => {}
-            Ok(Some(cause)) => {
-                // The pass is kept with what is left of it, and goes on after a pause.
-                self.pass = Some(pass);
-                return Err(cause);
-            }
-            Err(error) => {
-                self.pass = Some(pass);
-                return Err(error);
-            }
+        if let Err(error) = outcome {
+            // What is left of it goes on after a pause.
+            self.pass = Some(pass);
+            return Err(error);
         }
-        self.shared.store.set_cursor(hello.node, cursor).await.map_err(PeerError::Store)?;
-        self.passed = Some(incarnation);
+        let cursor = Cursor { incarnation: pass.incarnation, sequence: pass.head };
+        self.shared.store.set_cursor(life.node, cursor).await.map_err(PeerError::Store)?;
+        self.passed = Some(pass.incarnation);
         self.tries.clear();
         self.backoff.succeed();
         self.shared.metrics.replication.passes_completed.inc();
-        self.shared.mesh.pass_ends(&self.name);
-        self.shared.mesh.follows(&self.name, cursor.sequence, cursor.sequence);
+        self.shared.mesh.pass_ends(&self.name, pass.began);
         Ok(cursor)
     }
 
-    /// Lists and fetches until nothing is left to be done now. Gives the reason if something has to
-    /// be tried again.
-    async fn carry_on(&mut self, pass: &mut Pass) -> Result<Option<PeerError>, PeerError> {
-        let mut wanted = std::mem::take(&mut pass.wanted);
-        let mut fetched = Fetched::default();
-        let shared = self.shared.clone();
-        let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
-        let mut listing: Option<Listing<'_>> = None;
-        let mut broken = None;
-        loop {
-            // A peer that cannot be reached is not asked once for each row.
-            let goes_on = broken.is_none() && fetched.unsent.is_empty();
-            while goes_on && under_way.len() < FETCHES_MAX && !wanted.is_empty() {
-                let unit = take_unit(&mut wanted, |row| is_suspect(&self.tries, row));
-                under_way.push(work(&shared, &self.client, unit));
-            }
-            let is_hungry = goes_on && wanted.len() < PAGE_ROWS_MAX;
-            if is_hungry && listing.is_none() && !matches!(pass.next, Next::End) {
-                listing = Some(list(&shared, &self.client, pass.next));
-            }
-            if listing.is_none() && under_way.is_empty() {
-                break;
-            }
-            tokio::select! {
-                biased;
-                Some((rows, done)) = under_way.next() => match done {
-                    Ok(done) => {
-                        shared.mesh.resolved(&self.name, done.applied + done.missing, done.bytes);
-                        fetched.add(done);
-                    }
-                    // Our own store failed: what is under way ends, and nothing new begins.
-                    Err(error) => {
-                        wanted.extend(rows);
-                        broken.get_or_insert(error);
-                    }
-                },
-                page = next_page(&mut listing) => match page {
-                    Ok((page, lacking)) => {
-                        let (rows, lacks) = (page.rows.len() as u64, lacking.len() as u64);
-                        shared.mesh.listed(&self.name, rows, lacks);
-                        wanted.extend(lacking);
-                        pass.next = page.next.map_or(Next::End, |(seg, at)| Next::At(seg, at));
-                    }
-                    Err(error) => broken = Some(error),
-                },
-            }
-        }
-        drop((under_way, listing));
-        pass.wanted = wanted;
+    fn begin_pass(&mut self, life: Life) -> Pass {
+        self.shared.metrics.replication.passes_begun.inc();
+        // What is wanted of it is listed again.
+        self.tries.clear();
+        self.aside.clear();
+        self.tell_aside();
+        let Life { incarnation, head, .. } = life;
+        let listing = Listing::new(self.shared.store.capacity_bytes());
+        Pass { incarnation, head, began: self.now(), listing, wanted: VecDeque::new() }
+    }
+
+    /// Lists and fetches what can be had now. An error if something has to be tried again.
+    async fn carry_on(&mut self, pass: &mut Pass) -> Result<(), PeerError> {
+        let wanted = std::mem::take(&mut pass.wanted);
+        let Outcome { mut fetched, left, broken } =
+            round(self.source(), wanted, &mut pass.listing, &is_suspect(&self.tries)).await;
         let cause = fetched.cause.take();
-        pass.wanted.extend(self.judge(fetched));
-        match (broken, pass.wanted.is_empty()) {
-            (Some(error), _) => Err(error),
-            (None, true) => Ok(None),
-            (None, false) => Ok(Some(cause.unwrap_or_else(|| {
-                PeerError::Answer("artifacts are left over without a reason".to_owned())
-            }))),
+        if fetched.delivered > 0 {
+            // Whatever failed, the pass gets on.
+            self.backoff.succeed();
         }
+        pass.wanted = left;
+        pass.wanted.extend(self.judge(fetched));
+        if pass.wanted.is_empty() && pass.listing.is_over() && broken.is_none() {
+            return Ok(());
+        }
+        Err(broken.or(cause).unwrap_or_else(left_over))
     }
 
     /// Decides what of the failed rows is tried again; the others are set aside, and named.
     fn judge(&mut self, fetched: Fetched) -> Vec<FeedRow> {
+        let now = self.now();
+        let others_came = fetched.delivered > 0;
+        let before = std::mem::take(&mut self.tries);
+        let tries = |row: &FeedRow| before.get(&row.address.encode()).copied().unwrap_or_default();
         let mut again = Vec::new();
-        for row in fetched.failed {
-            let tries = self.tries.entry(row.address.encode()).or_default();
-            *tries += 1;
-            if *tries < TRIES_MAX {
-                again.push(row);
-            } else {
-                self.put_aside(&row);
+        for (row, blame) in fetched.failed {
+            let mut tries = tries(&row);
+            match tries.fail(blame, others_came) {
+                Fate::Again => {
+                    self.tries.insert(row.address.encode(), tries);
+                    again.push(row);
+                }
+                Fate::Aside => {
+                    self.shared.metrics.replication.set_aside.inc();
+                    self.aside.put(row, now);
+                }
             }
         }
-        for row in fetched.declined {
-            self.put_aside(&row);
-        }
         for row in fetched.untried {
-            self.tries.entry(row.address.encode()).or_default();
+            self.tries.insert(row.address.encode(), tries(&row));
             again.push(row);
         }
-        again.extend(fetched.unsent);
+        for row in fetched.declined {
+            self.aside.put(row, now);
+        }
+        self.tell_aside();
         again
     }
 
-    fn put_aside(&mut self, row: &FeedRow) {
-        self.tries.remove(&row.address.encode());
-        self.shared.metrics.replication.set_aside.inc();
-        self.shared.mesh.set_aside(&self.name, row);
+    fn tell_aside(&self) {
+        self.shared.mesh.set_aside(&self.name, &self.aside);
+    }
+
+    /// Tries again what was set aside, if it is time. What fails is set aside again.
+    async fn retry_aside(&mut self) -> Result<(), PeerError> {
+        let Some(rows) = self.aside.take_due(self.now()) else { return Ok(()) };
+        let outcome = round(self.source(), rows, &mut Listing::nothing(), &|_| true).await;
+        let Outcome { fetched, left, broken } = outcome;
+        let now = self.now();
+        let failed = fetched.failed.into_iter().map(|(row, _)| row);
+        // What was not asked for comes first the next time.
+        for row in left.into_iter().chain(fetched.untried).chain(failed).chain(fetched.declined) {
+            self.aside.put(row, now);
+        }
+        self.tell_aside();
+        match broken {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// One page of the feed: asked for, resolved, and the cursor moved behind it.
-    async fn follow(&mut self, hello: &Hello, cursor: Cursor) -> Result<Cursor, PeerError> {
+    async fn follow(
+        &mut self,
+        life: Life,
+        cursor: Cursor,
+        wait_ms: u128,
+    ) -> Result<Cursor, PeerError> {
         let Cursor { incarnation, sequence } = cursor;
-        let wait_ms = FEED_WAIT.as_millis();
         let path = format!(
             "{FEED}?incarnation={incarnation}&from={sequence}&rows={PAGE_ROWS_MAX}&wait_ms={wait_ms}"
         );
         let page: FeedPage = self.client.ask(&path).await?;
-        self.backoff.succeed();
         self.shared.mesh.follows(&self.name, sequence, page.head);
-        let mut wanted = VecDeque::from(lacking(&self.shared, &page.rows).await?);
-        let mut fetched = Fetched::default();
-        let shared = self.shared.clone();
-        let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
-        while (!wanted.is_empty() && fetched.unsent.is_empty()) || !under_way.is_empty() {
-            let goes_on = fetched.unsent.is_empty();
-            while goes_on && under_way.len() < FETCHES_MAX && !wanted.is_empty() {
-                let unit = take_unit(&mut wanted, |row| is_suspect(&self.tries, row));
-                under_way.push(work(&shared, &self.client, unit));
-            }
-            if let Some((_, done)) = under_way.next().await {
-                fetched.add(done?);
-            }
-        }
-        drop(under_way);
+        let wanted = lacking(&self.shared, &page.rows).await?;
+        let mut nothing = Listing::nothing();
+        let Outcome { mut fetched, left, broken } =
+            round(self.source(), wanted, &mut nothing, &is_suspect(&self.tries)).await;
         let cause = fetched.cause.take();
-        if !self.judge(fetched).is_empty() {
-            // The page is asked for again from the same cursor; what was applied is not lacking.
-            let left = || PeerError::Answer("artifacts are left over".to_owned());
-            return Err(cause.unwrap_or_else(left));
+        let again = self.judge(fetched);
+        if let Some(error) = broken {
+            return Err(error);
         }
-        self.tries.clear();
+        if !again.is_empty() || !left.is_empty() {
+            // The page is asked for again from the same cursor; what was applied is not lacking.
+            return Err(cause.unwrap_or_else(left_over));
+        }
+        self.backoff.succeed();
         let next = Cursor { incarnation, sequence: page.next };
         if next != cursor {
-            self.shared.store.set_cursor(hello.node, next).await.map_err(PeerError::Store)?;
+            self.shared.store.set_cursor(life.node, next).await.map_err(PeerError::Store)?;
         }
         self.shared.mesh.follows(&self.name, page.next, page.head);
         Ok(next)
     }
 }
 
-/// A fetch that is under way, and the rows it is about.
-type Work<'a> = BoxFuture<'a, (Vec<FeedRow>, Result<Fetched, PeerError>)>;
-
-fn work<'a>(shared: &'a Shared, client: &'a Client, unit: Vec<FeedRow>) -> Work<'a> {
-    Box::pin(async move {
-        let rows = unit.clone();
-        (rows, fetch(shared, client, unit).await)
-    })
+fn left_over() -> PeerError {
+    PeerError::Answer("artifacts are left over without a reason".to_owned())
 }
 
-/// Whether the row was part of something that failed.
-fn is_suspect(tries: &BTreeMap<Vec<u8>, u32>, row: &FeedRow) -> bool {
-    !tries.is_empty() && tries.contains_key(&row.address.encode())
-}
-
-/// A page of the listing that is under way, and what of it is lacking here.
-type Listing<'a> = BoxFuture<'a, Result<(ListPage, Vec<FeedRow>), PeerError>>;
-
-fn list<'a>(shared: &'a Shared, client: &'a Client, next: Next) -> Listing<'a> {
-    Box::pin(async move {
-        let place = match next {
-            Next::Begin | Next::End => String::new(),
-            Next::At(segment, offset) => format!("&segment={segment}&offset={offset}"),
-        };
-        let page: ListPage = client.ask(&format!("{LIST}?rows={PAGE_ROWS_MAX}{place}")).await?;
-        let lacking = lacking(shared, &page.rows).await?;
-        Ok((page, lacking))
-    })
-}
-
-/// Waits for the page that is under way, for ever if there is none. What is dropped half-way stays
-/// under way.
-async fn next_page(
-    listing: &mut Option<Listing<'_>>,
-) -> Result<(ListPage, Vec<FeedRow>), PeerError> {
-    match listing {
-        Some(under_way) => {
-            let page = under_way.await;
-            *listing = None;
-            page
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// The rows that would take the place of what is here. Those without a meaning here are counted.
-async fn lacking(shared: &Shared, rows: &[Row]) -> Result<Vec<FeedRow>, PeerError> {
-    let mut lacking = Vec::new();
-    for row in rows {
-        match row.read() {
-            Some(row) => {
-                if shared.store.lacks(&row).await.map_err(PeerError::Store)? {
-                    lacking.push(row);
-                }
-            }
-            None => {
-                shared.metrics.replication.rows_unknown.inc();
-            }
-        }
-    }
-    Ok(lacking)
+/// Whether a row was part of something that failed.
+fn is_suspect(tries: &BTreeMap<Vec<u8>, Tries>) -> impl Fn(&FeedRow) -> bool + Send + Sync {
+    |row| !tries.is_empty() && tries.contains_key(&row.address.encode())
 }

@@ -1,64 +1,58 @@
-//! What is known of the peers: for readiness, for people, and for nothing else.
+//! What is known of the peers: for readiness, for people, and to see when to compare again.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kura_core::{
-    feed::FeedRow,
-    readiness::{self, Rules, Standing},
+    readiness::{self, Own, Rules, Standing},
+    reconcile::{self, Other},
 };
 use kura_env::{Clock, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{error::PeerError, wire::Hello};
-use crate::{config::PeerConfig, service::Service, store::Store};
+use super::{
+    aside::Aside,
+    error::{PeerError, Trouble},
+    fetch::Fetched,
+    listing::Listed,
+    peer::Peer,
+    wire::Hello,
+};
+use crate::{config::PeerConfig, metrics::Metrics, service::Service, store::Store};
 
-/// How often readiness is looked at while nothing happens: silence is measured by it.
+/// How often readiness is looked at while nothing happens: standing still is measured by it.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Artifacts set aside that are named for each peer; the others are counted.
-const NAMES_MAX: usize = 10;
 
 /// All peers, by the names they were configured with.
 pub(crate) struct Mesh {
     clock: Arc<dyn Clock>,
     config: PeerConfig,
-    peers: Mutex<BTreeMap<String, Peer>>,
+    metrics: Arc<Metrics>,
+    peers: Mutex<Peers>,
     changed: Notify,
 }
 
-/// One peer as this node knows it.
-struct Peer {
-    is_myself: bool,
-    is_recovering: bool,
-    /// When it last answered; when this node began to ask, if it never did.
-    heard: Instant,
-    has_answered: bool,
-    hello: Option<Hello>,
-    error: Option<String>,
-    /// Passes that were completed.
-    passes: u64,
-    pass: Option<Progress>,
-    /// Where its feed is read next, and where that feed ends.
-    position: Option<(u64, u64)>,
-    set_aside: Vec<String>,
-    set_aside_total: u64,
-}
-
-/// How far a pass has come.
-#[derive(Clone, Copy)]
-struct Progress {
-    began: Instant,
-    listed: u64,
-    wanted: u64,
-    done: u64,
-    bytes: u64,
+struct Peers {
+    by_name: BTreeMap<String, Peer>,
+    /// When something last moved in a pass that readiness waits for, or our own store was in the
+    /// way.
+    moved: Instant,
 }
 
 impl Mesh {
-    pub(crate) fn new(clock: Arc<dyn Clock>, config: PeerConfig) -> Arc<Self> {
-        let now = clock.now();
-        let peers = config.peers.iter().map(|name| (name.clone(), Peer::new(now))).collect();
-        Arc::new(Self { clock, config, peers: Mutex::new(peers), changed: Notify::new() })
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        config: PeerConfig,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let by_name = config.peers.iter().map(|name| (name.clone(), Peer::default())).collect();
+        let peers = Mutex::new(Peers { by_name, moved: clock.now() });
+        Arc::new(Self { clock, config, metrics, peers, changed: Notify::new() })
+    }
+
+    /// Peers are asked from now on.
+    pub(crate) fn begin(&self) {
+        self.peers.lock().moved = self.clock.now();
     }
 
     pub(crate) fn region(&self) -> &str {
@@ -66,211 +60,172 @@ impl Mesh {
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        self.peers.lock().keys().cloned().collect()
+        self.peers.lock().by_name.keys().cloned().collect()
+    }
+
+    fn rules(&self) -> Rules {
+        Rules { peer_wait: self.config.peer_wait }
     }
 
     /// The peer turned out to be this node.
     pub(crate) fn is_myself(&self, name: &str) {
-        self.change(name, |peer| peer.is_myself = true);
+        self.change(name, |peer, _| *peer = Peer::myself());
     }
 
-    /// The peer answered.
-    pub(crate) fn heard(&self, name: &str) {
-        let now = self.clock.now();
-        self.change(name, |peer| {
-            peer.heard = now;
-            peer.has_answered = true;
-            peer.is_recovering = false;
-            peer.error = None;
-        });
-    }
-
-    /// The peer said who it is.
+    /// The peer said how it is.
     pub(crate) fn met(&self, name: &str, hello: Hello) {
-        self.heard(name);
-        self.change(name, |peer| peer.hello = Some(hello));
+        self.change(name, |peer, now| peer.meet(hello, now));
     }
 
-    /// Something went wrong with the peer.
-    pub(crate) fn failed(&self, name: &str, error: &PeerError) {
-        let now = self.clock.now();
-        self.change(name, |peer| {
-            // Until now it answered, if only with a body that took long: its silence begins here.
-            if peer.has_answered && peer.error.is_none() {
-                peer.heard = now;
-            }
-            peer.error = Some(error.line());
-            peer.is_recovering = matches!(error, PeerError::Busy { .. });
-            if peer.is_recovering {
-                peer.heard = now;
-            }
-        });
+    /// A talk with the peer that began at `began` went wrong. How soon it should be asked again at
+    /// the latest.
+    pub(crate) fn failed(
+        &self,
+        name: &str,
+        error: &PeerError,
+        trouble: Trouble,
+        began: Instant,
+    ) -> Option<Duration> {
+        self.change(name, |peer, now| peer.fail(error.line(), trouble, (began, now)));
+        let mut peers = self.peers.lock();
+        if trouble == Trouble::OurStore {
+            peers.moved = self.clock.now();
+        }
+        let lasting = peers.by_name.get(name)?.silent_for()?;
+        self.rules().ask_within(lasting)
     }
 
     /// A pass over the peer begins, or goes on.
     pub(crate) fn pass_begins(&self, name: &str) {
-        let began = self.clock.now();
-        self.change(name, |peer| {
-            peer.pass.get_or_insert(Progress { began, listed: 0, wanted: 0, done: 0, bytes: 0 });
-        });
+        self.change(name, |peer, now| peer.begin_pass(name, now));
     }
 
-    /// A page was listed, and so many of its rows are wanted.
-    pub(crate) fn listed(&self, name: &str, rows: u64, wanted: u64) {
-        self.change(name, |peer| {
-            if let Some(pass) = &mut peer.pass {
-                pass.listed += rows;
-                pass.wanted += wanted;
-            }
-        });
-        self.heard(name);
+    /// A page of the peer's listing came.
+    pub(crate) fn listed(&self, name: &str, listed: &Listed) {
+        self.change(name, |peer, now| peer.listed(name, listed, now));
+        self.moved(name);
     }
 
-    /// So many artifacts were resolved, with so many bytes.
-    pub(crate) fn resolved(&self, name: &str, artifacts: u64, bytes: u64) {
-        self.change(name, |peer| {
-            if let Some(pass) = &mut peer.pass {
-                pass.done += artifacts;
-                pass.bytes += bytes;
-            }
-        });
-        self.heard(name);
+    /// The peer was asked for bodies.
+    pub(crate) fn resolved(&self, name: &str, fetched: &Fetched) {
+        self.change(name, |peer, now| peer.resolved(name, fetched, now));
+        if fetched.applied + fetched.missing > 0 {
+            self.moved(name);
+        }
     }
 
-    /// The pass is complete. What it took, for the log.
-    pub(crate) fn pass_ends(&self, name: &str) {
+    /// Something came from the peer.
+    pub(crate) fn moved(&self, name: &str) {
         let now = self.clock.now();
-        self.change(name, |peer| {
-            peer.passes += 1;
-            if let Some(pass) = peer.pass.take() {
-                let took = now.since(pass.began);
-                let Progress { listed, wanted, bytes, .. } = pass;
-                tracing::info!(peer = name, listed, wanted, bytes, ?took, "a pass is complete");
-            }
-        });
+        let mut peers = self.peers.lock();
+        // What comes of a feed says nothing of the passes that are waited for.
+        if peers.by_name.get(name).is_some_and(|peer| peer.passes == 0) {
+            peers.moved = now;
+        }
+    }
+
+    /// The pass that began at `began` is complete.
+    pub(crate) fn pass_ends(&self, name: &str, began: Instant) {
+        self.change(name, |peer, now| peer.end_pass(name, began, now));
     }
 
     /// Where the peer's feed is read next, and where it ends.
     pub(crate) fn follows(&self, name: &str, next: u64, head: u64) {
-        self.change(name, |peer| peer.position = Some((next, head)));
-        self.heard(name);
+        self.change(name, |peer, _| peer.follow(next, head));
     }
 
-    /// An artifact is not tried any more.
-    pub(crate) fn set_aside(&self, name: &str, row: &FeedRow) {
-        self.change(name, |peer| {
-            peer.set_aside_total += 1;
-            if peer.set_aside.len() < NAMES_MAX {
-                let (namespace, key) = (row.address.namespace(), row.address.key());
-                peer.set_aside.push(format!("{namespace}/{key}"));
-            }
+    /// What of the peer is set aside now.
+    pub(crate) fn set_aside(&self, name: &str, aside: &Aside) {
+        self.change(name, |peer, _| {
+            peer.set_aside = aside.names();
+            peer.set_aside_total = aside.len();
         });
+    }
+
+    /// Whether all that a peer holds is to be compared with again; `forgot` as in
+    /// [`reconcile::is_due`].
+    pub(crate) fn is_pass_due(&self, name: &str, forgot: bool) -> bool {
+        let now = self.clock.now();
+        let peers = self.peers.lock();
+        let Some(began) = peers.by_name.get(name).and_then(|peer| peer.passed_at) else {
+            return false;
+        };
+        let others = peers.by_name.iter().filter(|(other, _)| *other != name);
+        let others: Vec<Other> = others.map(|(_, peer)| peer.as_other(now)).collect();
+        reconcile::is_due(now.since(began), forgot, &others, self.config.peer_wait)
     }
 
     /// All peers, as JSON.
     pub(crate) fn status(&self) -> serde_json::Value {
         let now = self.clock.now();
         let peers = self.peers.lock();
-        let peers: Vec<_> = peers.iter().map(|(name, peer)| peer.status(name, now)).collect();
+        let still = now.since(peers.moved);
+        let peers = peers.by_name.iter();
+        let peers: Vec<_> = peers.map(|(name, peer)| peer.status(name, now, still)).collect();
         serde_json::json!({ "region": self.config.region, "peers": peers })
     }
 
-    fn change(&self, name: &str, change: impl FnOnce(&mut Peer)) {
-        if let Some(peer) = self.peers.lock().get_mut(name) {
-            change(peer);
+    fn change(&self, name: &str, change: impl FnOnce(&mut Peer, Instant)) {
+        let now = self.clock.now();
+        let mut peers = self.peers.lock();
+        if let Some(peer) = peers.by_name.get_mut(name) {
+            change(peer, now);
         }
+        self.gauge(&peers);
+        drop(peers);
         self.changed.notify_waiters();
+    }
+
+    fn gauge(&self, peers: &Peers) {
+        let peers = || peers.by_name.values();
+        let metrics = &self.metrics.replication;
+        let level = |sum: u64| i64::try_from(sum).unwrap_or(i64::MAX);
+        metrics.lag.set(level(peers().filter_map(Peer::lag).sum()));
+        metrics.passes_under_way.set(level(peers().map(|peer| u64::from(peer.is_passing())).sum()));
+        metrics.set_aside_now.set(level(peers().map(|peer| peer.set_aside_total as u64).sum()));
     }
 
     fn standings(&self) -> Vec<(String, Standing)> {
         let now = self.clock.now();
         let peers = self.peers.lock();
-        peers.iter().map(|(name, peer)| (name.clone(), peer.standing(now))).collect()
+        let still = now.since(peers.moved);
+        let peers = peers.by_name.iter();
+        peers.map(|(name, peer)| (name.clone(), peer.standing(still))).collect()
     }
 }
 
 /// Tells `service` how far the node has caught up, until it has.
 pub(crate) async fn watch(mesh: Arc<Mesh>, store: Store, service: Service) {
-    let rules = Rules { peer_wait: mesh.config.peer_wait };
     // Asked once: what comes in from now on came from a peer that answers.
-    let is_empty = store.is_empty().await.unwrap_or(false);
+    let mut own = holds(&store).await;
+    let metrics = &mesh.metrics.replication;
     loop {
-        let verdict = readiness::decide(&mesh.standings(), is_empty, rules);
+        let verdict = readiness::decide(&mesh.standings(), own, mesh.rules());
+        metrics.peers_given_up.set(i64::try_from(verdict.given_up).unwrap_or(i64::MAX));
+        metrics.isolated.set(i64::from(verdict.isolated));
         if verdict.synced {
             tracing::info!(notes = ?verdict.reasons, "caught up with the peers");
-            service.synced();
+            service.synced(verdict.reasons);
             return;
         }
         service.joining(verdict.reasons);
         let changed = mesh.changed.notified();
         // Time that runs out is a reason to look as well.
         kura_env::timeout(&*mesh.clock, LOOK_INTERVAL, changed).await.ok();
+        if own == Own::Unknown {
+            own = holds(&store).await;
+        }
     }
 }
 
-impl Peer {
-    fn new(now: Instant) -> Self {
-        Self {
-            is_myself: false,
-            is_recovering: false,
-            heard: now,
-            has_answered: false,
-            hello: None,
-            error: None,
-            passes: 0,
-            pass: None,
-            position: None,
-            set_aside: Vec::new(),
-            set_aside_total: 0,
+/// What this node holds.
+async fn holds(store: &Store) -> Own {
+    match store.is_empty().await {
+        Ok(true) => Own::Empty,
+        Ok(false) => Own::Data,
+        Err(refusal) => {
+            tracing::warn!(%refusal, "it cannot be told whether anything is here");
+            Own::Unknown
         }
-    }
-
-    fn standing(&self, now: Instant) -> Standing {
-        let since = now.since(self.heard);
-        match self.pass {
-            _ if self.is_myself => Standing::Myself,
-            _ if self.passes > 0 => Standing::Passed,
-            _ if self.is_recovering => Standing::Recovering,
-            Some(pass) if self.error.is_none() => {
-                Standing::Passing { done: pass.done, wanted: pass.wanted }
-            }
-            Some(_) | None => Standing::Silent { since },
-        }
-    }
-
-    fn status(&self, name: &str, now: Instant) -> serde_json::Value {
-        let standing = match self.standing(now) {
-            Standing::Myself => "myself",
-            Standing::Silent { .. } => "silent",
-            Standing::Recovering => "recovering",
-            Standing::Passing { .. } => "passing",
-            Standing::Passed => "passed",
-        };
-        let hello = self.hello.as_ref();
-        let pass = self.pass.map(|pass| {
-            let seconds = now.since(pass.began).as_secs_f64().max(0.001);
-            serde_json::json!({
-                "listed": pass.listed,
-                "wanted": pass.wanted,
-                "done": pass.done,
-                "bytes": pass.bytes,
-                "bytes_per_second": (pass.bytes as f64 / seconds).round(),
-            })
-        });
-        serde_json::json!({
-            "peer": name,
-            "standing": standing,
-            "node": hello.map(|hello| format!("{:016x}", hello.node)),
-            "region": hello.map(|hello| hello.region.clone()),
-            "state": hello.map(|hello| hello.state),
-            "silent_seconds": now.since(self.heard).as_secs(),
-            "has_answered": self.has_answered,
-            "passes": self.passes,
-            "pass": pass,
-            "lag": self.position.map(|(next, head)| head.saturating_sub(next)),
-            "error": self.error,
-            "set_aside": self.set_aside,
-            "set_aside_total": self.set_aside_total,
-        })
     }
 }

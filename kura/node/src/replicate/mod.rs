@@ -1,21 +1,26 @@
 //! Replication by pull: each node reads what its peers have and fetches what it lacks.
 //!
 //! ```text
-//! follow -> client -> (Net) -> a peer's server -> its store
-//!    |
-//!  fetch -> store            mesh: what is known of the peers, for people and for readiness
+//! follow -> round -> fetch -> client -> (Net) -> a peer's server -> its store
+//!    |                 |
+//!  mesh              store       mesh, peer: what is known of the peers
 //! ```
 //!
 //! Nobody pushes, so no client's write waits for a peer. One task a peer (`follow`) first compares
 //! all that the peer holds (a *pass*) and then follows its feed from a durable cursor. What a peer
 //! cannot deliver is counted and skipped, and tried again later.
 
+mod aside;
 mod claims;
 mod client;
 mod error;
 mod fetch;
 mod follow;
+mod frames;
+mod listing;
 mod mesh;
+mod peer;
+mod round;
 mod server;
 mod wire;
 
@@ -47,8 +52,8 @@ pub(crate) struct Shared {
 }
 
 impl Replication {
-    pub(crate) fn new(env: &Env, config: PeerConfig) -> Arc<Self> {
-        let mesh = Mesh::new(env.clock.clone(), config);
+    pub(crate) fn new(env: &Env, config: PeerConfig, metrics: &Arc<Metrics>) -> Arc<Self> {
+        let mesh = Mesh::new(env.clock.clone(), config, metrics.clone());
         Arc::new(Self { mesh, followers: parking_lot::Mutex::default() })
     }
 
@@ -82,6 +87,7 @@ impl Replication {
             claims: Claims::new(),
             fetches: Arc::new(Semaphore::new(kura_core::limits::FETCHES_MAX)),
         });
+        self.mesh.begin();
         let mut followers = self.followers.lock();
         for peer in self.mesh.names() {
             let follower = Follower::new(shared.clone(), peer);

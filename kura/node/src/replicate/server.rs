@@ -23,11 +23,12 @@ use serde::Serialize;
 use super::{
     mesh::Mesh,
     wire::{
-        BODIES, BODY_FOLLOWS, BODY_MISSING, FEED, FeedPage, FeedQuery, HELLO, Hello, LIST,
-        ListPage, ListQuery, Row,
+        BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, FEED, FeedPage, FeedQuery, HELLO,
+        Hello, LIST, Life, ListPage, ListQuery, Row,
     },
 };
 use crate::{
+    metrics::{Metrics, ReplicationMetrics},
     service::Refusal,
     store::{ListToken, Reading, Store},
     surface::{Surface, activity::Activity, answer},
@@ -60,6 +61,7 @@ impl Plane {
     }
 
     fn not_now(&self, why: &str) -> Response {
+        self.count().not_now_told.inc();
         let mut response = answer::text(format!("{why}; come back\n"));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         let seconds = self.surface.config.retry_after.as_secs().max(1);
@@ -69,20 +71,28 @@ impl Plane {
 
     fn failed(&self, refusal: &Refusal) -> Response {
         tracing::warn!(%refusal, "a peer could not be answered");
-        self.not_now("the store does not answer")
+        self.count().failures_told.inc();
+        let mut response = answer::text("the store does not answer\n");
+        // Not 503: nobody should wait for this as for a node that is about to be there.
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    }
+
+    fn count(&self) -> &ReplicationMetrics {
+        &self.surface.metrics.replication
     }
 }
 
+/// Answered from the first moment, so that whoever waits knows what it waits for.
 async fn hello(State(plane): State<Plane>) -> Response {
-    let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
-    let extent = store.extent();
+    let life = plane.store().map(|store| {
+        let extent = store.extent();
+        Life { node: store.node(), incarnation: extent.incarnation, head: extent.head }
+    });
     json(&Hello {
-        node: store.node(),
-        incarnation: extent.incarnation,
+        life,
         region: plane.mesh.region().to_owned(),
         state: plane.surface.service.readiness().state,
-        head: extent.head,
-        page_rows_max: PAGE_ROWS_MAX,
     })
 }
 
@@ -150,7 +160,8 @@ async fn bodies(
     };
     // A row of a kind that is unknown here cannot be held here.
     let rows: Vec<Option<FeedRow>> = rows.iter().map(Row::read).collect();
-    let sending = Sending { store, rows: rows.into_iter(), reading: None, activity };
+    let metrics = plane.surface.metrics.clone();
+    let sending = Sending { store, rows: rows.into_iter(), reading: None, activity, metrics };
     let frames = stream::try_unfold(sending, |mut sending| async move {
         let frame = sending.next().await.inspect_err(|refusal| {
             tracing::warn!(%refusal, "a body for a peer broke off");
@@ -166,6 +177,7 @@ struct Sending {
     rows: std::vec::IntoIter<Option<FeedRow>>,
     reading: Option<Reading>,
     activity: Arc<Activity>,
+    metrics: Arc<Metrics>,
 }
 
 impl Sending {
@@ -178,24 +190,34 @@ impl Sending {
             self.reading = None;
         }
         let Some(row) = self.rows.next() else { return Ok(None) };
+        let count = &self.metrics.replication;
         let opened = match row {
-            Some(row) => self.store.open_version(&row.address, row.version).await?,
-            None => None,
+            Some(row) => self.store.open_version(&row.address, row.version).await,
+            None => Ok(None),
         };
-        let Some(mut reading) = opened else {
-            return Ok(Some(Bytes::from_static(&[BODY_MISSING])));
+        // The first bytes are read before the body is announced, so that what cannot be read costs
+        // this artifact and not the answer.
+        let first = match opened {
+            Ok(Some(mut reading)) => reading.next().await.map(|first| Some((reading, first))),
+            Ok(None) => Ok(None),
+            Err(refusal) => Err(refusal),
         };
-        // The first bytes are read before the body is announced, so that damage at the start is
-        // still "not here".
-        let len_bytes = reading.meta().len_bytes;
+        let (reading, first) = match first {
+            Ok(Some(begun)) => begun,
+            Ok(None) | Err(Refusal::Damaged { .. }) => {
+                count.served_missing.inc();
+                return Ok(Some(Bytes::from_static(&[BODY_MISSING])));
+            }
+            Err(refusal) => {
+                tracing::warn!(%refusal, "an artifact could not be read for a peer");
+                count.served_unreadable.inc();
+                return Ok(Some(Bytes::from_static(&[BODY_UNREADABLE])));
+            }
+        };
+        count.served.inc();
         let mut frame = vec![BODY_FOLLOWS];
-        frame.extend(len_bytes.to_le_bytes());
-        match reading.next().await {
-            Ok(Some(first)) => frame.extend_from_slice(&first),
-            Ok(None) => {}
-            Err(Refusal::Damaged { .. }) => return Ok(Some(Bytes::from_static(&[BODY_MISSING]))),
-            Err(refusal) => return Err(refusal),
-        }
+        frame.extend(reading.meta().len_bytes.to_le_bytes());
+        frame.extend_from_slice(&first.unwrap_or_default());
         self.reading = Some(reading);
         Ok(Some(frame.into()))
     }

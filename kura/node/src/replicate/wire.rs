@@ -5,9 +5,10 @@
 //! | `GET /peer/v1/hello` | [`Hello`] |
 //! | `GET /peer/v1/feed?incarnation=&from=&rows=&wait_ms=` | [`FeedPage`]; 410 if the cursor is of no use |
 //! | `GET /peer/v1/list?rows=[&segment=&offset=]` | [`ListPage`], the newest segment first |
-//! | `POST /peer/v1/bodies`, a list of [`Row`]s | for each in order: a byte 1, the length (8 bytes, little-endian) and the body; or a byte 0 |
+//! | `POST /peer/v1/bodies`, a list of [`Row`]s | for each in order: a byte 1, the length (8 bytes, little-endian) and the body; or a byte 0: not here; or a byte 2: cannot be read |
 //!
-//! 503 with `Retry-After` while the node reads its data back.
+//! While the node reads its data back, hello says so, and the others are answered 503 with
+//! `Retry-After`. A node that cannot answer because something is wrong with it says 500.
 
 use kura_core::{
     address::{Address, Space},
@@ -30,24 +31,31 @@ pub(crate) const BODIES: &str = "/peer/v1/bodies";
 
 /// A body that is not here, or not in this version any more.
 pub(crate) const BODY_MISSING: u8 = 0;
+/// A body that is here, and that the node cannot read.
+pub(crate) const BODY_UNREADABLE: u8 = 2;
 /// A body follows.
 pub(crate) const BODY_FOLLOWS: u8 = 1;
 
 /// Who a node is, and what its feed holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
-    /// No other node has this id.
-    pub(crate) node: u64,
-    /// A node that lost its data has another one.
-    pub(crate) incarnation: u64,
+    /// Its identity; none until that is read back.
+    pub(crate) life: Option<Life>,
     /// The region it is in.
     pub(crate) region: String,
     /// Where in its life it is.
     pub(crate) state: State,
+}
+
+/// Which data a node has, and what its feed holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Life {
+    /// No other node has this id.
+    pub(crate) node: u64,
+    /// A node that lost its data has another one.
+    pub(crate) incarnation: u64,
     /// One above the last row of its feed.
     pub(crate) head: u64,
-    /// Rows of a page that it gives at the most.
-    pub(crate) page_rows_max: usize,
 }
 
 /// The query of the feed.

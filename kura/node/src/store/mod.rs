@@ -40,7 +40,7 @@ use kura_core::{
     refresh::Trigger,
     ring::Generations,
 };
-use kura_env::{Env, Keyspace, TaskHandle};
+use kura_env::{Env, Keyspace, TaskEnd, TaskHandle};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -110,8 +110,7 @@ struct Shared {
     node: u64,
     incarnation: u64,
     metrics: Arc<Metrics>,
-    /// Owns the appender.
-    appender: Mutex<Option<TaskHandle>>,
+    appender: TaskHandle,
 }
 
 impl Store {
@@ -150,7 +149,6 @@ impl Store {
         };
         let appender = Appender::new(env.clone(), config, recovered, metrics.clone(), shared);
         let appender = env.tasks.spawn("appender", Box::pin(appender.run(queue)));
-        let appender = Mutex::new(Some(appender));
         Ok(Self(Arc::new_cyclic(|store| Shared {
             refresher: Refresher::start(&env, store.clone(), purses),
             env,
@@ -192,8 +190,7 @@ impl Store {
         match Reading::open(self, segment, address, place).await? {
             Some(reading) => {
                 self.used(address, &place, Trigger::Read);
-                self.0.metrics.store.hits.inc();
-                Ok(Some(reading))
+                Ok(Some(reading.counted()))
             }
             None => {
                 self.0.metrics.store.wrong_places.inc();
@@ -210,12 +207,19 @@ impl Store {
             // An error means that the appender ended by itself: it is closed all the same.
             drop(closed.await);
         }
-        let appender = self.0.appender.lock().take();
-        if let Some(appender) = appender {
-            appender.join().await;
-        }
+        self.0.appender.join().await;
         self.0.refresher.stop();
         self.0.env.catalog.close().await;
+    }
+
+    /// Waits until a task without which nothing can be written has ended: which one, and how. They
+    /// end only when the store is closed.
+    pub(crate) async fn ended(&self) -> (&'static str, TaskEnd) {
+        tokio::select! {
+            biased;
+            end = self.0.appender.join() => ("appender", end),
+            end = self.0.staging.ended() => ("staging task", end),
+        }
     }
 
     /// Says which of `addresses` are here and will stay for as long as is promised; `false` is

@@ -11,6 +11,7 @@ use std::{
 
 use kura_core::{
     address::Address,
+    capacity::{Capacity, RingCapacity},
     feed::{CURSORS, Cursor, Extent, FeedRow, feed_key, parse_feed_key, supersedes},
     place::{Place, contents_key, parse_contents_key, parse_contents_row, place_key},
     record::{SegmentId, Version},
@@ -69,6 +70,15 @@ impl Store {
     #[must_use]
     pub fn node(&self) -> u64 {
         self.0.node
+    }
+
+    /// How many bytes of records are kept whatever comes: the pool, and all segments of the rings but
+    /// those that the next rotations take away.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> u64 {
+        let Capacity { blobs, entries, pool_bytes, .. } = self.0.capacity;
+        let ring = |ring: RingCapacity| ring.bytes().saturating_sub(ring.segment_bytes);
+        ring(blobs).saturating_add(ring(entries)).saturating_add(pool_bytes)
     }
 
     /// What the feed holds.
@@ -216,7 +226,8 @@ impl Store {
         Ok(row.map_err(Refusal::Catalog)?.as_deref().and_then(Cursor::decode))
     }
 
-    /// Notes how far the feed of `node` was read. Not synced: what is lost is read again.
+    /// Notes how far the feed of `node` was read. Not synced, and of use within this life only: a
+    /// start compares with every peer before it follows one.
     ///
     /// # Errors
     ///

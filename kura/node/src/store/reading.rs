@@ -29,6 +29,8 @@ pub struct Reading {
     ahead: Bytes,
     position: u64,
     store: Store,
+    /// Whether it still is to be counted as a hit or a miss.
+    counts: bool,
 }
 
 impl Reading {
@@ -70,12 +72,29 @@ impl Reading {
             sequence: artifact.sequence,
         };
         let store = store.clone();
-        Ok(Some(Self { segment, file, artifact, meta, place, ahead: bytes, position: 0, store }))
+        Ok(Some(Self {
+            segment,
+            file,
+            artifact,
+            meta,
+            place,
+            ahead: bytes,
+            position: 0,
+            store,
+            counts: false,
+        }))
     }
 
     /// What its record says.
     pub(super) fn artifact(&self) -> &Artifact {
         &self.artifact
+    }
+
+    /// Has it counted as a hit or a miss, by what becomes of its first bytes. One that is only looked
+    /// at is a hit.
+    pub(super) fn counted(mut self) -> Self {
+        self.counts = true;
+        self
     }
 
     /// What is known of the body.
@@ -91,6 +110,21 @@ impl Reading {
     /// [`Refusal::Damaged`] when the disk does not hold what was written, [`Refusal::Disk`] when it
     /// cannot be read. The body must then be broken off so that the client notices.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        // Taken first: one that is given up meanwhile, because it takes too long, is neither.
+        let counts = std::mem::take(&mut self.counts);
+        let next = self.read_next().await;
+        if counts {
+            let store = &self.store.metrics().store;
+            if next.is_ok() {
+                store.hits.inc()
+            } else {
+                store.misses.inc()
+            };
+        }
+        next
+    }
+
+    async fn read_next(&mut self) -> Result<Option<Bytes>, Refusal> {
         let left = self.artifact.body_bytes - self.position;
         if left == 0 {
             return Ok(None);
@@ -122,5 +156,13 @@ impl Reading {
         self.store.metrics().store.damaged_reads.inc();
         self.store.forget(self.artifact.address.clone(), self.place);
         Refusal::Damaged { segment: self.segment.id.0, offset: self.place.offset, what }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if self.counts {
+            self.store.metrics().store.hits.inc();
+        }
     }
 }

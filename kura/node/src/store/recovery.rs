@@ -239,11 +239,15 @@ async fn load_ring(
         SavedRing::Invalid(invalid) => {
             tracing::warn!(%invalid, "RING is damaged: made again from the segments");
         }
+        SavedRing::Unreadable(error) => {
+            metrics.store.recovered_read_errors.inc();
+            tracing::warn!(%error, "RING cannot be read: made again from the segments");
+        }
     }
     metrics.store.recovered_rings.inc();
     let mut members = Vec::new();
     for id in on_disk {
-        if let Some((_, _, header)) = open_segment(env, *id).await? {
+        if let Some((_, _, header)) = open_segment(env, *id, metrics).await? {
             members.push(Member {
                 id: *id,
                 base_sequence: header.base_sequence,

@@ -15,6 +15,8 @@ pub(crate) enum SavedRing {
     Ring(Ring),
     /// Not what was saved.
     Invalid(InvalidRing),
+    /// The device cannot read it.
+    Unreadable(DiskError),
 }
 
 /// Replaces RING: after a crash it is the old one or the new one, and after a return the new one.
@@ -37,7 +39,10 @@ pub(crate) async fn load(disk: &dyn Disk) -> Result<SavedRing, DiskError> {
         Err(error) => return Err(error),
     };
     let len = usize::try_from(file.len().await?).unwrap_or(usize::MAX);
-    let bytes = file.read_at(0, len).await?;
+    let bytes = match file.read_at(0, len).await {
+        Err(error) if error.kind == DiskErrorKind::Io => return Ok(SavedRing::Unreadable(error)),
+        read => read?,
+    };
     Ok(match Ring::decode(&bytes) {
         Ok(ring) => SavedRing::Ring(ring),
         Err(invalid) => SavedRing::Invalid(invalid),

@@ -1,6 +1,6 @@
 //! The scan of one segment at a start: every record behind its watermark is checked and adopted.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use kura_core::{
     address::Address,
@@ -12,7 +12,7 @@ use kura_core::{
     },
     recovery::{Found, look, scan_start},
 };
-use kura_env::{Batch, CommitDurability, DiskError, DiskPath, Env, File, FileKind};
+use kura_env::{Batch, CommitDurability, DiskError, DiskErrorKind, DiskPath, Env, File, FileKind};
 
 use super::{
     CONTENTS_SPACE, PLACES_SPACE,
@@ -29,13 +29,31 @@ const CHECK_BYTES: usize = 4 * CHUNK_BYTES;
 /// Progress is told this often.
 const PROGRESS_OBJECTS: usize = 256;
 
+/// Whether the device failed at what was read. It is counted.
+fn is_sick(error: &DiskError, metrics: &Metrics) -> bool {
+    let is_sick = error.kind == DiskErrorKind::Io;
+    if is_sick {
+        tracing::warn!(%error, "what lies there is left out");
+        metrics.store.recovered_read_errors.inc();
+    }
+    is_sick
+}
+
 /// A segment, its file, and what that begins with.
 type Opened = (Segment, Arc<dyn File>, SegmentHeader);
 
-/// Opens a segment's file and reads its header; `None` if it has none that is valid.
-pub(super) async fn open_segment(env: &Env, id: SegmentId) -> Result<Option<Opened>, DiskError> {
+/// Opens a segment's file and reads its header; `None` if it has none that is valid, or none that
+/// can be read: without it nothing else in the file can be told from anything.
+pub(super) async fn open_segment(
+    env: &Env,
+    id: SegmentId,
+    metrics: &Metrics,
+) -> Result<Option<Opened>, DiskError> {
     let file = env.disk.open(&segment_path(id)).await?;
-    let head = file.read_at(0, SEGMENT_HEADER_LEN).await?;
+    let head = match file.read_at(0, SEGMENT_HEADER_LEN).await {
+        Err(error) if is_sick(&error, metrics) => return Ok(None),
+        read => read?,
+    };
     match SegmentHeader::decode(&head) {
         Ok(header) if header.id == id => {
             // Objects of the pool are too many to be held open.
@@ -71,6 +89,20 @@ pub(super) struct Scanned {
     pub(super) takes_appends: bool,
 }
 
+/// What lies at one offset.
+enum Step {
+    /// A record to adopt.
+    Record { found: Box<FoundRecord>, end: u64 },
+    /// A record that nobody needs, or of which only the header can be used. Where the next one
+    /// begins is known all the same: what lies there passes for a record only if it was written as
+    /// one.
+    Pass { end: u64 },
+    /// The device cannot read it, and so nobody knows where the next one would begin.
+    Unreadable,
+    /// No record.
+    End(Invalid),
+}
+
 /// A record found by a scan.
 struct FoundRecord {
     address: Address,
@@ -91,7 +123,7 @@ impl Scan<'_> {
     /// Reads one segment from its watermark to the end of its log. `None` if it cannot be used at
     /// all.
     pub(super) async fn segment(&mut self, id: SegmentId) -> Result<Option<Scanned>, RecoverError> {
-        let Some((segment, file, _)) = open_segment(self.env, id).await? else {
+        let Some((segment, file, _)) = open_segment(self.env, id, self.metrics).await? else {
             return Ok(None);
         };
         let len_bytes = file.len().await?;
@@ -99,69 +131,68 @@ impl Scan<'_> {
         self.hlc_seen = self.hlc_seen.max(watermark.hlc);
         let mut offset = scan_start(watermark.offset, len_bytes);
         let mut adopted = Adopted::default();
-        let end = loop {
-            match self.record((&segment, &*file), offset, len_bytes).await? {
-                Ok((record, end)) => {
-                    if let Some(record) = record {
-                        self.adopt(&mut adopted, record).await?;
-                    }
+        let mut is_readable = true;
+        loop {
+            match self.step((&segment, &*file), offset, len_bytes).await? {
+                Step::Record { found, end } => {
+                    self.adopt(&mut adopted, *found).await?;
                     offset = end;
                     if adopted.records >= ADOPT_ROWS_MAX {
                         self.commit(&mut adopted, (&segment, &*file), offset).await?;
                     }
                 }
-                Err(invalid) => {
-                    if offset < len_bytes {
-                        tracing::info!(segment = %id, offset, len_bytes, %invalid, "log ends here");
-                        self.metrics.store.recovered_torn_tails.inc();
-                    }
-                    break offset;
+                Step::Pass { end } => offset = end,
+                Step::Unreadable => {
+                    is_readable = false;
+                    break;
+                }
+                Step::End(_) if offset >= len_bytes => break,
+                Step::End(invalid) => {
+                    tracing::info!(segment = %id, offset, len_bytes, %invalid, "log ends here");
+                    self.metrics.store.recovered_torn_tails.inc();
+                    break;
                 }
             }
-        };
-        if adopted.records > 0 {
-            self.commit(&mut adopted, (&segment, &*file), end).await?;
         }
-        let takes_appends = adopted.is_synced != Some(false);
-        let end = end.max(watermark.offset);
+        if adopted.records > 0 {
+            self.commit(&mut adopted, (&segment, &*file), offset).await?;
+        }
+        // What cannot be read now may be read another time: nothing is written over it.
+        let takes_appends = is_readable && adopted.is_synced != Some(false);
+        let end = offset.max(watermark.offset);
         Ok(Some(Scanned { segment: Arc::new(segment), file, end, takes_appends }))
     }
 
-    /// Reads the record at `offset` and checks it, body and all. The inner error is the end of the
-    /// log.
-    async fn record(
+    /// Reads the record at `offset` and checks it, body and all.
+    async fn step(
         &self,
         (segment, file): (&Segment, &dyn File),
         offset: u64,
         len_bytes: u64,
-    ) -> Result<Result<(Option<FoundRecord>, u64), Invalid>, RecoverError> {
+    ) -> Result<Step, DiskError> {
         let mut wanted = FIXED_BYTES.max(4096);
         let (header, header_bytes, end) = loop {
-            let bytes = file.read_at(offset, wanted).await?;
+            let bytes = match file.read_at(offset, wanted).await {
+                Err(error) if self.is_sick(&error) => return Ok(Step::Unreadable),
+                read => read?,
+            };
             match look(&bytes, segment.nonce, offset, len_bytes) {
                 Found::Record { header, header_bytes, end } => break (header, header_bytes, end),
                 // A file that got shorter while it was read ends here as well.
-                Found::More(more) if more <= wanted => return Ok(Err(Invalid::Short)),
+                Found::More(more) if more <= wanted => return Ok(Step::End(Invalid::Short)),
                 Found::More(more) => wanted = more,
-                Found::End(invalid) => return Ok(Err(invalid)),
+                Found::End(invalid) => return Ok(Step::End(invalid)),
             }
         };
         let artifact = match *header {
             Header::Artifact(artifact) => artifact,
-            Header::Skip { .. } => return Ok(Ok((None, end))),
+            Header::Skip { .. } => return Ok(Step::Pass { end }),
         };
-        let mut position = offset + header_bytes as u64;
-        let mut sums = artifact.chunk_sums.iter();
-        while position < end {
-            let wanted = usize::try_from(end - position).unwrap_or(usize::MAX).min(CHECK_BYTES);
-            let bytes = file.read_at(position, wanted).await?;
-            if bytes.len() != wanted {
-                return Ok(Err(Invalid::Short));
-            }
-            if !bytes.chunks(CHUNK_BYTES).all(|chunk| sums.next() == Some(&chunk_sum(chunk))) {
-                return Ok(Err(Invalid::Checksum));
-            }
-            position += wanted as u64;
+        let body = offset + header_bytes as u64..end;
+        if !self.is_whole(file, body, &artifact.chunk_sums).await? {
+            tracing::warn!(segment = %segment.id, offset, "a body other than the one written");
+            self.metrics.store.recovered_damaged.inc();
+            return Ok(Step::Pass { end });
         }
         let place = Place {
             segment: segment.id,
@@ -173,7 +204,37 @@ impl Scan<'_> {
             digest: artifact.digest,
         };
         let (address, replica) = (artifact.address, artifact.replica);
-        Ok(Ok((Some(FoundRecord { address, place, replica }), end)))
+        Ok(Step::Record { found: Box::new(FoundRecord { address, place, replica }), end })
+    }
+
+    /// Whether every chunk of the body in these bytes of the file is as it was written.
+    async fn is_whole(
+        &self,
+        file: &dyn File,
+        body: Range<u64>,
+        sums: &[u32],
+    ) -> Result<bool, DiskError> {
+        let mut position = body.start;
+        let mut sums = sums.iter();
+        while position < body.end {
+            let left = usize::try_from(body.end - position).unwrap_or(usize::MAX);
+            let wanted = left.min(CHECK_BYTES);
+            let bytes = match file.read_at(position, wanted).await {
+                Err(error) if self.is_sick(&error) => return Ok(false),
+                read => read?,
+            };
+            let is_right = |chunk| sums.next() == Some(&chunk_sum(chunk));
+            if bytes.len() != wanted || !bytes.chunks(CHUNK_BYTES).all(is_right) {
+                return Ok(false);
+            }
+            position += wanted as u64;
+        }
+        Ok(true)
+    }
+
+    /// Whether the device failed at these very bytes, which is no reason not to serve all others.
+    fn is_sick(&self, error: &DiskError) -> bool {
+        is_sick(error, self.metrics)
     }
 
     /// Takes a record into the index, unless a later one of the same name is there already. What the
@@ -273,7 +334,7 @@ impl Scan<'_> {
 
     /// One object of the pool and its size; `None` if it is none, or a later one has its name.
     async fn object(&mut self, id: SegmentId) -> Result<Option<(Segment, u64)>, RecoverError> {
-        let Some((segment, file, header)) = open_segment(self.env, id).await? else {
+        let Some((segment, file, header)) = open_segment(self.env, id, self.metrics).await? else {
             return Ok(None);
         };
         let (offset, len_bytes) = (u64::from(header.first_offset), file.len().await?);
@@ -287,9 +348,10 @@ impl Scan<'_> {
             let is_whole = place.offset + place.record_bytes() <= len_bytes;
             return Ok(is_whole.then_some((segment, place.record_bytes())));
         }
-        let Ok((Some(record), _)) = self.record((&segment, &*file), offset, len_bytes).await?
-        else {
-            return Ok(None);
+        let step = self.step((&segment, &*file), offset, len_bytes).await?;
+        let record = match step {
+            Step::Record { found, .. } => *found,
+            Step::Pass { .. } | Step::Unreadable | Step::End(_) => return Ok(None),
         };
         let record_bytes = record.place.record_bytes();
         let mut adopted = Adopted::default();

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use kura_core::record::POOL_BODY_OFFSET;
-use kura_env::{Clock, Disk, DiskError, DiskErrorKind, DiskPath, Env, File, TaskHandle};
+use kura_env::{Clock, Disk, DiskError, DiskErrorKind, DiskPath, Env, File, TaskEnd, TaskHandle};
 use tokio::sync::{mpsc, oneshot};
 
 use super::budget::{Budget, Lane, Reservation, share_bytes};
@@ -34,8 +34,8 @@ pub(crate) struct Staging {
     next: AtomicU64,
     requests: mpsc::UnboundedSender<Request>,
     metrics: Arc<Metrics>,
-    /// Keeps the task alive for as long as the store lives.
-    _task: TaskHandle,
+    /// Runs for as long as the store lives.
+    task: TaskHandle,
 }
 
 /// One staging file. Removed on drop, and its reservation given back after that.
@@ -78,12 +78,17 @@ impl Staging {
             stuck: Vec::new(),
         };
         let task = env.tasks.spawn("staging", Box::pin(keeper.run(queue)));
-        Self { budget, next: AtomicU64::new(1), requests, metrics, _task: task }
+        Self { budget, next: AtomicU64::new(1), requests, metrics, task }
     }
 
     /// The budget of all staging files together.
     pub(crate) fn budget(&self) -> &Arc<Budget> {
         &self.budget
+    }
+
+    /// Waits for the end of the task that makes and removes the files.
+    pub(crate) async fn ended(&self) -> TaskEnd {
+        self.task.join().await
     }
 
     /// A new, empty file for a client, with `bytes` of the budget.

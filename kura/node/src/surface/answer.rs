@@ -29,6 +29,7 @@ pub(crate) fn failure(failure: &Failure, config: &SurfaceConfig, method: &Method
         | Failure::NoLength
         | Failure::Stalled { .. }
         | Failure::BrokenBody(_)
+        | Failure::SlowRead { .. }
         | Failure::Refused(_) => {}
     }
     response

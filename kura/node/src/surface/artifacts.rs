@@ -1,6 +1,6 @@
 //! `GET`, `HEAD` and `PUT` of artifacts, from bytes to calls of the service and back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -10,20 +10,25 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use kura_core::address::{Address, Space};
 use kura_core::digest::Digest;
+use kura_env::{Elapsed, timeout};
 
 use super::{
     Surface,
     activity::Activity,
     answer, body,
     outcome::{Failure, Outcome},
+    pace::{Pace, paced},
 };
 use crate::{
     metrics::SurfaceLabel,
-    service::{Meta, Published},
+    service::{Meta, Published, Refusal},
 };
 
 /// What a stored body is answered with: its place in the order of this node's changes.
 const SEQUENCE: &str = "x-kura-sequence";
+
+/// How long a read may take to begin; then it is a miss, and the client goes on without.
+const READ_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The methods that are offered on artifacts.
 pub(crate) const METHODS: &str = "GET, HEAD, PUT";
@@ -80,13 +85,24 @@ impl Exchange<'_> {
     }
 
     async fn get(&self, address: &Address) -> Result<Response, Failure> {
-        let opened = {
+        let begun = async {
             let _turn = self.activity.turn();
-            self.surface.service.open(address).await?
+            let Some(mut reading) = self.surface.service.open(address).await? else {
+                return Ok(None);
+            };
+            // With the first bytes, so that damage there is still a miss.
+            let first = reading.next().await?;
+            Ok(Some((reading, first)))
         };
-        let Some(reading) = opened else { return Ok(empty(Outcome::Miss, false)) };
+        let Some((reading, first)) = self.in_time(begun).await? else {
+            return Ok(empty(Outcome::Miss, false));
+        };
         let headers = found(reading.meta());
-        let body = body::outgoing(reading, &self.activity, self.surface.metrics.clone()).await?;
+        let len_bytes = reading.meta().len_bytes;
+        let mut body = body::outgoing(reading, first, self.surface.metrics.clone());
+        if let Some(pace) = self.head.extensions.get::<Arc<Pace>>() {
+            body = paced(body, len_bytes, pace.clone());
+        }
         let mut response = empty(Outcome::Found, false);
         *response.headers_mut() = headers;
         *response.body_mut() = body;
@@ -94,13 +110,27 @@ impl Exchange<'_> {
     }
 
     async fn look(&self, address: &Address) -> Result<Response, Failure> {
-        let _turn = self.activity.turn();
-        let Some(meta) = self.surface.service.head(address).await? else {
+        let looked = async {
+            let _turn = self.activity.turn();
+            self.surface.service.head(address).await
+        };
+        let Some(meta) = self.in_time(looked).await? else {
             return Ok(empty(Outcome::Miss, false));
         };
         let mut response = empty(Outcome::Found, false);
         *response.headers_mut() = found(&meta);
         Ok(response)
+    }
+
+    /// What a read begins with. A disk that hangs must not hang its readers.
+    async fn in_time<T>(
+        &self,
+        read: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Failure> {
+        match timeout(&*self.surface.env.clock, READ_PATIENCE, read).await {
+            Ok(read) => Ok(read?),
+            Err(Elapsed { limit }) => Err(Failure::SlowRead { limit }),
+        }
     }
 
     async fn put(
@@ -136,7 +166,7 @@ impl Exchange<'_> {
             } else {
                 let bytes_max = self.surface.config.drain_body_bytes_max;
                 let (discarded, all) = incoming.discard(bytes_max).await;
-                self.surface.metrics.http.drained_bytes.inc_by(discarded);
+                self.surface.count().http.drained_bytes.inc_by(discarded);
                 ends_here = !all;
             }
         }

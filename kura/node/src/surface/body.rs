@@ -15,8 +15,12 @@ use http::Version;
 use http_body::{Body as _, Frame};
 use kura_env::{BoxFuture, Clock, Instant};
 
-use super::{activity::Activity, chain, outcome::Failure};
-use crate::{metrics::Metrics, service::Refusal, store::Reading};
+use super::{chain, outcome::Failure};
+use crate::{
+    metrics::{Metrics, Port},
+    service::Refusal,
+    store::Reading,
+};
 
 /// Reads the body of a request.
 pub(crate) struct Incoming {
@@ -139,41 +143,29 @@ pub(crate) enum BrokenReading {
     },
 }
 
-/// Reads the first chunk, so that damage there is still a miss, and makes a body of all of it.
-///
-/// # Errors
-///
-/// What the store says to the first chunk.
-pub(crate) async fn outgoing(
-    mut reading: Reading,
-    activity: &Arc<Activity>,
-    metrics: Arc<Metrics>,
-) -> Result<Body, Refusal> {
+/// Makes a body of a reading whose first bytes were read already.
+pub(crate) fn outgoing(reading: Reading, first: Option<Bytes>, metrics: Arc<Metrics>) -> Body {
     let len_bytes = reading.meta().len_bytes;
-    let first = {
-        let _turn = activity.turn();
-        reading.next().await?
-    };
     // No turn is taken for the rest: hyper does not ask for more while the client does not read, so
     // a turn could be held by a read that is long done, and the connection would never be idle.
     if let Some(whole) = first.as_ref().filter(|first| first.len() as u64 == len_bytes) {
-        return Ok(Body::from(whole.clone()));
+        return Body::from(whole.clone());
     }
     let rest = Outgoing { reading, first, len_bytes, sent_bytes: 0 };
-    Ok(Body::from_stream(stream::try_unfold(rest, move |mut rest| {
+    Body::from_stream(stream::try_unfold(rest, move |mut rest| {
         let metrics = metrics.clone();
         async move {
             match rest.next().await {
                 Ok(Some(chunk)) => Ok(Some((chunk, rest))),
                 Ok(None) => Ok(None),
                 Err(error) => {
-                    metrics.http.broken_bodies.inc();
+                    metrics.port(Port::Public).http.broken_bodies.inc();
                     tracing::warn!(cause = %chain(&error), "a body breaks off");
                     Err(error)
                 }
             }
         }
-    })))
+    }))
 }
 
 struct Outgoing {

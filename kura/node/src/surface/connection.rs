@@ -17,6 +17,7 @@ use super::{
     answer, chain,
     guard::Guarded,
     outcome::Failure,
+    pace::{NextStream, Pace},
     runtime::{HyperExecutor, Latch, TaskSet},
 };
 use crate::metrics::CloseReason;
@@ -48,12 +49,13 @@ pub(crate) async fn serve(
     let guarded = Guarded::new(
         stream,
         activity.clone(),
-        surface.metrics.connections.byte_counters(),
+        surface.count().connections.byte_counters(),
         surface.config.drain_body_bytes_max,
     );
     let streams = TaskSet::new(surface.env.tasks.clone());
-    let service = service_fn(|request| enter(&surface, &router, &activity, request));
-    let builder = builder(&surface, &streams);
+    let next = NextStream::default();
+    let service = service_fn(|request| enter(&surface, &router, (&activity, &next), request));
+    let builder = builder(&surface, &streams, next.clone());
     let mut connection = pin!(builder.serve_connection(TokioIo::new(guarded), service));
     let mut expired = pin!(activity.expired(&surface.config));
     let mut drained = pin!(drain.released());
@@ -88,8 +90,13 @@ pub(crate) async fn serve(
     }
 }
 
-fn builder(surface: &Surface, streams: &Arc<TaskSet>) -> auto::Builder<HyperExecutor> {
-    let mut builder = auto::Builder::new(HyperExecutor::new(streams));
+fn builder(
+    surface: &Surface,
+    streams: &Arc<TaskSet>,
+    next: NextStream,
+) -> auto::Builder<HyperExecutor> {
+    let executor = HyperExecutor::new(streams, next, surface.config.idle_timeout);
+    let mut builder = auto::Builder::new(executor);
     builder
         .http1()
         .auto_date_header(surface.config.date_header)
@@ -111,11 +118,16 @@ fn builder(surface: &Surface, streams: &Arc<TaskSet>) -> auto::Builder<HyperExec
 fn enter(
     surface: &Arc<Surface>,
     router: &Router,
-    activity: &Arc<Activity>,
+    (activity, next): (&Arc<Activity>, &NextStream),
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response, Infallible>> + Send + 'static {
     let violation =
         if request.version() < Version::HTTP_2 { activity.next_request() } else { None };
+    let pace = (request.version() == Version::HTTP_2).then(|| {
+        let pace = Pace::new(surface.env.clock.clone());
+        next.put(pace.clone());
+        pace
+    });
     let (surface, router, activity) = (surface.clone(), router.clone(), activity.clone());
     async move {
         let (mut head, body) = request.into_parts();
@@ -129,6 +141,9 @@ fn enter(
             response
         } else {
             head.extensions.insert(activity);
+            if let Some(pace) = pace {
+                head.extensions.insert(pace);
+            }
             router.oneshot(Request::from_parts(head, Body::new(body))).await?
         };
         surface.count_request(&method, &response);
@@ -141,14 +156,14 @@ struct Open(Arc<Surface>);
 
 impl Open {
     fn new(surface: &Arc<Surface>) -> Self {
-        surface.metrics.connections.accepted.inc();
-        surface.metrics.connections.open.inc();
+        surface.count().connections.accepted.inc();
+        surface.count().connections.open.inc();
         Self(surface.clone())
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.metrics.connections.open.dec();
+        self.0.count().connections.open.dec();
     }
 }

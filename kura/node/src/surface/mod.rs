@@ -8,7 +8,8 @@
 //! ```
 //!
 //! - `connection` runs one connection and ends it; `activity` knows until when it may stand still.
-//! - `guard` is its byte stream; `body` the bodies on it; `artifacts` what is asked of artifacts.
+//! - `guard` is its byte stream; `body` the bodies on it; `artifacts` what is asked of artifacts;
+//!   `pace` watches each stream of HTTP/2.
 //! - `outcome` is the one table from what happened to what is answered.
 
 pub(crate) mod activity;
@@ -18,6 +19,7 @@ mod body;
 mod connection;
 mod guard;
 mod outcome;
+mod pace;
 mod pages;
 pub(crate) mod runtime;
 
@@ -35,7 +37,8 @@ use self::{
 use crate::{
     config::SurfaceConfig,
     metrics::{
-        CloseLabels, CloseReason, MethodLabel, Metrics, RefusalLabels, RequestLabels, SurfaceLabel,
+        CloseLabels, CloseReason, MethodLabel, Metrics, Port, PortMetrics, RefusalLabels,
+        RequestLabels, SurfaceLabel,
     },
     service::Service,
 };
@@ -49,6 +52,8 @@ pub struct Surface {
     pub service: Service,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// At which port it is.
+    pub port: Port,
     /// Its settings.
     pub config: SurfaceConfig,
     /// The world.
@@ -106,7 +111,7 @@ impl Surface {
         places: &Arc<Semaphore>,
     ) -> (Box<dyn Stream>, OwnedSemaphorePermit) {
         if places.available_permits() == 0 {
-            self.metrics.connections.cap_waits.inc();
+            self.count().connections.cap_waits.inc();
             tracing::warn!(limit = self.config.connections_max, "all connections are taken");
         }
         let place = places.clone().acquire_owned().await;
@@ -115,7 +120,7 @@ impl Surface {
             match listener.accept().await {
                 Ok(stream) => return (stream, place),
                 Err(error) => {
-                    self.metrics.connections.accept_failures.inc();
+                    self.count().connections.accept_failures.inc();
                     tracing::warn!(cause = %chain(&error), "a connection could not be accepted");
                     self.env.clock.sleep(ACCEPT_PAUSE).await;
                 }
@@ -126,13 +131,18 @@ impl Surface {
     /// Counts and logs a request that was not carried out. To be called once for each.
     fn note_failure(&self, failure: &Failure, head: &Parts) {
         let rule = failure.outcome().rule();
-        self.metrics.http.refusals.get_or_create(&RefusalLabels { reason: rule.name }).inc();
+        self.count().http.refusals.get_or_create(&RefusalLabels { reason: rule.name }).inc();
         let (method, path, cause) = (&head.method, head.uri.path(), chain(failure));
         if rule.ours {
             tracing::warn!(%method, path, reason = rule.name, cause, "a request failed");
         } else {
             tracing::debug!(%method, path, reason = rule.name, cause, "a request was refused");
         }
+    }
+
+    /// What is counted at this port.
+    fn count(&self) -> &PortMetrics {
+        self.metrics.port(self.port)
     }
 
     fn count_request(&self, method: &Method, response: &Response) {
@@ -145,11 +155,11 @@ impl Surface {
         let surface = response.extensions().get().copied().unwrap_or(SurfaceLabel::None);
         let status = response.status().as_u16();
         let labels = RequestLabels { method, surface, status };
-        self.metrics.http.requests.get_or_create(&labels).inc();
+        self.count().http.requests.get_or_create(&labels).inc();
     }
 
     fn count_close(&self, reason: CloseReason) {
-        self.metrics.connections.closes.get_or_create(&CloseLabels { reason }).inc();
+        self.count().connections.closes.get_or_create(&CloseLabels { reason }).inc();
     }
 }
 

@@ -34,6 +34,12 @@ pub(crate) enum Failure {
     /// The body ended before its end, or is not framed as it should be.
     #[error("the body broke off")]
     BrokenBody(#[source] Option<axum::Error>),
+    /// A read did not begin in time.
+    #[error("the disk or the catalog did not answer a read within {limit:?}")]
+    SlowRead {
+        /// How long was waited.
+        limit: Duration,
+    },
     /// The service refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -65,6 +71,7 @@ pub(crate) enum Outcome {
     Recovering,
     Draining,
     Damaged,
+    SlowRead,
     Disk,
     Catalog,
 }
@@ -148,7 +155,7 @@ const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 const HEAD_SIZE: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
 
 /// All outcomes, in the order of their declaration.
-const TABLE: [(Outcome, Rule); 25] = [
+const TABLE: [(Outcome, Rule); 26] = [
     (Outcome::Found, Rule::read("found", StatusCode::OK, "the artifact is here")),
     (Outcome::Miss, Rule::read("miss", StatusCode::NOT_FOUND, "the artifact is not here")),
     (
@@ -196,6 +203,10 @@ const TABLE: [(Outcome, Rule); 25] = [
     (Outcome::Recovering, Rule::or_miss("recovering", "the store is not open yet").retry()),
     (Outcome::Draining, Rule::or_miss("draining", "the node is about to stop").retry().closes()),
     (Outcome::Damaged, Rule::or_miss("damaged", "damage was found on the disk").retry().ours()),
+    (
+        Outcome::SlowRead,
+        Rule::read("slow-read", StatusCode::NOT_FOUND, "a read did not begin in time").ours(),
+    ),
     (Outcome::Disk, Rule::or_miss("disk", "the disk failed").retry().ours()),
     (Outcome::Catalog, Rule::or_miss("catalog", "the catalog failed").retry().ours()),
 ];
@@ -219,6 +230,7 @@ impl Failure {
             Self::NoLength => Outcome::NoLength,
             Self::Stalled { .. } => Outcome::Stalled,
             Self::BrokenBody(_) => Outcome::BrokenBody,
+            Self::SlowRead { .. } => Outcome::SlowRead,
             Self::Refused(refusal) => refused(refusal),
         }
     }

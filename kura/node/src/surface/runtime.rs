@@ -7,11 +7,14 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use kura_env::{TaskHandle, Tasks};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+
+use super::pace::NextStream;
 
 /// Tasks that die with this set.
 pub(crate) struct TaskSet {
@@ -88,11 +91,13 @@ impl Drop for TaskSet {
 pub(crate) struct HyperExecutor {
     /// Weak, because each stream holds its executor: the set would never be dropped.
     streams: Weak<TaskSet>,
+    next: NextStream,
+    idle_timeout: Duration,
 }
 
 impl HyperExecutor {
-    pub(crate) fn new(streams: &Arc<TaskSet>) -> Self {
-        Self { streams: Arc::downgrade(streams) }
+    pub(crate) fn new(streams: &Arc<TaskSet>, next: NextStream, idle_timeout: Duration) -> Self {
+        Self { streams: Arc::downgrade(streams), next, idle_timeout }
     }
 }
 
@@ -104,8 +109,20 @@ where
     fn execute(&self, work: F) {
         // Without its set the connection is gone, and nobody waits for the stream.
         if let Some(streams) = self.streams.upgrade() {
+            let (pace, idle_timeout) = (self.next.take(), self.idle_timeout);
             streams.spawn("http2 stream", async move {
-                work.await;
+                let Some(pace) = pace else {
+                    work.await;
+                    return;
+                };
+                tokio::select! {
+                    biased;
+                    _ = work => {}
+                    // The work is dropped, which resets the stream.
+                    () = pace.stalled(idle_timeout) => {
+                        tracing::debug!(?idle_timeout, "a stream stood still and is reset");
+                    }
+                }
             });
         }
     }

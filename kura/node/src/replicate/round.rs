@@ -1,0 +1,131 @@
+//! One round of fetching from a peer: as much as can be had now, as many requests at once as may be.
+
+use std::collections::VecDeque;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use kura_core::{
+    feed::FeedRow,
+    limits::{FETCHES_MAX, LEFTOVERS_MAX, PAGE_ROWS_MAX},
+    tries::Streak,
+};
+use kura_env::BoxFuture;
+
+use super::{
+    Shared,
+    error::PeerError,
+    fetch::{Fetched, Source, fetch, take_unit},
+    listing::{Listed, Listing},
+    wire::Row,
+};
+
+/// What a round left.
+pub(crate) struct Outcome {
+    pub(crate) fetched: Fetched,
+    /// What is still to be asked for.
+    pub(crate) left: VecDeque<FeedRow>,
+    /// Why the round ended before its end: our own store, or the listing.
+    pub(crate) broken: Option<PeerError>,
+}
+
+/// Fetches `wanted` and what `listing` still has to tell, until nothing is left that can be done now.
+/// Rows that `is_suspect` says yes to are asked for alone.
+///
+/// Nothing new begins once the peer cannot be reached or fails time after time, our own store fails,
+/// or too much is left over; what is under way ends.
+pub(crate) async fn round(
+    source: Source<'_>,
+    wanted: VecDeque<FeedRow>,
+    listing: &mut Listing,
+    is_suspect: &(dyn Fn(&FeedRow) -> bool + Send + Sync),
+) -> Outcome {
+    let (mut wanted, mut fetched, mut streak) = (wanted, Fetched::default(), Streak::default());
+    let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
+    let mut page: Option<Page<'_>> = None;
+    let mut broken = None;
+    loop {
+        let leftovers = fetched.failed.len() + fetched.untried.len();
+        let goes_on = broken.is_none()
+            && !fetched.is_unreachable
+            && !streak.is_over()
+            && leftovers < LEFTOVERS_MAX;
+        while goes_on && under_way.len() < FETCHES_MAX && !wanted.is_empty() {
+            let unit = take_unit(&mut wanted, is_suspect);
+            under_way.push(work(source, unit));
+        }
+        let is_hungry = goes_on && wanted.len() < PAGE_ROWS_MAX;
+        if is_hungry && page.is_none() && !listing.is_over() {
+            page = Some(Box::pin(listing.page(source)));
+        }
+        if page.is_none() && under_way.is_empty() {
+            break;
+        }
+        tokio::select! {
+            biased;
+            Some((rows, done)) = under_way.next() => match done {
+                Ok(mut done) => {
+                    source.shared.mesh.resolved(source.name, &done);
+                    streak.note(done.is_answer(), done.is_cut);
+                    wanted.extend(std::mem::take(&mut done.later));
+                    fetched.add(done);
+                }
+                Err(error) => {
+                    wanted.extend(rows);
+                    broken.get_or_insert(error);
+                }
+            },
+            listed = next_page(&mut page) => match listed {
+                Ok(listed) => {
+                    source.shared.mesh.listed(source.name, &listed);
+                    wanted.extend(listing.take(source, listed));
+                }
+                Err(error) => broken = Some(error),
+            },
+        }
+    }
+    drop((under_way, page));
+    Outcome { fetched, left: wanted, broken }
+}
+
+/// A fetch that is under way, and the rows it is about.
+type Work<'a> = BoxFuture<'a, (Vec<FeedRow>, Result<Fetched, PeerError>)>;
+
+fn work(source: Source<'_>, unit: Vec<FeedRow>) -> Work<'_> {
+    Box::pin(async move {
+        let rows = unit.clone();
+        (rows, fetch(source, unit).await)
+    })
+}
+
+/// A page of the listing that is under way.
+type Page<'a> = BoxFuture<'a, Result<Listed, PeerError>>;
+
+/// Waits for the page that is under way, for ever if there is none. What is dropped half-way stays
+/// under way.
+async fn next_page(page: &mut Option<Page<'_>>) -> Result<Listed, PeerError> {
+    match page {
+        Some(under_way) => {
+            let listed = under_way.await;
+            *page = None;
+            listed
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The rows that would take the place of what is here. Those without a meaning here are counted.
+pub(crate) async fn lacking(shared: &Shared, rows: &[Row]) -> Result<VecDeque<FeedRow>, PeerError> {
+    let mut lacking = VecDeque::new();
+    for row in rows {
+        match row.read() {
+            Some(row) => {
+                if shared.store.lacks(&row).await.map_err(PeerError::Store)? {
+                    lacking.push_back(row);
+                }
+            }
+            None => {
+                shared.metrics.replication.rows_unknown.inc();
+            }
+        }
+    }
+    Ok(lacking)
+}

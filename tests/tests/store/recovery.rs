@@ -1,0 +1,157 @@
+//! What a start makes of what it finds.
+
+use fault_injection::{DiskFault, Fault, FaultId, Plan, What, When};
+use kura_node::config::Durability;
+use sim_storage::Crash;
+
+use crate::{
+    bed::{Bed, body, plain},
+    stories::POWER_LOSS,
+};
+
+/// One read of this class fails.
+fn io_errors(label: &str, nth: u64) -> Plan {
+    let when = When::EffectMatching { label: label.to_owned(), nth };
+    let what = What::DiskError { kind: DiskFault::Io };
+    Plan { faults: vec![Fault { id: FaultId(0), node: "node-1".to_owned(), when, what, times: 1 }] }
+}
+
+#[test]
+fn appends_go_on_behind_a_torn_tail() {
+    // What a torn write leaves: a body, or a header, that is not what was written.
+    for (seed, from_end, torn_tails, damaged) in [(11, 10, 0, 1), (12, 3_050, 1, 0)] {
+        let mut bed = Bed::new(seed);
+        bed.start().unwrap();
+        bed.put(plain("before"), body(1, 3_000)).unwrap();
+        let segment = bed.segments()[0];
+        let path = format!("blobs/{}", segment.file_name());
+        bed.die_at_sync(plain("torn"), body(2, 3_000));
+        let len = bed.disk.peek(&path).unwrap().len() as u64;
+        bed.disk.rot(&path, len - from_end, 0xff).unwrap();
+        bed.start().unwrap();
+        assert_eq!(bed.metrics().store.recovered_torn_tails.get(), torn_tails);
+        assert_eq!(bed.metrics().store.recovered_damaged.get(), damaged);
+        assert_eq!(bed.get(&plain("torn")).unwrap(), None);
+        bed.put(plain("after"), body(3, 3_000)).unwrap();
+        assert_eq!(bed.segments(), [segment], "the same segment goes on");
+        for stop in 0..2 {
+            bed.crash(POWER_LOSS);
+            bed.start().unwrap();
+            assert_eq!(bed.get(&plain("before")).unwrap(), Some(body(1, 3_000)), "stop {stop}");
+            assert_eq!(bed.get(&plain("after")).unwrap(), Some(body(3, 3_000)), "stop {stop}");
+        }
+    }
+}
+
+#[test]
+fn one_rotten_body_costs_one_artifact_when_the_index_is_made_again() {
+    let mut bed = Bed::new(33);
+    bed.start().unwrap();
+    for n in 0..5 {
+        bed.put(plain(&format!("key-{n}")), body(n, 3_000)).unwrap();
+    }
+    bed.close();
+    let path = format!("blobs/{}", bed.segments()[0].file_name());
+    bed.disk.rot(&path, 2 * 3_000, 0xff).unwrap();
+    bed.forget_index();
+    bed.start().unwrap();
+    assert_eq!(bed.metrics().store.recovered_records.get(), 4);
+    assert_eq!(bed.metrics().store.recovered_damaged.get(), 1);
+    bed.put(plain("after"), body(9, 3_000)).unwrap();
+    for stop in 0..2 {
+        for n in [0, 2, 3, 4] {
+            let found = bed.get(&plain(&format!("key-{n}"))).unwrap();
+            assert_eq!(found, Some(body(n, 3_000)), "{n}, stop {stop}");
+        }
+        assert_eq!(bed.get(&plain("key-1")).unwrap(), None);
+        assert_eq!(bed.get(&plain("after")).unwrap(), Some(body(9, 3_000)));
+        bed.close();
+        bed.forget_index();
+        bed.start().unwrap();
+    }
+}
+
+#[test]
+fn a_place_that_the_device_cannot_read_keeps_no_node_from_starting() {
+    // RING; the header of the segment, of its first record, the body of that, and the next header.
+    // How many are here then, and how many once the device can read it again.
+    for (label, nth, now, then) in [
+        ("read RING", 1, 5, 5),
+        ("read blobs/*.seg", 1, 0, 0),
+        ("read blobs/*.seg", 2, 0, 5),
+        ("read blobs/*.seg", 3, 4, 4),
+        ("read blobs/*.seg", 4, 1, 5),
+    ] {
+        let mut bed = Bed::new(34);
+        bed.start().unwrap();
+        let here = |bed: &Bed| {
+            let read = |n| (n, bed.get(&plain(&format!("key-{n}"))).unwrap());
+            let found = (0..5).map(read).filter(|(n, read)| *read == Some(body(*n, 3_000)));
+            found.count()
+        };
+        for n in 0..5 {
+            bed.put(plain(&format!("key-{n}")), body(n, 3_000)).unwrap();
+        }
+        bed.close();
+        bed.forget_index();
+        bed.plan = io_errors(label, nth);
+        bed.start().unwrap();
+        assert_eq!(bed.metrics().store.recovered_read_errors.get(), 1, "{label} {nth}");
+        bed.put(plain("after"), body(9, 3_000)).unwrap();
+        assert_eq!(here(&bed), now, "{label} {nth}");
+        bed.close();
+        bed.plan = Plan::default();
+        bed.start().unwrap();
+        assert_eq!(here(&bed), then, "{label} {nth}");
+        assert_eq!(bed.get(&plain("after")).unwrap(), Some(body(9, 3_000)));
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_unsynced_is_synced_before_the_index_vouches_for_it() {
+    let mut bed = Bed::new(31);
+    bed.start().unwrap();
+    bed.put(plain("key"), body(1, 3_000)).unwrap();
+    bed.die_at_sync(plain("key"), body(2, 3_000));
+    bed.start().unwrap();
+    assert_eq!(bed.metrics().store.recovered_records.get(), 1);
+    assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(2, 3_000)));
+    // The index reaches the disk by itself, and then power fails.
+    bed.keep_index();
+    bed.crash(POWER_LOSS);
+    bed.start().unwrap();
+    assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(2, 3_000)));
+    bed.put(plain("after"), body(3, 3_000)).unwrap();
+    assert_eq!(bed.get(&plain("after")).unwrap(), Some(body(3, 3_000)));
+}
+
+#[test]
+fn a_file_shorter_than_the_index_knows_is_read_again_and_takes_no_more() {
+    let mut bed = Bed::new(32);
+    bed.config.durability = Durability::ProcessCrash;
+    bed.start().unwrap();
+    bed.put(plain("early"), body(1, 3_000)).unwrap();
+    bed.close();
+    bed.config.durability = Durability::PowerLoss;
+    bed.start().unwrap();
+    bed.put(plain("key"), body(2, 3_000)).unwrap();
+    bed.close();
+    bed.config.durability = Durability::ProcessCrash;
+    bed.start().unwrap();
+    bed.put(plain("key"), body(3, 3_000)).unwrap();
+    bed.keep_index();
+    bed.crash(POWER_LOSS);
+    bed.config.durability = Durability::PowerLoss;
+    bed.start().unwrap();
+    // The version that was synced is back, and what comes next lies where the index says.
+    assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(2, 3_000)));
+    bed.put(plain("after"), body(4, 3_000)).unwrap();
+    assert_eq!(bed.segments().len(), 2);
+    for stop in [Crash::Sigkill, POWER_LOSS] {
+        bed.crash(stop);
+        bed.start().unwrap();
+        for (key, seed) in [("early", 1), ("key", 2), ("after", 4)] {
+            assert_eq!(bed.get(&plain(key)).unwrap(), Some(body(seed, 3_000)), "{key} {stop:?}");
+        }
+    }
+}
