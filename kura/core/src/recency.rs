@@ -9,8 +9,6 @@ pub struct Recency<K> {
     entries: BTreeMap<K, Entry>,
     /// (use, key), the same keys as `entries`.
     order: BTreeSet<(u64, K)>,
-    /// Above every use so far.
-    next_use: u64,
     /// The sizes of all entries together.
     bytes: u64,
 }
@@ -23,7 +21,7 @@ struct Entry {
 
 impl<K: Ord + Copy> Default for Recency<K> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), order: BTreeSet::new(), next_use: 1, bytes: 0 }
+        Self { entries: BTreeMap::new(), order: BTreeSet::new(), bytes: 0 }
     }
 }
 
@@ -52,22 +50,25 @@ impl<K: Ord + Copy> Recency<K> {
         self.entries.get(&key).map(|entry| entry.bytes)
     }
 
-    /// Puts `key` in as the one used last; what was there under this key is replaced.
-    pub fn insert(&mut self, key: K, bytes: u64) {
+    /// When `key` was used last, if it is here.
+    #[must_use]
+    pub fn used(&self, key: K) -> Option<u64> {
+        self.entries.get(&key).map(|entry| entry.used)
+    }
+
+    /// Puts `key` in, used last at the time `used`; what was there under this key is replaced.
+    pub fn insert(&mut self, key: K, bytes: u64, used: u64) {
         self.remove(key);
-        let used = self.next_use;
-        self.next_use += 1;
         self.entries.insert(key, Entry { bytes, used });
         self.order.insert((used, key));
         self.bytes += bytes;
     }
 
-    /// `key` was used now. Whether it is here.
-    pub fn touch(&mut self, key: K) -> bool {
+    /// `key` was used at the time `used`, unless it was used later already. Whether it is here.
+    pub fn touch(&mut self, key: K, used: u64) -> bool {
         let Some(entry) = self.entries.get_mut(&key) else { return false };
         self.order.remove(&(entry.used, key));
-        entry.used = self.next_use;
-        self.next_use += 1;
+        entry.used = entry.used.max(used);
         self.order.insert((entry.used, key));
         true
     }
@@ -119,9 +120,11 @@ mod tests {
     fn the_one_used_longest_ago_goes_first() {
         let mut recency = Recency::default();
         for key in 1..=4 {
-            recency.insert(key, 10);
+            recency.insert(key, 10, 100 + key);
         }
-        assert!(recency.touch(1) && !recency.touch(9));
+        assert!(recency.touch(1, 200) && !recency.touch(9, 200));
+        assert!(recency.touch(1, 50), "time does not go back");
+        assert_eq!((recency.used(1), recency.used(9)), (Some(200), None));
         assert_eq!(recency.eldest_first().collect::<Vec<_>>(), [2, 3, 4, 1]);
         let victims = |incoming, limit, held| recency.victims(incoming, limit, |key| key == held);
         assert_eq!(victims(10, 50, 0), Some(vec![]));
@@ -140,16 +143,16 @@ mod tests {
         ) {
             let mut recency = Recency::default();
             let mut model: Vec<(u8, u64)> = Vec::new();
-            for (key, bytes, step) in steps {
+            for (now, (key, bytes, step)) in (1..).zip(steps) {
                 let known = model.iter().position(|(other, _)| *other == key);
                 match step {
                     0 => {
-                        recency.insert(key, bytes);
+                        recency.insert(key, bytes, now);
                         known.map(|at| model.remove(at));
                         model.push((key, bytes));
                     }
                     1 => {
-                        prop_assert_eq!(recency.touch(key), known.is_some());
+                        prop_assert_eq!(recency.touch(key, now), known.is_some());
                         if let Some(at) = known {
                             let entry = model.remove(at);
                             model.push(entry);

@@ -173,7 +173,7 @@ fn config(number: usize, peers: Vec<String>) -> NodeConfig {
         listen: addr(4000),
         store: StoreConfig {
             segment_bytes: 1 << 20,
-            capacity_bytes: Some(64 << 20),
+            capacity_bytes: Some(256 << 20),
             staging_bytes_max: 4 << 20,
             memory_bytes_max: 1 << 20,
             memory_body_bytes_max: 64 << 10,

@@ -245,7 +245,7 @@ fn a_peer_that_drips_does_not_keep_an_artifact_from_a_healthy_one() {
 fn a_pass_over_more_than_fits_keeps_the_newest() {
     let mut bed = Bed::new(11, 2, |config| {
         if config.listen.ip().to_string() == "10.0.0.1" {
-            config.store.capacity_bytes = Some(8 << 20);
+            config.store.capacity_bytes = Some(32 << 20);
         }
     });
     bed.start(1);

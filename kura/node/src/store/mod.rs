@@ -267,7 +267,9 @@ impl Store {
     /// An artifact was read or vouched for.
     fn used(&self, address: &Address, place: &Place, trigger: Trigger) {
         if place.segment.area() == Area::Pool {
-            self.0.pool.lock().touch(place.segment);
+            // As the hybrid logical time by which versions are ordered.
+            let now = self.0.env.clock.wall().0 << 16;
+            self.0.pool.lock().touch(place.segment, now);
         }
         let after_read = self.0.view.after_read(place.segment);
         self.0.refresher.order((address, place), after_read, trigger, &self.0.metrics);

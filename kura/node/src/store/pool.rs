@@ -24,7 +24,7 @@ use kura_core::{
 use kura_env::{DiskError, DiskErrorKind, DiskPath};
 
 use super::{
-    appender::{Appender, Body, Publish, Written, refuse},
+    appender::{Appender, Body, Origin, Publish, Written, refuse},
     segments::{Segment, segment_dir, segment_path},
     staging::StagedFile,
 };
@@ -45,7 +45,7 @@ impl Appender {
             return Err((Some(publish), refusal));
         }
         let record_bytes = publish.record_bytes();
-        if let Err(refusal) = self.make_room_in_pool(record_bytes).await {
+        if let Err(refusal) = self.make_room_in_pool(record_bytes, publish.origin).await {
             return Err((Some(publish), refusal));
         }
         // The number is the sequence of the first record that could have it.
@@ -66,7 +66,7 @@ impl Appender {
             refuse(std::iter::once(reply), &refusal);
             return Ok(());
         }
-        self.pool.lock().insert(id, place.record_bytes());
+        self.pool.lock().insert(id, place.record_bytes(), place.version.time);
         self.view.insert(segment.into());
         if !origin.is_replica() {
             self.fresh.push_back((id, self.wall_ms()));
@@ -124,7 +124,11 @@ impl Appender {
     }
 
     /// Step 1.
-    async fn make_room_in_pool(&mut self, record_bytes: u64) -> Result<(), Refusal> {
+    async fn make_room_in_pool(
+        &mut self,
+        record_bytes: u64,
+        origin: Origin,
+    ) -> Result<(), Refusal> {
         let limit_bytes = self.capacity.pool_bytes;
         let grace_ms = self.promise_rules().write_grace_ms;
         let now_ms = self.wall_ms();
@@ -136,6 +140,14 @@ impl Appender {
             self.metrics.store.turns_held.inc();
             return Err(Refusal::Promised { for_seconds: self.config.promise.as_secs().max(1) });
         };
+        if let Origin::Peer(version) = origin {
+            let pool = self.pool.lock();
+            let is_younger = |id: &SegmentId| pool.used(*id).is_some_and(|it| it >= version.time);
+            if victims.iter().any(is_younger) {
+                self.metrics.store.replicas_too_old.inc();
+                return Err(Refusal::TooOld);
+            }
+        }
         for victim in victims {
             self.evict_object(victim).await?;
         }

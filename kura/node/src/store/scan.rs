@@ -319,8 +319,8 @@ impl Scan<'_> {
                 progress(format!("recovering: {done} of {total} large objects looked at"));
             }
             match self.object(id).await? {
-                Some((segment, record_bytes)) => {
-                    pool.insert(id, record_bytes);
+                Some((segment, record_bytes, age)) => {
+                    pool.insert(id, record_bytes, age);
                     view.insert(segment.into());
                 }
                 None => {
@@ -332,8 +332,8 @@ impl Scan<'_> {
         Ok((pool, dirs))
     }
 
-    /// One object of the pool and its size; `None` if it is none, or a later one has its name.
-    async fn object(&mut self, id: SegmentId) -> Result<Option<(Segment, u64)>, RecoverError> {
+    /// One object of the pool, its size and its age; `None` if it is none, or a later one has its name.
+    async fn object(&mut self, id: SegmentId) -> Result<Option<(Segment, u64, u64)>, RecoverError> {
         let Some((segment, file, header)) = open_segment(self.env, id, self.metrics).await? else {
             return Ok(None);
         };
@@ -346,7 +346,7 @@ impl Scan<'_> {
             let place = row.as_deref().and_then(Place::decode).filter(|place| place.segment == id);
             let Some(place) = place else { return Ok(None) };
             let is_whole = place.offset + place.record_bytes() <= len_bytes;
-            return Ok(is_whole.then_some((segment, place.record_bytes())));
+            return Ok(is_whole.then_some((segment, place.record_bytes(), header.age)));
         }
         let step = self.step((&segment, &*file), offset, len_bytes).await?;
         let record = match step {
@@ -361,7 +361,7 @@ impl Scan<'_> {
         }
         self.env.disk.sync_dir(&segment_path(id).parent()).await?;
         self.env.catalog.commit(adopted.batch, CommitDurability::Buffered).await?;
-        Ok(Some((segment, record_bytes)))
+        Ok(Some((segment, record_bytes, header.age)))
     }
 
     async fn sync(&self, segment: &Segment, file: &dyn File) -> bool {
