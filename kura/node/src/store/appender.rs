@@ -274,7 +274,14 @@ impl Appender {
             };
             let known = match ahead.get(&publish.address) {
                 Some(known) => *known,
-                None => self.current(&publish.address).await,
+                None => match self.current(&publish.address).await {
+                    Ok(known) => known,
+                    // What is here is unknown, and may be later than this.
+                    Err(refusal) => {
+                        refuse(std::iter::once(publish.reply), &refusal);
+                        continue;
+                    }
+                },
             };
             // A write of our own, also in this group, gets a later version than all that was seen.
             self.hlc = self.hlc.witness(version.time);
@@ -293,10 +300,14 @@ impl Appender {
     }
 
     /// What is here under this name: its version and its sequence.
-    async fn current(&self, address: &Address) -> Option<((Version, Digest), u64)> {
-        let row = self.env.catalog.get(PLACES_SPACE, &place_key(address)).await.ok()??;
-        let place = Place::decode(&row).filter(|place| self.ring.contains(place.segment))?;
-        Some(((place.version, place.digest), place.sequence))
+    async fn current(
+        &self,
+        address: &Address,
+    ) -> Result<Option<((Version, Digest), u64)>, Refusal> {
+        let row = self.env.catalog.get(PLACES_SPACE, &place_key(address)).await;
+        let place = row.map_err(Refusal::Catalog)?.as_deref().and_then(Place::decode);
+        let place = place.filter(|place| self.ring.contains(place.segment));
+        Ok(place.map(|place| ((place.version, place.digest), place.sequence)))
     }
 
     /// Makes sure that a record of `record_bytes` fits the newest segment; returns the room there.
