@@ -47,6 +47,8 @@ struct State {
     /// Changes of the disk of each node so far.
     effects: BTreeMap<String, u64>,
     fired: BTreeMap<String, u64>,
+    /// Connections that were struck, by node and class. As many as there are addresses.
+    struck: BTreeMap<(String, String), u64>,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Injector {
             faults: plan.faults.into_iter().map(progress).collect(),
             effects: BTreeMap::new(),
             fired: BTreeMap::new(),
+            struck: BTreeMap::new(),
         };
         Self { state: Mutex::new(state), is_empty, is_calm: AtomicBool::new(false) }
     }
@@ -108,7 +111,17 @@ impl Injector {
                 strike = Some(Strike { fault: progress.fault.clone() });
             }
         }
+        if strike.is_some() && operation == Operation::Connection {
+            *state.struck.entry((node.to_owned(), class.to_owned())).or_insert(0) += 1;
+        }
         strike
+    }
+
+    /// How many connections of a node were struck of those of this class.
+    #[must_use]
+    pub fn connections_struck(&self, node: &str, class: &str) -> u64 {
+        let key = (node.to_owned(), class.to_owned());
+        self.state.lock().struck.get(&key).copied().unwrap_or(0)
     }
 
     /// The crashes that are due by the clock alone, each once; the owner brings them about.

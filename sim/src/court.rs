@@ -5,7 +5,10 @@ use std::sync::Arc;
 use kura_env::Instant;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::{history::History, invariants::Violation};
+use crate::{
+    history::History,
+    invariants::{Violation, compared::Compared},
+};
 
 /// Something of note, for the people who read why a run failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ const MOMENTS_MAX: usize = 4000;
 pub struct Evidence {
     /// What the clients did and were told.
     pub history: History,
+    /// What was compared by the invariants of a mesh.
+    pub compared: Compared,
     moments: Vec<Moment>,
     moments_dropped: u64,
     violation: Option<(Instant, Violation)>,

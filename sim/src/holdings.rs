@@ -7,8 +7,9 @@ use kura_core::{
     address::{Address, Space},
     digest::Digest,
     feed::supersedes,
-    place::{Place, is_watermark_in_places},
-    record::Version,
+    place::{Place, is_watermark_in_places, place_key},
+    record::{Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, SegmentHeader, Version},
+    recovery::{Found, look},
 };
 use kura_env::Row;
 
@@ -35,6 +36,37 @@ pub fn of_rows(rows: &[Row]) -> Holdings {
         Some((key.clone(), Holding { version, digest, body_bytes }))
     });
     held.collect()
+}
+
+/// Adds what the records of a segment's file of `len_bytes` hold. `read` gives bytes from an offset
+/// on, fewer only where the file ends.
+pub fn add_segment(held: &mut Holdings, len_bytes: u64, read: impl Fn(u64, usize) -> Bytes) {
+    let Ok(SegmentHeader { nonce, .. }) = SegmentHeader::decode(&read(0, SEGMENT_HEADER_LEN))
+    else {
+        return;
+    };
+    let (mut offset, mut wanted) = (SEGMENT_HEADER_BYTES, 4096);
+    loop {
+        match look(&read(offset, wanted), nonce, offset, len_bytes) {
+            Found::Record { header, end, .. } => {
+                if let Header::Artifact(artifact) = *header {
+                    let (version, digest) = (artifact.version, artifact.digest);
+                    let holding = Holding { version, digest, body_bytes: artifact.body_bytes };
+                    add(held, place_key(&artifact.address).into(), holding);
+                }
+                offset = end;
+            }
+            Found::More(more) if more > wanted => wanted = more,
+            Found::More(_) | Found::End(_) => return,
+        }
+    }
+}
+
+/// Adds a holding, unless the same artifact is there in a later version.
+fn add(held: &mut Holdings, key: Bytes, holding: Holding) {
+    if !holding.is_met_by(held.get(&key)) {
+        held.insert(key, holding);
+    }
 }
 
 impl Holding {
@@ -72,6 +104,18 @@ pub struct Holder<'a> {
     pub holds: &'a Holdings,
     /// What of that, or of what it once held, cannot be read whole any more.
     pub spoilt: &'a BTreeSet<Bytes>,
+    /// What it held once and has evicted.
+    pub evicted: &'a Holdings,
+}
+
+/// What a comparison of nodes came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// What each node lacks. Nodes that lack nothing are not among them.
+    pub missing: Vec<Missing>,
+    /// How many artifacts were looked for on a node: what another one holds and can deliver, and
+    /// this one has not had and evicted.
+    pub compared: u64,
 }
 
 /// What is still to come to a node.
@@ -89,10 +133,10 @@ pub struct Missing {
     pub example: String,
 }
 
-/// What each node lacks of what another one holds and can deliver. Nodes that lack nothing are not
-/// among them.
+/// What each node lacks of what another one holds and can deliver.
 #[must_use]
-pub fn missing(holders: &[Holder<'_>]) -> Vec<Missing> {
+pub fn compare(holders: &[Holder<'_>]) -> Comparison {
+    let mut compared = 0;
     let mut newest: BTreeMap<&Bytes, Holding> = BTreeMap::new();
     for holder in holders {
         for (key, held) in holder.holds.iter().filter(|(key, _)| !holder.spoilt.contains(*key)) {
@@ -101,13 +145,17 @@ pub fn missing(holders: &[Holder<'_>]) -> Vec<Missing> {
             }
         }
     }
-    let lacks = |holder: &Holder<'_>| {
+    let mut lacks = |holder: &Holder<'_>| {
         let node = holder.node.to_owned();
         let mut missing =
             Missing { node, artifacts: 0, outdated: 0, bytes: 0, example: String::new() };
         // Who lost its own copy gets it back by repair, not by following.
         for (key, held) in newest.iter().filter(|(key, _)| !holder.spoilt.contains(**key)) {
             let mine = holder.holds.get(*key);
+            if mine.is_none() && held.is_met_by(holder.evicted.get(*key)) {
+                continue;
+            }
+            compared += 1;
             if !held.is_met_by(mine) {
                 missing.artifacts += u64::from(mine.is_none());
                 missing.outdated += u64::from(mine.is_some());
@@ -117,7 +165,8 @@ pub fn missing(holders: &[Holder<'_>]) -> Vec<Missing> {
         }
         (missing.artifacts + missing.outdated > 0).then_some(missing)
     };
-    holders.iter().filter_map(lacks).collect()
+    let missing = holders.iter().filter_map(&mut lacks).collect();
+    Comparison { missing, compared }
 }
 
 #[cfg(test)]
@@ -153,17 +202,36 @@ mod tests {
     fn a_node_lacks_what_another_one_holds_in_a_later_version_and_can_deliver() {
         let (a, b) = (holdings(&[("x", 1), ("y", 1), ("z", 1)]), holdings(&[("x", 2), ("y", 1)]));
         let (none, z) = (BTreeSet::new(), BTreeSet::from([key("z")]));
-        let lack = |a_spoilt| {
+        let lack = |a_spoilt, b_evicted: &[(&str, u64)]| {
+            let (nothing, evicted) = (Holdings::new(), holdings(b_evicted));
             let holders = [
-                Holder { node: "a", holds: &a, spoilt: a_spoilt },
-                Holder { node: "b", holds: &b, spoilt: &none },
+                Holder { node: "a", holds: &a, spoilt: a_spoilt, evicted: &nothing },
+                Holder { node: "b", holds: &b, spoilt: &none, evicted: &evicted },
             ];
-            let found = missing(&holders);
-            found.into_iter().map(|it| (it.node, it.artifacts, it.outdated)).collect::<Vec<_>>()
+            let Comparison { missing, compared } = compare(&holders);
+            let missing = missing.into_iter().map(|it| (it.node, it.artifacts, it.outdated));
+            (missing.collect::<Vec<_>>(), compared)
         };
         let (of_a, of_b) = (("a".to_owned(), 0, 1), ("b".to_owned(), 1, 0));
-        assert_eq!(lack(&none), [of_a.clone(), of_b]);
-        assert_eq!(lack(&z), [of_a], "nobody can deliver it");
+        assert_eq!(lack(&none, &[]), (vec![of_a.clone(), of_b.clone()], 6));
+        assert_eq!(lack(&z, &[]), (vec![of_a.clone()], 4), "nobody can deliver it");
+        assert_eq!(lack(&none, &[("z", 1)]), (vec![of_a.clone()], 5), "it had it");
+        let again = lack(&none, &[("z", 0), ("y", 1)]);
+        assert_eq!(again, (vec![of_a, of_b], 6), "an older one, and one that is here");
+    }
+
+    #[test]
+    fn a_segment_tells_what_lies_in_it() {
+        let sample = crate::image::sample::Sample::sound();
+        let image = sample.image();
+        let newest = image.ring().and_then(|ring| ring.newest());
+        let path = crate::image::Image::segment_path(newest.unwrap().id);
+        let mut found = Holdings::new();
+        add_segment(&mut found, image.files[&path], |at, len| (image.read)(&path, at, len));
+        assert_eq!(found, of_rows(&image.places));
+        let mut cut = Holdings::new();
+        add_segment(&mut cut, image.files[&path] - 1, |at, len| (image.read)(&path, at, len));
+        assert_eq!(cut, Holdings::new(), "the body of its only record is cut");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Target {
     pub node: NodeIndex,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Whether it stands in the zone of who asks, so that the way there is not shared with others.
+    pub is_near: bool,
 }
 
 /// What all actors of a group share.
@@ -181,7 +183,7 @@ impl Actor {
             world.keys.key(key).path
         };
         let head = self.draw.chance(mix.head);
-        let Target { node, addr } = self.target();
+        let Target { node, addr, .. } = self.target();
         let clock = world.place.clock.clone();
         let read = async {
             let mut connection = self.take(addr).await?;
@@ -265,7 +267,7 @@ impl Actor {
     async fn try_put(&mut self, plan: &Plan) -> Next {
         let world = self.world.clone();
         let clock = world.place.clock.clone();
-        let Target { node, addr } = self.target();
+        let Target { node, addr, is_near } = self.target();
         let put = Put {
             body: plan.body,
             start: clock.now(),
@@ -290,8 +292,10 @@ impl Actor {
             Ok(Err(_)) | Err(_) => (PutOutcome::Unknown, Next::Again { not_before: None }),
         };
         world.court.evidence().history.end_put((node, &plan.path), id, now, outcome);
-        // Held against a node only if it could take the put from the first byte to the answer.
+        // Held against a node only if it could take the put from the first byte to the answer, and
+        // if nobody else was in the way there.
         if let Some(limit) = world.puts_within
+            && is_near
             && plan.fraud.is_none()
             && life.is_some()
             && (world.open_life)(node) == life

@@ -4,6 +4,7 @@
 
 pub mod acked_or_evicted;
 pub mod appended_once;
+pub mod compared;
 pub mod fetched_once;
 pub mod link_is_used;
 pub mod mesh_heals;
@@ -30,7 +31,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 15] = [
+pub const ALL: [Invariant; 16] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -41,6 +42,7 @@ pub const ALL: [Invariant; 15] = [
     ready_is_complete::INVARIANT,
     mesh_heals::INVARIANT,
     one_winner::INVARIANT,
+    compared::INVARIANT,
     appended_once::INVARIANT,
     retries_bounded::INVARIANT,
     writes_independent_of_peers::INVARIANT,

@@ -8,7 +8,7 @@ pub const INVARIANT: Invariant = Invariant {
     name: "one_winner",
     demands: "after quiet and healing a key has the same body on every node of a mesh, or is a miss \
               on all of them",
-    checked: "for every key that is read back after healing, where nothing was evicted",
+    checked: "for every key that is read back after healing, on the nodes that have not evicted it",
 };
 
 /// What a node answered for a key.
@@ -20,7 +20,8 @@ pub struct Said {
     pub body: Option<BodyId>,
 }
 
-/// Judges what the nodes said of one key. Those whose copy was spoilt are not among them.
+/// Judges what the nodes said of one key. Those whose copy was spoilt or evicted are not
+/// among them.
 ///
 /// # Errors
 ///

@@ -10,13 +10,23 @@ use crate::holdings::{Holdings, name};
 /// This invariant.
 pub const INVARIANT: Invariant = Invariant {
     name: "ready_is_complete",
-    demands: "a node that turns ready holds everything that its reachable peers held since its \
-              start, less what was evicted, answered 404 or cannot be read there; one that came up \
-              empty has reached a peer",
+    demands: "a node that turns ready holds everything that its peers held since its start, less \
+              what was evicted, answered 404 or cannot be read there; a peer that it did not pass \
+              over gave no answer for `peer_wait`, or nothing of use for five times that and five \
+              minutes, by death, cut or fault; one that came up empty has reached a peer",
     checked: "when a node of a mesh turns ready, against the catalogs of its peers",
 };
 
-/// A peer that stood, and could be reached, from the start of the node until it was ready.
+/// The node that is judged.
+#[derive(Clone, Copy)]
+pub struct Mine<'a> {
+    /// What it holds.
+    pub holds: &'a Holdings,
+    /// What it held once and has evicted.
+    pub evicted: &'a Holdings,
+}
+
+/// A peer that the node passed over, or could have.
 pub struct Peer<'a> {
     /// Its name.
     pub name: &'a str,
@@ -28,24 +38,31 @@ pub struct Peer<'a> {
     pub spoilt: BTreeSet<Bytes>,
 }
 
-/// Judges a node that has just turned ready and holds `mine`.
+/// Judges a node that has just turned ready. How many artifacts it was asked for.
 ///
 /// # Errors
 ///
 /// If something is missing.
-pub fn check(node: &str, mine: &Holdings, peers: &[Peer<'_>]) -> Result<(), Violation> {
+pub fn check(node: &str, mine: Mine<'_>, peers: &[Peer<'_>]) -> Result<u64, Violation> {
     let mut missing = BTreeSet::new();
     let mut first = None;
+    let mut compared = 0;
     for peer in peers {
         for (key, held) in peer.then {
             let stands = peer.now.get(key) == Some(held) && !peer.spoilt.contains(key);
-            if stands && !held.is_met_by(mine.get(key)) {
+            let has = mine.holds.get(key);
+            let had = has.is_none() && held.is_met_by(mine.evicted.get(key));
+            if !stands || had {
+                continue;
+            }
+            compared += 1;
+            if !held.is_met_by(has) {
                 missing.insert(key);
                 first.get_or_insert((key, peer.name));
             }
         }
     }
-    let Some((key, peer)) = first else { return Ok(()) };
+    let Some((key, peer)) = first else { return Ok(compared) };
     Err(INVARIANT.violated(format!(
         "{node} is ready and lacks {} artifacts, such as {} of {peer}",
         missing.len(),
@@ -80,18 +97,22 @@ mod tests {
 
     #[test]
     fn whatever_a_peer_held_and_still_holds_must_be_here() {
-        let then = holdings(&[("a", 1), ("b", 1), ("c", 1)]);
+        let then = holdings(&[("a", 1), ("b", 1), ("c", 1), ("d", 1)]);
         let replaced = holdings(&[("a", 1), ("b", 2)]);
         let none = BTreeSet::new();
         let check = |mine: &[(&str, u64)], now, spoilt| {
             let peers = [Peer { name: "p", then: &then, now, spoilt: BTreeSet::clone(spoilt) }];
-            check("n", &holdings(mine), &peers)
+            let (holds, evicted) = (holdings(mine), holdings(&[("c", 1)]));
+            check("n", Mine { holds: &holds, evicted: &evicted }, &peers)
         };
-        assert!(check(&[("a", 1), ("b", 9), ("c", 1)], &then, &none).is_ok());
+        assert_eq!(check(&[("a", 1), ("b", 9), ("d", 1)], &then, &none), Ok(3), "c was evicted");
+        assert_eq!(check(&[("a", 1), ("b", 9), ("c", 1), ("d", 1)], &then, &none), Ok(4));
         assert!(check(&[("a", 1), ("b", 1)], &then, &none).is_err());
-        assert!(check(&[("a", 1), ("b", 0), ("c", 1)], &then, &none).is_err(), "an older one");
-        assert!(check(&[("a", 1)], &replaced, &none).is_ok(), "what the peer lost or replaced");
-        assert!(check(&[("a", 1), ("b", 1)], &then, &BTreeSet::from([key("c")])).is_ok());
+        assert!(check(&[("a", 1), ("b", 0), ("d", 1)], &then, &none).is_err(), "an older one");
+        assert!(check(&[("a", 1), ("c", 0), ("b", 1), ("d", 1)], &then, &none).is_err());
+        assert_eq!(check(&[("a", 1)], &replaced, &none), Ok(1), "what the peer lost or replaced");
+        let spoilt = BTreeSet::from([key("d")]);
+        assert_eq!(check(&[("a", 1), ("b", 1)], &then, &spoilt), Ok(2));
     }
 
     #[test]

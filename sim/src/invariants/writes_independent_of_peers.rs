@@ -9,8 +9,8 @@ use crate::history::PutOutcome;
 /// This invariant.
 pub const INVARIANT: Invariant = Invariant {
     name: "writes_independent_of_peers",
-    demands: "a node that can take an honest put acknowledges it within the scenario's \
-              `puts_within`, whatever its peers do",
+    demands: "a node that can take an honest put from a client in its own zone acknowledges it \
+              within the scenario's `puts_within`, whatever its peers do",
     checked: "at every answer to a PUT, where `puts_within` is given",
 };
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use fault_injection::{
     CrashKind, CrashMoment, Fault, FaultId, Faults, Injector, KeepUnsynced, Operation, What,
 };
-use kura_env::{Clock, DiskErrorKind, Env};
+use kura_env::{Clock, DiskErrorKind, DiskPath, EffectKind, Env};
 use parking_lot::Mutex;
 use sim_storage::{Crash, Effect, EffectHook, EffectVerdict, Keep, LifeId, SimDisk};
 
@@ -86,6 +86,11 @@ impl Weather {
         self.state.lock().crashed_at.clone()
     }
 
+    /// How many connections of a node were struck of those of this class, as `accept 10.0.0.1:7000`.
+    pub(super) fn connections_struck(&self, node: &str, class: &str) -> u64 {
+        self.injector.connections_struck(node, class)
+    }
+
     /// When the next crash is due by the clock alone.
     pub(super) fn next_crash_millis(&self) -> Option<u64> {
         self.injector.next_crash_millis()
@@ -146,6 +151,8 @@ pub(super) struct Watch {
     pub(super) disk: SimDisk,
     pub(super) staging_bytes_max: u64,
     pub(super) note: Box<dyn Fn(&str) + Send>,
+    /// Told before a segment's file goes.
+    pub(super) on_unlink: Box<dyn Fn(&DiskPath) + Send>,
     /// The life whose staging is known to have been empty once: what lay there before its start is
     /// not of its making.
     pub(super) swept: Option<LifeId>,
@@ -196,6 +203,9 @@ impl EffectHook for Watch {
     fn before(&mut self, effect: &Effect) -> EffectVerdict {
         let text = effect.change.to_string();
         (self.note)(&text);
+        if effect.change.kind == EffectKind::Unlink && text.ends_with(".seg") {
+            (self.on_unlink)(&effect.change.path);
+        }
         let verdict = self.decide(effect);
         if verdict != EffectVerdict::Go {
             let what = format!("{}: {verdict:?} at effect {} ({text})", self.node, effect.number);
@@ -228,7 +238,7 @@ impl EffectHook for Watch {
 mod tests {
     use bytes::Bytes;
     use fault_injection::{DiskFault, When};
-    use kura_env::{DiskEffect, DiskPath, EffectKind, Instant};
+    use kura_env::{DiskEffect, Instant};
     use sim_engine::{NodeId, World, WorldConfig};
     use sim_storage::SimDiskConfig;
 
@@ -245,6 +255,7 @@ mod tests {
             disk: SimDisk::new(SimDiskConfig::instant(1 << 20, 0), clock),
             staging_bytes_max: 10_000,
             note: Box::new(|_| ()),
+            on_unlink: Box::new(|_| ()),
             swept: None,
         }
     }

@@ -9,15 +9,17 @@ use std::{
 use kura_env::{Instant, timeout};
 use sim_engine::{NodeId, Outcome, World};
 
-use super::{Judgement, Run, evicted_segments, machine::Machine, tenants};
+use super::{Judgement, Run, machine::Machine, tenants};
 use crate::{
     client::{
         Ask, Reader, Seen,
         connection::{Connection, Failure, Place},
     },
     court::Court,
+    holdings::{self, Comparison},
     invariants::{
-        Violation, acked_or_evicted, appended_once, mesh_heals, no_orphan_at_rest, node_heals,
+        Violation, acked_or_evicted, appended_once, compared, mesh_heals, no_orphan_at_rest,
+        node_heals,
         node_heals::Health,
         one_winner::{self, Said},
         reference_in_ring_or_miss, staging_bounded,
@@ -54,7 +56,24 @@ impl Run {
         // Before anybody reads: a reader has the node clear away what it finds wrong.
         self.await_rest()?;
         self.read_back()?;
+        self.has_compared()?;
         self.await_rest()
+    }
+
+    /// Whether the invariants of a mesh had anything to compare.
+    fn has_compared(&self) -> Result<(), Judgement> {
+        let (compared, acked) = {
+            let evidence = self.court.evidence();
+            (evidence.compared, evidence.history.acked_bytes())
+        };
+        if self.mesh.is_none() || acked == 0 {
+            return Ok(());
+        }
+        self.tell(format!("{compared:?}"));
+        let wants_ready = self.scenario.phases.iter().any(|phase| !phase.ready.is_empty());
+        let verdict = compared::check(compared, wants_ready);
+        self.court.evidence().judge(self.world.now(), verdict);
+        self.undecided()
     }
 
     fn await_ready(&self, machine: &Arc<Machine>, begun: Instant) -> Result<(), Judgement> {
@@ -87,16 +106,19 @@ impl Run {
     /// Waits until all nodes of a mesh are ready and lack nothing of what another one has.
     fn await_mesh(&self, begun: Instant) -> Result<(), Judgement> {
         let Some(mesh) = &self.mesh else { return Ok(()) };
-        let bound = mesh_heals::bound(&mesh.missing(), mesh.path(&self.scenario));
+        let bound = mesh_heals::bound(&mesh.missing().missing, mesh.path(&self.scenario));
         self.tell(format!("the mesh is given {bound:?}"));
         let mut pulse = mesh_heals::Pulse::new(begun, bound);
         loop {
-            let missing = mesh.missing();
+            let Comparison { missing, compared } = mesh.missing();
             let unready: Vec<String> =
                 self.machines.iter().filter_map(|machine| machine.unready()).collect();
             let now = self.world.now();
             match pulse.check(now, &missing, &unready) {
-                Ok(mesh_heals::Beat::Over) => return Ok(()),
+                Ok(mesh_heals::Beat::Over) => {
+                    self.court.evidence().compared.when_healed = compared;
+                    return Ok(());
+                }
                 Ok(mesh_heals::Beat::Wait) => {}
                 Err(violation) => {
                     self.court.evidence().judge(now, Err(violation.clone()));
@@ -117,17 +139,11 @@ impl Run {
         let targets: Vec<_> =
             self.machines.iter().map(|m| (m.name.clone(), m.index, m.addr)).collect();
         let count = keys.len();
-        let alike = self.mesh.is_some() && !self.machines.iter().any(|m| evicted_segments(m) > 0);
+        let in_mesh = self.mesh.is_some();
         let work = async move {
             let mut open: BTreeMap<usize, Connection> = BTreeMap::new();
-            let mut said: Vec<Said> = Vec::new();
-            let mut last = String::new();
+            let mut said: BTreeMap<String, Vec<Said>> = BTreeMap::new();
             for (path, at) in keys {
-                if path != last {
-                    one_winner::check(&last, &said)?;
-                    said.clear();
-                    last.clone_from(&path);
-                }
                 let (name, node, addr) = &targets[at];
                 let is_spoilt = court.evidence().history.is_spoilt(*node, &path);
                 let mut connection = match open.remove(&at).filter(Connection::is_usable) {
@@ -151,19 +167,37 @@ impl Run {
                     Err(failure) => return Err(unreadable(name, &path, &failure)),
                 };
                 open.insert(at, connection);
-                if alike && !is_spoilt {
+                if in_mesh && !is_spoilt {
+                    let said = said.entry(path).or_default();
                     said.push(Said { node: name.clone(), body });
                 }
             }
-            one_winner::check(&last, &said)
+            Ok(said)
         };
-        let verdict = match self.world.block_on(work, self.world.now() + READ_BACK_MAX) {
-            Ok(verdict) => verdict,
+        let said = match self.world.block_on(work, self.world.now() + READ_BACK_MAX) {
+            Ok(said) => said,
             Err(outcome) => return Err(self.engine_failed(&outcome)),
         };
+        let verdict = said.and_then(|said| self.compare_answers(said));
         self.court.evidence().judge(self.world.now(), verdict);
         self.tell(format!("{count} keys were read back"));
         self.undecided()
+    }
+
+    /// Judges what the nodes said of each key, but for those that have evicted it.
+    fn compare_answers(&self, said: BTreeMap<String, Vec<Said>>) -> Result<(), Violation> {
+        let evicted = |machine: &Arc<Machine>| {
+            let paths = machine.evicted().into_keys().filter_map(|key| holdings::path(&key));
+            (machine.name.clone(), paths.collect())
+        };
+        let evicted: BTreeMap<String, BTreeSet<String>> =
+            self.machines.iter().map(evicted).collect();
+        for (path, mut said) in said {
+            said.retain(|said| !evicted[&said.node].contains(&path));
+            self.court.evidence().compared.answers += u64::from(said.len() > 1);
+            one_winner::check(&path, &said)?;
+        }
+        Ok(())
     }
 
     /// What is to be read back from which node, by position.

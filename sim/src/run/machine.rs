@@ -1,9 +1,15 @@
 //! One node under test: its host, its disk, and the life it is in.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fault_injection::{Fault, What};
+use kura_core::{record::SegmentId, ring::Ring};
 use kura_env::Env;
 use kura_node::{
     config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig},
@@ -49,6 +55,8 @@ pub(super) struct Machine {
     pub(super) disk: SimDisk,
     /// What cannot be read whole on its disk.
     pub(super) wounds: Wounds,
+    /// What lay in the segments that are gone.
+    evicted: Mutex<Holdings>,
     mesh: Option<Arc<Mesh>>,
     /// The node of the life it is in; the last one's while there is none.
     service: Mutex<Option<Service>>,
@@ -56,6 +64,8 @@ pub(super) struct Machine {
     weather: Arc<Weather>,
     signals: Arc<Mutex<Signals>>,
     catalog: Mutex<Option<Arc<SimCatalog>>>,
+    /// What it held when its last life ended: the catalog of a new one is empty until it is opened.
+    held_before: Mutex<Holdings>,
     /// Counts the lives. A restart that was meant to follow one life does nothing after the next.
     lives: Mutex<u64>,
     /// Why the process last ended by itself; empty if it never did.
@@ -91,12 +101,14 @@ impl Machine {
             host,
             disk,
             wounds: Wounds::default(),
+            evicted: Mutex::default(),
             mesh: blueprint.mesh.cloned(),
             service: Mutex::new(None),
             config: NodeConfig { peers: blueprint.peers.clone(), ..node_config(node, addr) },
             weather: weather.clone(),
             signals: Arc::default(),
             catalog: Mutex::new(None),
+            held_before: Mutex::default(),
             lives: Mutex::new(0),
             last_words: Mutex::default(),
             court: court.clone(),
@@ -124,6 +136,7 @@ impl Machine {
     fn watch(self: &Arc<Self>) {
         let world = self.world.clone();
         let name = self.name.clone();
+        let keeper = self.clone();
         self.disk.set_effect_hook(Box::new(Watch {
             node: self.name.clone(),
             weather: self.weather.clone(),
@@ -133,6 +146,7 @@ impl Machine {
             disk: self.disk.clone(),
             staging_bytes_max: self.config.store.staging_bytes_max,
             note: Box::new(move |text| world.note(&name, text)),
+            on_unlink: Box::new(move |path| keeper.remember(path.as_str())),
             swept: None,
         }));
         let machine = self.clone();
@@ -205,6 +219,8 @@ impl Machine {
         let catalog =
             SimCatalog::new(disk.clone(), clock.clone(), &spaces, SimCatalogConfig::default());
         let catalog = Arc::new(catalog);
+        let held = self.holdings();
+        *self.held_before.lock() = held;
         *self.catalog.lock() = Some(catalog.clone());
         let env = Env {
             clock,
@@ -234,7 +250,10 @@ impl Machine {
     fn with_peers(&self, env: Env) -> Env {
         let Some(mesh) = &self.mesh else { return env };
         self.world.launch(self.host, "watch of readiness", mesh.clone().watch(self.index.0));
-        let dials = Dials::new(env.net, env.clock.clone(), self.court.clone(), &self.name);
+        let (hears, at) = (mesh.clone(), self.index.0);
+        let on_answer = Box::new(move |addr, answered| hears.answered(at, addr, answered));
+        let court = (self.court.clone(), &*self.name);
+        let dials = Dials::new(env.net, env.clock.clone(), court, on_answer);
         let disk = SpoiltDisk::new(env.disk, self.wounds.clone());
         Env { net: Arc::new(dials), disk: Arc::new(disk), ..env }
     }
@@ -282,11 +301,14 @@ impl Machine {
         self.service.lock().clone().map_or(serde_json::Value::Null, |service| service.cluster())
     }
 
-    /// What it holds, by its catalog.
+    /// What it holds, by its catalog; until that is open, what it held before.
     pub(super) fn holdings(&self) -> Holdings {
         let catalog = self.catalog.lock().clone();
-        let rows = catalog.map(|catalog| catalog.peek_rows(KEYSPACES[0]));
-        rows.map(|rows| holdings::of_rows(&rows)).unwrap_or_default()
+        let rows = catalog.map(|catalog| catalog.peek_rows(KEYSPACES[0])).unwrap_or_default();
+        if rows.is_empty() && self.open_life().is_none() {
+            return self.held_before.lock().clone();
+        }
+        holdings::of_rows(&rows)
     }
 
     /// The process ended by itself: its supervisor starts it again.
@@ -313,21 +335,66 @@ impl Machine {
         self.court.evidence().tell(self.world.now(), format!("{}: {what}", self.name));
     }
 
+    /// Keeps in mind what lies in a segment that is about to go.
+    fn remember(&self, path: &str) {
+        if self.mesh.is_some() {
+            self.add_segment(&mut self.evicted.lock(), path);
+        }
+    }
+
+    /// The files on its disk, with their lengths in bytes.
+    fn files(&self) -> BTreeMap<String, u64> {
+        let files = self.disk.walk().into_iter();
+        files.map(|file| (file.path.as_str().to_owned(), file.len_bytes)).collect()
+    }
+
+    fn peek(&self, path: &str, offset: u64, len: usize) -> Bytes {
+        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        self.disk.peek_at(path, offset, len).unwrap_or_default()
+    }
+
+    fn add_segment(&self, held: &mut Holdings, path: &str) {
+        let len_bytes = self.files().get(path).copied().unwrap_or(0);
+        holdings::add_segment(held, len_bytes, |offset, len| self.peek(path, offset, len));
+    }
+
+    /// What it held once and has evicted: it lay in segments that are gone, or whose rows are on
+    /// their way out.
+    pub(super) fn evicted(&self) -> Holdings {
+        let mut evicted = self.evicted.lock().clone();
+        let files = self.files();
+        let len = files.get("RING").and_then(|len| usize::try_from(*len).ok());
+        let ring = len.and_then(|len| Ring::decode(&self.peek("RING", 0, len)).ok());
+        let Some(oldest) = ring.as_ref().and_then(|ring| ring.members().next()) else {
+            return evicted;
+        };
+        for path in files.keys() {
+            let id = path.strip_prefix("blobs/").and_then(SegmentId::from_file_name);
+            if id.is_some_and(|id| id < oldest.id) {
+                self.add_segment(&mut evicted, path);
+            }
+        }
+        evicted
+    }
+
+    /// How many of its connections to a peer, and of those that the peer took in, were struck.
+    pub(super) fn connections_struck(&self, peer: &Self) -> u64 {
+        let addr = peer.peer_addr;
+        self.weather.connections_struck(&self.name, &format!("connect {addr}"))
+            + self.weather.connections_struck(&peer.name, &format!("accept {addr}"))
+    }
+
     /// What lies on its disk and in its catalog now.
     pub(super) fn image(&self) -> Image<'_> {
         let rows = |position: usize| {
             let catalog = self.catalog.lock().clone();
             catalog.map(|catalog| catalog.peek_rows(KEYSPACES[position])).unwrap_or_default()
         };
-        let files = self.disk.walk().into_iter();
         Image {
-            files: files.map(|file| (file.path.as_str().to_owned(), file.len_bytes)).collect(),
+            files: self.files(),
             places: rows(0),
             contents: rows(1),
-            read: Box::new(|path, offset, len| {
-                let len = u64::try_from(len).unwrap_or(u64::MAX);
-                self.disk.peek_at(path, offset, len).unwrap_or_default()
-            }),
+            read: Box::new(|path, offset, len| self.peek(path, offset, len)),
         }
     }
 }

@@ -3,27 +3,28 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use kura_core::place::Place;
+use kura_core::{place::Place, readiness::Rules};
 use kura_env::Instant;
 use kura_node::service::State;
 use parking_lot::Mutex;
 use sim_engine::{Cut, NodeId, World};
 
-use super::machine::Machine;
+use super::{dials::Answered, machine::Machine};
 use crate::{
     court::Court,
     draw::Draw,
-    holdings::{self, Holder, Holdings, Missing},
+    holdings::{self, Comparison, Holder, Holdings, Missing},
     image::Image,
     invariants::{
         Violation,
         mesh_heals::Path,
-        ready_is_complete::{self, Peer},
+        ready_is_complete::{self, Mine, Peer},
     },
     scenario::{ALL_NODES, Phase, Scenario, SpoilHow},
 };
@@ -42,6 +43,19 @@ pub(super) struct Mesh {
     /// Pairs of positions, the lower first, that were ever cut off from each other.
     cuts: Mutex<BTreeMap<(usize, usize), Severed>>,
     spoilt: Mutex<Vec<BTreeSet<Bytes>>>,
+    /// When each node, by position, last heard a whole answer from a peer.
+    heard: Mutex<BTreeMap<(usize, SocketAddr), Heard>>,
+}
+
+/// When a peer was last heard.
+#[derive(Clone, Copy)]
+struct Heard {
+    /// Since the node's start, if it never was.
+    at: Instant,
+    /// When a page or bodies last came from it; the node's start, if none ever did.
+    moved: Instant,
+    /// When either came last after a time so long that nobody has to wait for it.
+    revived: Option<Instant>,
 }
 
 /// How two nodes are cut off from each other.
@@ -56,6 +70,8 @@ struct Standing {
     position: usize,
     life: u64,
     holds: Holdings,
+    /// Connections between the two that faults had struck by then.
+    struck: u64,
 }
 
 impl Mesh {
@@ -68,6 +84,7 @@ impl Mesh {
             members: Mutex::default(),
             cuts: Mutex::default(),
             spoilt: Mutex::new(vec![BTreeSet::new(); scenario.nodes.len()]),
+            heard: Mutex::default(),
         })
     }
 
@@ -186,26 +203,50 @@ impl Mesh {
         self.court.evidence().tell(self.world.now(), text);
     }
 
-    /// What every node still lacks of what another one can deliver; nothing where segments were
-    /// evicted, because then nodes rightly hold different things.
-    pub(super) fn missing(&self) -> Vec<Missing> {
-        let members = self.members();
-        if members.iter().any(|machine| super::evicted_segments(machine) > 0) {
-            return Vec::new();
-        }
-        self.lacking()
+    /// What every node still lacks of what another one can deliver, unless it had and evicted it.
+    pub(super) fn missing(&self) -> Comparison {
+        let evicted = self.members().iter().map(|machine| machine.evicted()).collect();
+        self.compare(evicted)
     }
 
     /// What every node lacks of what another one can deliver now, whatever was evicted.
     pub(super) fn lacking(&self) -> Vec<Missing> {
+        let evicted = vec![Holdings::new(); self.members().len()];
+        self.compare(evicted).missing
+    }
+
+    fn compare(&self, evicted: Vec<Holdings>) -> Comparison {
         let members = self.members();
         let holds: Vec<Holdings> = members.iter().map(|machine| machine.holdings()).collect();
         let spoilt = self.spoilt.lock();
-        let holders = members.iter().zip(&holds).zip(spoilt.iter());
+        let holders = members.iter().zip(&holds).zip(spoilt.iter().zip(&evicted));
         let holders: Vec<Holder<'_>> = holders
-            .map(|((machine, holds), spoilt)| Holder { node: &machine.name, holds, spoilt })
+            .map(|((machine, holds), (spoilt, evicted))| Holder {
+                node: &machine.name,
+                holds,
+                spoilt,
+                evicted,
+            })
             .collect();
-        holdings::missing(&holders)
+        holdings::compare(&holders)
+    }
+
+    /// A node has a whole answer from a peer.
+    pub(super) fn answered(&self, position: usize, peer: SocketAddr, answered: Answered) {
+        let Answered { at, moves } = answered;
+        let mut heard = self.heard.lock();
+        let heard = heard.entry((position, peer)).or_insert(Heard { at, moved: at, revived: None });
+        if self.is_given_up(*heard, at) {
+            heard.revived = Some(at);
+        }
+        heard.at = at;
+        heard.moved = if moves { at } else { heard.moved };
+    }
+
+    /// Whether by now nobody has to wait any longer for a peer that was last heard then.
+    fn is_given_up(&self, heard: Heard, now: Instant) -> bool {
+        let still_max = Rules { peer_wait: self.peer_wait }.still_max();
+        now.since(heard.at) >= self.peer_wait || now.since(heard.moved) >= still_max
     }
 
     /// Waits until a node that has just started is ready, and judges whether it may be. To be run on
@@ -222,8 +263,14 @@ impl Mesh {
                 position,
                 life: peer.life(),
                 holds: peer.holdings(),
+                struck: machine.connections_struck(peer),
             })
             .collect();
+        for peer in &members {
+            let (key, heard) =
+                ((position, peer.peer_addr), Heard { at: began, moved: began, revived: None });
+            self.heard.lock().insert(key, heard);
+        }
         while machine.state() != Some(State::Serving) {
             clock.sleep(LOOK).await;
         }
@@ -239,28 +286,28 @@ impl Mesh {
         (began, before): (Instant, &[Standing]),
     ) -> Result<(), Violation> {
         let members = self.members();
-        if super::evicted_segments(machine) > 0 {
-            return Ok(());
-        }
         let cluster = machine.cluster();
         let of = |position: usize| {
             let addr = machine_peer(&members[position]);
             let peers = cluster["peers"].as_array().map_or(&[][..], Vec::as_slice);
             peers.iter().find(|peer| peer["peer"].as_str() == Some(addr.as_str()))
         };
-        let passed = before
-            .iter()
-            .filter(|peer| of(peer.position).is_some_and(|peer| peer["passes"].as_u64() > Some(0)));
-        let passed = passed.count();
+        let has_passed = |peer: &Standing| {
+            of(peer.position).is_some_and(|peer| peer["passes"].as_u64() > Some(0))
+        };
+        let passed = before.iter().filter(|peer| has_passed(peer)).count();
         ready_is_complete::check_reached(&machine.name, was_empty, before.len(), passed)?;
-        let mine = machine.holdings();
         let now: Vec<Holdings> = before.iter().map(|it| members[it.position].holdings()).collect();
-        let spoilt = self.spoilt.lock();
-        let held = before.iter().zip(&now).filter(|(peer, _)| {
-            let stood = members[peer.position].life() == peer.life && peer.life > 0;
-            stood && !self.was_cut((machine.index.0, peer.position), began)
+        // Who passed over a peer has what that held. Who did not must have had to do without: the
+        // peer was silent for long enough, and not because nobody asked it.
+        let counts = before.iter().zip(&now).filter(|(peer, _)| {
+            has_passed(peer) || {
+                let named = of(peer.position).and_then(|peer| peer["standing"].as_str());
+                !self.was_out_of_reach(machine, peer, (began, named))
+            }
         });
-        let peers: Vec<Peer<'_>> = held
+        let spoilt = self.spoilt.lock();
+        let peers: Vec<Peer<'_>> = counts
             .map(|(peer, now)| Peer {
                 name: &members[peer.position].name,
                 then: &peer.holds,
@@ -268,14 +315,45 @@ impl Mesh {
                 spoilt: &spoilt[peer.position] | &spoilt[machine.index.0],
             })
             .collect();
-        ready_is_complete::check(&machine.name, &mine, &peers)
+        let mine = Mine { holds: &machine.holdings(), evicted: &machine.evicted() };
+        let compared = ready_is_complete::check(&machine.name, mine, &peers)?;
+        self.court.evidence().compared.at_ready += compared;
+        Ok(())
+    }
+
+    /// Whether a node that turned ready rightly did not wait for a peer: it calls the peer silent, or
+    /// its pass unfinished, had no answer from it for long enough, or nothing of use for longer, and the
+    /// world was the cause: the peer was dead, cut off, or faults struck connections between them.
+    fn was_out_of_reach(
+        &self,
+        machine: &Machine,
+        peer: &Standing,
+        (began, named): (Instant, Option<&str>),
+    ) -> bool {
+        let members = self.members();
+        let other = &members[peer.position];
+        let now = self.world.now();
+        let stood = other.life() == peer.life && peer.life > 0;
+        let was_kept_apart = !stood
+            || self.was_cut((machine.index.0, peer.position), began)
+            || machine.connections_struck(other) > peer.struck;
+        let heard = self.heard.lock().get(&(machine.index.0, other.peer_addr)).copied();
+        let is_named = matches!(named, Some("silent" | "passing"));
+        // A peer that came back since the node was looked at before was given up until then, and may
+        // be called anything by now.
+        let is_given_up = heard.is_some_and(|heard| {
+            is_named && self.is_given_up(heard, now)
+                || heard.revived.is_some_and(|revived| now.since(revived) <= LOOK * 2)
+        });
+        was_kept_apart && is_given_up
     }
 
     /// Whether two nodes were cut off from each other at any time since.
     fn was_cut(&self, (a, b): (usize, usize), since: Instant) -> bool {
         match self.cuts.lock().get(&(a.min(b), a.max(b))) {
             Some(Severed::Now) => true,
-            Some(Severed::Until(healed)) => *healed >= since,
+            // What was healed as the node started never was in its way.
+            Some(Severed::Until(healed)) => *healed > since,
             None => false,
         }
     }

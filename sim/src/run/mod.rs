@@ -151,12 +151,19 @@ impl Run {
             puts_within: self.scenario.expect.puts_within,
             open_life: Box::new(move |node| machines[node.0].open_life()),
             once: Mutex::default(),
-            targets: targets.map(|m| Target { node: m.index, addr: m.addr }).collect(),
+            targets: targets.map(|machine| self.target(&spec, machine)).collect(),
             spec,
             place,
             body_bytes_max: self.scenario.node.body_bytes_max,
             court: self.court.clone(),
         })
+    }
+
+    /// A node as a group of clients sees it.
+    fn target(&self, spec: &ClientSpec, machine: &Machine) -> Target {
+        let zone = self.scenario.zone_of_node(&machine.name);
+        let is_near = zone == self.scenario.zone_of_client(&spec.name);
+        Target { node: machine.index, addr: machine.addr, is_near }
     }
 
     fn tell(&self, what: String) {

@@ -162,6 +162,12 @@ impl Bed {
         }
     }
 
+    /// Closes the index behind the store's back, so that reads and commits fail.
+    pub(crate) fn close_index(&self) {
+        let catalog = self.running.as_ref().expect("it runs").catalog.clone();
+        self.run(async move { catalog.close().await });
+    }
+
     /// Lets the index reach the disk, whatever becomes of the segments.
     pub(crate) fn keep_index(&self) {
         let catalog = self.running.as_ref().expect("it runs").catalog.clone();

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use kura_core::{
     address::{Address, Space},
     digest::Digest,
+    feed::FeedRow,
     place::{CONTENTS, PLACES},
-    record::SegmentId,
+    record::{SegmentId, Version},
 };
 use kura_env::{DiskErrorKind, EffectKind, Keyspace};
 use kura_node::service::Refusal;
@@ -305,4 +306,27 @@ fn a_disk_that_others_filled_refuses_writes_and_serves_reads_until_space_returns
     bed.settle();
     bed.put(plain("late"), body(2, 9_000)).unwrap();
     assert_eq!(bed.get(&plain("late")).unwrap(), Some(body(2, 9_000)));
+}
+
+#[test]
+fn a_body_of_a_peer_is_refused_while_nobody_can_tell_what_is_here() {
+    let mut bed = Bed::new(41);
+    bed.start().unwrap();
+    bed.put(plain("key"), body(1, 3_000)).unwrap();
+    let (store, older) = (bed.store(), body(2, 3_000));
+    let row = FeedRow {
+        address: plain("key"),
+        version: Version { time: 1, node: 9 },
+        body_bytes: 3_000,
+        digest: Digest::of(&older),
+    };
+    let mut upload = bed.run(async move { store.begin_replica(&row).await.unwrap() });
+    bed.close_index();
+    let published = bed.run(async move {
+        upload.write(older).await.unwrap();
+        upload.publish().await
+    });
+    assert!(matches!(published, Err(Refusal::Catalog(_))), "{published:?}");
+    bed.put(plain("other"), body(3, 10)).unwrap();
+    assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(1, 3_000)), "the later version");
 }
