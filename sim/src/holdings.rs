@@ -8,7 +8,7 @@ use kura_core::{
     digest::Digest,
     feed::supersedes,
     place::{Place, is_watermark_in_places, place_key},
-    record::{Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, SegmentHeader, Version},
+    record::{Header, SEGMENT_HEADER_LEN, SegmentHeader, Version},
     recovery::{Found, look},
 };
 use kura_env::Row;
@@ -41,11 +41,9 @@ pub fn of_rows(rows: &[Row]) -> Holdings {
 /// Adds what the records of a segment's file of `len_bytes` hold. `read` gives bytes from an offset
 /// on, fewer only where the file ends.
 pub fn add_segment(held: &mut Holdings, len_bytes: u64, read: impl Fn(u64, usize) -> Bytes) {
-    let Ok(SegmentHeader { nonce, .. }) = SegmentHeader::decode(&read(0, SEGMENT_HEADER_LEN))
-    else {
-        return;
-    };
-    let (mut offset, mut wanted) = (SEGMENT_HEADER_BYTES, 4096);
+    let Ok(head) = SegmentHeader::decode(&read(0, SEGMENT_HEADER_LEN)) else { return };
+    let nonce = head.nonce;
+    let (mut offset, mut wanted) = (u64::from(head.first_offset), 4096);
     loop {
         match look(&read(offset, wanted), nonce, offset, len_bytes) {
             Found::Record { header, end, .. } => {
@@ -193,6 +191,8 @@ pub(crate) mod sample {
 
 #[cfg(test)]
 mod tests {
+    use kura_core::record::{Area, Flow};
+
     use super::{
         sample::{holdings, key},
         *,
@@ -224,7 +224,7 @@ mod tests {
     fn a_segment_tells_what_lies_in_it() {
         let sample = crate::image::sample::Sample::sound();
         let image = sample.image();
-        let newest = image.ring().and_then(|ring| ring.newest());
+        let newest = image.ring().and_then(|ring| ring.newest(Area::Blobs, Flow::Live));
         let path = crate::image::Image::segment_path(newest.unwrap().id);
         let mut found = Holdings::new();
         add_segment(&mut found, image.files[&path], |at, len| (image.read)(&path, at, len));

@@ -13,7 +13,10 @@ use crate::{
     body::{BodyId, Match, Matcher},
     court::Court,
     history::{NodeIndex, Owed},
-    invariants::{acked_or_evicted, true_digest, whole_body},
+    invariants::{
+        acked_or_evicted::{self, Horizon},
+        true_digest, whole_body,
+    },
 };
 
 /// What is asked of whom.
@@ -143,21 +146,31 @@ impl Reader<'_> {
         if self.get_once(ask, Some(owed)).await? != Seen::Miss {
             return Ok(());
         }
-        let Some(horizon_sequence) = self.horizon().await? else { return Ok(()) };
-        let verdict = acked_or_evicted::check_miss(ask.path, owed, horizon_sequence);
+        let Some(horizon) = self.horizon().await? else { return Ok(()) };
+        let verdict = acked_or_evicted::check_miss(ask.path, owed, &horizon);
         self.court.evidence().judge(self.clock.now(), verdict);
         Ok(())
     }
 
-    /// The eviction horizon, if the node serves.
-    async fn horizon(&mut self) -> Result<Option<u64>, Failure> {
+    /// What the node says that it has evicted, if it serves.
+    async fn horizon(&mut self) -> Result<Option<Horizon>, Failure> {
         let (status, text) = self.connection.text("/status").await?;
         if status != 200 {
             return Ok(None);
         }
         let Ok(json) = serde_json::from_str::<serde_json::Value>(&text) else { return Ok(None) };
-        let serving = json["state"] == "serving";
-        Ok(json["ring"]["horizon_sequence"].as_u64().filter(|_| serving))
+        if json["state"] != "serving" {
+            return Ok(None);
+        }
+        let ring = &json["ring"];
+        let objects = ring["pool"]["evicted_sequences"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(ring["horizon_sequence"].as_u64().zip(ring["entries"]["horizon_sequence"].as_u64()).map(
+            |(blobs, entries)| Horizon {
+                blobs,
+                entries,
+                objects: objects.iter().filter_map(serde_json::Value::as_u64).collect(),
+            },
+        ))
     }
 }
 

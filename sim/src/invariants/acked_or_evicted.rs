@@ -1,6 +1,6 @@
 //! What was acknowledged is there until the ring turned over it, whatever crashed meanwhile.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Invariant, Violation};
 use crate::{
@@ -52,20 +52,40 @@ pub fn check_hit(
     }
 }
 
-/// Judges a miss of a serving node whose eviction horizon was `horizon_sequence` *after* it.
+/// What a node says that it has evicted.
+#[derive(Clone, Debug, Default)]
+pub struct Horizon {
+    /// No client's write to the ring of bodies of this or a higher sequence.
+    pub blobs: u64,
+    /// No client's write to the ring of entries of this or a higher sequence.
+    pub entries: u64,
+    /// Large objects, by their sequences: the ones that went last.
+    pub objects: BTreeSet<u64>,
+}
+
+impl Horizon {
+    /// Whether what was written to `path` with this sequence may be gone.
+    fn covers(&self, path: &str, sequence: u64) -> bool {
+        let is_entry = path.rsplit('/').nth(1) == Some("ac");
+        sequence < if is_entry { self.entries } else { self.blobs }
+            || self.objects.contains(&sequence)
+    }
+}
+
+/// Judges a miss of a serving node that had evicted as much as `horizon` says *after* it.
 ///
 /// # Errors
 ///
 /// If what was owed cannot have been evicted by then.
-pub fn check_miss(path: &str, owed: Owed, horizon_sequence: u64) -> Result<(), Violation> {
-    if owed.sequence < horizon_sequence {
+pub fn check_miss(path: &str, owed: Owed, horizon: &Horizon) -> Result<(), Violation> {
+    if horizon.covers(path, owed.sequence) {
         return Ok(());
     }
     let BodyId(body) = owed.body;
     Err(INVARIANT.violated(format!(
-        "GET {path}: a miss, though body {body} was acknowledged with sequence {} and nothing from \
-         {horizon_sequence} on was evicted",
-        owed.sequence
+        "GET {path}: a miss, though body {body} was acknowledged with sequence {} and nothing of \
+         bodies from {} on was evicted, nor of entries from {} on, nor that object",
+        owed.sequence, horizon.blobs, horizon.entries
     )))
 }
 
@@ -84,9 +104,14 @@ mod tests {
     #[test]
     fn a_miss_is_legal_only_below_the_horizon() {
         let owed = Owed { sequence: 7, body: BodyId(1), start: Instant(0) };
-        assert!(check_miss("/k", owed, 8).is_ok());
-        assert!(check_miss("/k", owed, 7).is_err());
-        assert!(check_miss("/k", owed, 1).is_err());
+        let blobs = |blobs| Horizon { blobs, entries: 1, objects: BTreeSet::new() };
+        assert!(check_miss("/k", owed, &blobs(8)).is_ok());
+        assert!(check_miss("/k", owed, &blobs(7)).is_err());
+        assert!(check_miss("/k", owed, &blobs(1)).is_err());
+        assert!(check_miss("/ns/ac/k", owed, &blobs(8)).is_err(), "entries have their own");
+        assert!(check_miss("/ns/ac/k", owed, &Horizon { entries: 8, ..blobs(1) }).is_ok());
+        let objects = BTreeSet::from([7]);
+        assert!(check_miss("/k", owed, &Horizon { objects, ..blobs(1) }).is_ok());
     }
 
     #[test]

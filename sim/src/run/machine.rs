@@ -9,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use fault_injection::{Fault, What};
-use kura_core::{record::SegmentId, ring::Ring};
+use kura_core::{
+    record::{Area, SegmentId},
+    ring::Ring,
+};
 use kura_env::Env;
 use kura_node::{
     config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig},
@@ -364,13 +367,15 @@ impl Machine {
         let mut evicted = self.evicted.lock().clone();
         let files = self.files();
         let len = files.get("RING").and_then(|len| usize::try_from(*len).ok());
-        let ring = len.and_then(|len| Ring::decode(&self.peek("RING", 0, len)).ok());
-        let Some(oldest) = ring.as_ref().and_then(|ring| ring.members().next()) else {
+        let Some(ring) = len.and_then(|len| Ring::decode(&self.peek("RING", 0, len)).ok()) else {
             return evicted;
         };
         for path in files.keys() {
-            let id = path.strip_prefix("blobs/").and_then(SegmentId::from_file_name);
-            if id.is_some_and(|id| id < oldest.id) {
+            let id = [Area::Blobs, Area::Entries].into_iter().find_map(|area| {
+                let name = path.strip_prefix(area.dir())?.strip_prefix('/')?;
+                SegmentId::from_file_name(area, name)
+            });
+            if id.is_some_and(|id| !ring.contains(id)) {
                 self.add_segment(&mut evicted, path);
             }
         }

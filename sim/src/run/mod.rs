@@ -294,5 +294,7 @@ fn peers(world: &World, hosts: &Hosts, scenario: &Scenario, position: usize) -> 
 }
 
 fn evicted_segments(machine: &Machine) -> u64 {
-    machine.disk.effect_classes().get("unlink blobs/*.seg").copied().unwrap_or(0)
+    let classes = machine.disk.effect_classes();
+    let of = |class: &str| classes.get(class).copied().unwrap_or(0);
+    of("unlink blobs/*.seg") + of("unlink entries/*.seg") + of("unlink pool/*/*.blob")
 }

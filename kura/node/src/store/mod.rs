@@ -311,7 +311,10 @@ impl Store {
         all["entries"] = status(Area::Entries, entries);
         let pool = self.0.pool.lock();
         all["pool"] = serde_json::json!({
-            "objects": pool.len(), "bytes": pool.bytes(), "bytes_max": pool_bytes,
+            "objects": pool.len(),
+            "bytes": pool.bytes(),
+            "bytes_max": pool_bytes,
+            "evicted_sequences": self.0.view.evicted_objects(),
         });
         all
     }

@@ -1,7 +1,7 @@
 //! What readers see of the store: its segments, and nothing else.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Weak},
 };
 
@@ -53,7 +53,13 @@ struct ViewState {
     ring: Arc<Ring>,
     /// What was taken away, and how large it is. What nobody holds any more is forgotten.
     lingering: Vec<(Weak<Segment>, u64)>,
+    /// Sequences of the objects that left the pool last.
+    evicted_objects: VecDeque<u64>,
 }
+
+/// Evicted objects of the pool that are told of. Which ones are gone does not follow from a horizon,
+/// because they go by their last use.
+const EVICTED_TOLD_MAX: usize = 1024;
 
 impl View {
     /// The segment, if it is in its ring or in the pool, and open.
@@ -100,6 +106,11 @@ impl View {
         self.state.read().segments.keys().filter(|id| id.area() == area).count()
     }
 
+    /// Sequences of the objects that left the pool last.
+    pub(crate) fn evicted_objects(&self) -> Vec<u64> {
+        self.state.read().evicted_objects.iter().copied().collect()
+    }
+
     /// Lets readers see one more segment.
     pub(crate) fn insert(&self, segment: Arc<Segment>) {
         self.state.write().segments.insert(segment.id, segment);
@@ -117,6 +128,10 @@ impl View {
         let mut state = self.state.write();
         if let Some(segment) = state.segments.remove(&id) {
             state.lingering.push((Arc::downgrade(&segment), bytes));
+            state.evicted_objects.push_back(id.number());
+            if state.evicted_objects.len() > EVICTED_TOLD_MAX {
+                state.evicted_objects.pop_front();
+            }
         }
     }
 
