@@ -302,7 +302,7 @@ mod tests {
         let world = World::new(WorldConfig::from_seed(0));
         let watch = watch(&world, Vec::new());
         let (disk, court) = (watch.disk.clone(), watch.court.clone());
-        disk.plant("tmp/stale.part", &Bytes::from(vec![0; 20_000])).unwrap();
+        disk.plant("tmp/stale.part", &Bytes::from(vec![0; 40_000])).unwrap();
         disk.set_effect_hook(Box::new(watch));
         let life = disk.attach();
         let path = DiskPath::new("tmp/stale.part");
@@ -313,10 +313,10 @@ mod tests {
             let other = DiskPath::new("tmp/1.part");
             life.unlink(&other).await.unwrap_err();
             let file = life.create(&other).await.unwrap();
-            file.append(vec![Bytes::from(vec![0; 10_001])]).await.unwrap();
+            file.append(vec![Bytes::from(vec![0; 10_000 + 20 * 1024])]).await.unwrap();
         };
         world.block_on(write, Instant(1)).unwrap();
-        assert!(court.is_decided(), "a byte over the budget");
+        assert!(court.is_decided(), "over the budget and what a file may hold beside");
         disk.set_effect_hook(Box::new(|_: &_| EffectVerdict::Go));
     }
 }
