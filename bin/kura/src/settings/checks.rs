@@ -1,27 +1,20 @@
 //! What settings demand of each other. A check whose settings cannot be read waits until they can.
 
-use kura_core::{capacity::SEGMENTS_MIN, record::body_bytes_max};
 use kura_node::store::share_bytes;
 
 use super::{
     Settings,
     problem::{Conflict, Party, Problem},
     setting::Key,
-    units::show_bytes,
     value::Value,
 };
 
 /// All pairs of settings that do not go together.
 pub(super) fn conflicts(settings: &Settings) -> Vec<Conflict> {
-    [
-        ring_has_enough_segments(settings),
-        largest_body_fits_a_segment(settings),
-        largest_body_can_be_staged(settings),
-        memory_holds_one_body(settings),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    [largest_body_can_be_staged(settings), memory_holds_one_body(settings)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The two ports, if they are one. Free ones, which the system chooses, differ.
@@ -31,28 +24,6 @@ pub(super) fn one_port_for_two(settings: &Settings) -> Option<Problem> {
     (settings.has_peer_plane() && one == other).then(|| Problem::SamePort {
         one: Box::new(party(settings, Key::Port)),
         other: Box::new(party(settings, Key::PeerPort)),
-    })
-}
-
-fn ring_has_enough_segments(settings: &Settings) -> Option<Conflict> {
-    let segments_min = SEGMENTS_MIN as u64;
-    let needed = settings.bytes(Key::Segment)?.saturating_mul(segments_min);
-    (settings.bytes(Key::Capacity)? < needed).then(|| Conflict {
-        low: party(settings, Key::Capacity),
-        high: party(settings, Key::Segment),
-        reason: format!(
-            "a ring has at least {segments_min} segments, so it needs {}",
-            show_bytes(needed)
-        ),
-    })
-}
-
-fn largest_body_fits_a_segment(settings: &Settings) -> Option<Conflict> {
-    let largest = body_bytes_max(settings.bytes(Key::Segment)?);
-    (settings.bytes(Key::MaxBody)? > largest).then(|| Conflict {
-        low: party(settings, Key::Segment),
-        high: party(settings, Key::MaxBody),
-        reason: format!("the largest body that fits such a segment is {}", show_bytes(largest)),
     })
 }
 

@@ -1,16 +1,19 @@
 //! Defaults that follow from other settings. None where what they follow from cannot be read.
 
-use kura_core::{capacity::SEGMENTS_MIN, record::body_bytes_max};
+use kura_core::capacity::SEGMENTS_MIN;
 use kura_node::store::share_bytes;
 
 use super::{
     Draft, Settings,
     setting::Key,
-    value::{MIB, Value},
+    value::{GIB, MIB, Value},
 };
 
 /// Size of a segment where nothing speaks against it, in bytes.
 const SEGMENT_BYTES: u64 = 512 * MIB;
+
+/// No body is larger, in bytes: the checksums of its chunks have to fit its header.
+pub(super) const MAX_BODY_BYTES: u64 = 4 * GIB;
 
 /// Sizes of segments are a multiple of this, the page of most systems, in bytes.
 const PAGE_BYTES: u64 = 4096;
@@ -25,10 +28,8 @@ pub(super) fn segment(draft: &Draft) -> Option<Value> {
     Some(Value::Bytes(bytes / PAGE_BYTES * PAGE_BYTES))
 }
 
-/// The largest body that is accepted: what fits a segment, and the half of staging that clients and
-/// peers can count on each.
+/// The largest body that is accepted: the half of staging that clients and peers can count on each.
 pub(super) fn max_body(settings: &Settings) -> Option<Value> {
-    let segment = settings.bytes(Key::Segment)?;
     let staging = settings.bytes(Key::StagingMax)?;
-    Some(Value::Bytes(body_bytes_max(segment).min(share_bytes(staging))))
+    Some(Value::Bytes(share_bytes(staging).min(MAX_BODY_BYTES)))
 }

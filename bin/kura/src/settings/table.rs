@@ -231,8 +231,10 @@ pub(crate) static SETTINGS: [Setting; 24] = [
             rule: "half of the file system that holds the data directory",
             example: "\"100GiB\"",
         },
-        meaning: "How many bytes of segments the ring may hold. When it is full, the eldest \
-                  segment makes room for a new one.",
+        meaning: "How many bytes may be kept: seven tenths for the ring of bodies, a quarter for \
+                  the pool of large objects, a twentieth for the ring of action results. What is \
+                  full makes room by giving up its eldest. Whatever is set, no more than four \
+                  fifths of the file system are used; the node says so when it starts.",
         stakes: Stakes::Ends {
             too_low: "Artifacts are evicted before the next build asks for them. Below a few \
                       segments every rotation takes a large part of the cache with it.",
@@ -263,12 +265,13 @@ pub(crate) static SETTINGS: [Setting; 24] = [
         flag: "max-body",
         kind: Kind::Bytes { min: 1, max: 4 * GIB },
         default: DefaultValue::Derived {
-            rule: "the largest body that fits a segment and half of staging",
+            rule: "half of staging, and no more than 4GiB",
             example: "\"256MiB\"",
         },
         meaning: "The largest body that is accepted; larger ones are answered 413. Never more \
-                  than fits a segment, and never more than half of `staging.disk_max`, so that \
-                  whatever one node accepts finds room at a peer with the same settings.",
+                  than half of `staging.disk_max`, so that whatever one node accepts finds room at \
+                  a peer with the same settings, and never more than the pool of large objects \
+                  holds, which is a quarter of the capacity.",
         stakes: Stakes::Ends {
             too_low: "Large artifacts are never cached.",
             too_high: "A few huge artifacts push many small ones out.",

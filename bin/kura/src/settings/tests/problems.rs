@@ -7,7 +7,6 @@ use std::{
 };
 
 use super::{Key, Said};
-use kura_core::record::body_bytes_max;
 
 use crate::settings::{Settings, SettingsFile, problem::Problem};
 
@@ -181,20 +180,7 @@ fn a_bad_value_is_reported_even_where_a_flag_wins() {
 
 #[test]
 fn settings_that_do_not_go_together_name_both_places() {
-    let too_large = format!(
-        "store.segment = \"512MiB\" (default) and store.max_body = \"1GiB\" (flag --max-body) do not go \
-         together: the largest body that fits such a segment is {}B; raise store.segment or lower \
-         store.max_body",
-        body_bytes_max(512 << 20)
-    );
     for (said, problem) in [
-        (
-            Said::least().file("[store]\ncapacity = \"1GiB\"\n").flag(Key::Segment, "512MiB"),
-            "store.capacity = \"1GiB\" (kura.toml:2) and store.segment = \"512MiB\" (flag --segment) do \
-             not go together: a ring has at least 5 segments, so it needs 2560MiB; raise \
-             store.capacity or lower store.segment",
-        ),
-        (Said::least().flag(Key::MaxBody, "1GiB"), &too_large),
         (
             Said::least().flag(Key::MaxBody, "6MiB").variable("KURA_TMP_DIR_MAX_BYTES", "10485760"),
             "staging.disk_max = \"10MiB\" (variable KURA_TMP_DIR_MAX_BYTES) and store.max_body = \
@@ -216,9 +202,7 @@ fn settings_that_do_not_go_together_name_both_places() {
 
 #[test]
 fn settings_at_the_very_limit_of_each_other_are_accepted() {
-    let largest = body_bytes_max(512 << 20).to_string();
-    Said::least().flag(Key::Capacity, "2560MiB").flag(Key::Segment, "512MiB").settings();
-    Said::least().flag(Key::MaxBody, &largest).settings();
+    Said::least().flag(Key::Capacity, "5MiB").flag(Key::Segment, "512MiB").settings();
     Said::least().flag(Key::MaxBody, "5MiB").flag(Key::StagingMax, "10MiB").settings();
     Said::least().flag(Key::MemoryBody, "512KiB").flag(Key::MemoryMax, "1MiB").settings();
 }
@@ -231,7 +215,7 @@ fn a_file_that_is_not_toml_is_reported_by_line_and_nothing_is_concluded_from_it(
         ("[http\nport = 1\n[log]\nfilter = \"info\n", vec!["kura.toml:1", "kura.toml:4"]),
     ] {
         // In conflict with the default of a setting that the file may have meant to set.
-        let problems = Said::default().file(text).flag(Key::MaxBody, "1GiB").problems();
+        let problems = Said::default().file(text).flag(Key::MemoryBody, "512MiB").problems();
         let starts: Vec<_> =
             problems.iter().map(|problem| problem.split(": not TOML: ").next().unwrap()).collect();
         assert_eq!(starts, lines, "{problems:?}");

@@ -157,13 +157,10 @@ fn the_segment_follows_a_small_capacity() {
 }
 
 #[test]
-fn the_largest_body_follows_the_segment_and_staging() {
+fn the_largest_body_follows_staging() {
     let largest = |said: Said| said.settings().node_config().store.body_bytes_max;
-    let segment = 64 << 20;
-    let of_segment = largest(Said::least().flag(Key::Segment, "64MiB"));
-    assert!(of_segment < segment && of_segment > segment / 100 * 99, "{of_segment}");
-    let said = Said::least().flag(Key::Segment, "64MiB").flag(Key::StagingMax, "10MiB");
-    assert_eq!(largest(said), 5 << 20);
+    assert_eq!(largest(Said::least()), 4 << 30);
+    assert_eq!(largest(Said::least().flag(Key::StagingMax, "10MiB")), 5 << 20);
 }
 
 #[test]
