@@ -214,6 +214,18 @@ impl Address {
         }
     }
 
+    /// The namespace whose content addresses a path stands for as a whole: `/cas`, `/{namespace}/cas`.
+    /// `None` if it does not. What is wrong with the namespace is found when an address is made of it.
+    #[must_use]
+    pub fn content_of(path: &str) -> Option<Cow<'_, str>> {
+        let relative = path.strip_prefix('/')?;
+        if relative == "cas" {
+            return Some(Cow::Borrowed(DEFAULT_NAMESPACE));
+        }
+        let namespace = relative.strip_suffix("/cas")?;
+        decode_segment(namespace, 1).ok().filter(|decoded| !decoded.contains('/'))
+    }
+
     /// Whose artifact it is.
     #[must_use]
     pub fn namespace(&self) -> &str {
@@ -318,6 +330,23 @@ mod tests {
     use super::*;
 
     const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn a_path_may_stand_for_all_content_of_a_namespace() {
+        for (path, namespace) in [
+            ("/cas", Some("default")),
+            ("/team/cas", Some("team")),
+            ("/a%20b/cas", Some("a b")),
+            ("/a%2fb/cas", None),
+            ("/a/b/cas", None),
+            ("//cas", None),
+            ("/cas/", None),
+            ("/team/cast", None),
+            ("cas", None),
+        ] {
+            assert_eq!(Address::content_of(path).as_deref(), namespace, "{path}");
+        }
+    }
 
     #[test]
     fn a_path_names_a_namespace_a_space_and_a_key() {

@@ -251,6 +251,19 @@ impl Service {
         Ok(self.open(address).await?.map(|reading| reading.meta().clone()))
     }
 
+    /// Which of `addresses` are here and stay for as long as is promised. While the store is not open
+    /// nothing is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::vouch`].
+    pub async fn vouch(&self, addresses: &[Address]) -> Result<Vec<bool>, Refusal> {
+        match self.store() {
+            Some(store) => store.vouch(addresses).await,
+            None => Ok(vec![false; addresses.len()]),
+        }
+    }
+
     /// Whether to send work here. Reads memory only.
     #[must_use]
     pub fn readiness(&self) -> Readiness {

@@ -38,6 +38,30 @@ fn what_is_put_is_got_with_its_length_and_digest() {
 }
 
 #[test]
+fn of_many_digests_those_that_are_missing_are_told() {
+    let bed = Bed::new(21);
+    let (here, gone) = (Digest::of(b"here"), Digest::of(b"gone"));
+    let mut client = bed.connect();
+    let asked = format!("{here}\n{gone}\n");
+    let batch = format!(
+        "POST /team/cas HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{asked}",
+        asked.len()
+    );
+    bed.run(async move {
+        client.send(&put(&format!("/team/cas/{here}"), b"here")).await;
+        assert!(client.read_answer().await.starts_with("HTTP/1.1 201 "));
+        client.send(batch.as_bytes()).await;
+        let answer = client.read_answer().await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{gone}\n")), "{answer}");
+        client.send(b"POST /cas HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabc\n").await;
+        assert!(client.read_answer().await.starts_with("HTTP/1.1 400 "));
+        client.send(b"POST /key HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+        assert!(client.read_answer().await.starts_with("HTTP/1.1 405 "));
+    });
+}
+
+#[test]
 fn what_is_not_there_is_a_miss() {
     let bed = Bed::new(2);
     let answer = bed.get("/team/absent");

@@ -37,6 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     PLACES_SPACE, SharedWithReaders,
     budget::{Budget, Reservation},
+    ledger::Books,
     peers::Head,
     pledges::Pledges,
     recovery::Recovered,
@@ -44,6 +45,7 @@ use super::{
     routing::Route,
     rows,
     segments::{Segment, View},
+    space::{Rounds, Volume},
     staging::StagedFile,
     total_bytes,
 };
@@ -70,6 +72,8 @@ pub(super) enum Command {
     Forget(Address, Place),
     /// Makes promises durable, and says which of them are made.
     Vouch(Vec<(Address, Place)>, oneshot::Sender<Vec<bool>>),
+    /// Makes room on the volume for so many bytes of a body in flight.
+    FindRoom(u64, oneshot::Sender<Result<(), Refusal>>),
     /// Ends the appender.
     Close(oneshot::Sender<()>),
 }
@@ -154,6 +158,12 @@ pub(super) struct Appender {
     pub(super) purses: Arc<Purses>,
     /// What bodies in flight may take.
     staging: Arc<Budget>,
+    /// What the store holds of its volume.
+    pub(super) books: Arc<Books>,
+    /// What the volume has left.
+    pub(super) volume: Arc<Volume>,
+    /// When that is looked at next.
+    pub(super) rounds: Rounds,
     /// Hybrid logical time at the start: what is older, and not here, is caught up with.
     pub(super) born: u64,
     /// Segments outside of the ring whose rows and files are still there.
@@ -174,7 +184,8 @@ pub(super) struct Appender {
 /// What the appender does next.
 enum Next {
     Command(Command),
-    ClearUp,
+    /// Clears up behind the ring, or looks at the volume, whichever is due.
+    Tend,
     End,
 }
 
@@ -217,6 +228,9 @@ impl Appender {
             pledges: recovered.pledges,
             purses: shared.purses,
             staging: shared.staging,
+            books: recovered.books,
+            volume: recovered.volume,
+            rounds: Rounds::default(),
             debts: recovered.debts.into(),
             eviction_rests_until: Instant::default(),
             nonces,
@@ -235,7 +249,10 @@ impl Appender {
             match self.next(&mut queue).await {
                 Next::Command(Command::Publish(publish)) => {
                     closing = self.take_group(publish, &mut queue).await;
-                    self.evict_some().await;
+                    self.tend().await;
+                }
+                Next::Command(Command::FindRoom(bytes, reply)) => {
+                    self.find_room(bytes, reply).await;
                 }
                 Next::Command(Command::Forget(address, place)) => {
                     self.forget(&address, place).await;
@@ -244,7 +261,7 @@ impl Appender {
                     self.vouch(artifacts, reply).await;
                 }
                 Next::Command(Command::Close(reply)) => closing = Some(reply),
-                Next::ClearUp => self.evict_some().await,
+                Next::Tend => self.tend().await,
                 Next::End => return,
             }
         }
@@ -255,22 +272,32 @@ impl Appender {
         }
     }
 
-    /// What to do next: writers first, clearing up while nobody waits.
+    /// What to do next: writers first, the rest while nobody waits.
     async fn next(&self, queue: &mut mpsc::Receiver<Command>) -> Next {
         match queue.try_recv() {
             Ok(command) => return Next::Command(command),
             Err(mpsc::error::TryRecvError::Disconnected) => return Next::End,
             Err(mpsc::error::TryRecvError::Empty) => {}
         }
-        let command = match self.eviction_due() {
-            None => queue.recv().await,
-            Some(due) => tokio::select! {
-                biased;
-                command = queue.recv() => command,
-                () = self.env.clock.sleep_until(due) => return Next::ClearUp,
-            },
+        let due = self.eviction_due().map_or(self.look_due(), |due| due.min(self.look_due()));
+        let command = tokio::select! {
+            biased;
+            command = queue.recv() => command,
+            () = self.env.clock.sleep_until(due) => return Next::Tend,
         };
         command.map_or(Next::End, Next::Command)
+    }
+
+    /// A bounded step of what is due beside the work of others.
+    async fn tend(&mut self) {
+        self.evict_some().await;
+        self.keep_floor().await;
+    }
+
+    async fn find_room(&mut self, bytes: u64, reply: oneshot::Sender<Result<(), Refusal>>) {
+        let found = self.free_up(Area::Blobs, bytes).await;
+        // Who stopped waiting needs no room.
+        reply.send(found).ok();
     }
 
     /// The hybrid logical time given out last.
@@ -296,6 +323,7 @@ impl Appender {
                 }
                 Ok(Command::Forget(address, place)) => self.forget(&address, place).await,
                 Ok(Command::Vouch(artifacts, reply)) => self.vouch(artifacts, reply).await,
+                Ok(Command::FindRoom(bytes, reply)) => self.find_room(bytes, reply).await,
                 Ok(Command::Close(reply)) => closing = Some(reply),
                 Err(_) => break,
             }
@@ -401,6 +429,7 @@ impl Appender {
             }
             self.rest_until = None;
         }
+        self.keep_out()?;
         self.index_leftovers().await?;
         if self.next_sequence + GROUP_RECORDS_MAX as u64 >= self.ring.sequence_ceiling() {
             self.adopt(self.ring.clone()).await?;
@@ -466,6 +495,7 @@ impl Appender {
             return;
         }
         let (segment, end) = (active.segment.id, active.end);
+        self.books.reaches(segment, end, self.volume.space().block_bytes);
         // The segment may have been evicted for a newer one meanwhile only by this very task.
         self.logs.entry(log).or_default().active = Some(active);
         self.finish(segment, end, written).await;
@@ -634,6 +664,7 @@ impl Appender {
         self.metrics.store.segments_given_up.inc();
         let segment = active.segment.id;
         tracing::warn!(%segment, %error, "a segment takes no more appends");
+        self.measure(&active.segment, &*active.file).await;
         if !error.kind.is_full() {
             self.rest_until = Some(self.env.clock.now() + FAILURE_REST);
         }

@@ -86,16 +86,20 @@ impl Appender {
             self.unlink_segment(segment).await?;
             self.debts.pop_front();
             self.metrics.store.evicted_segments.inc();
+            if self.volume.is_short() {
+                self.look_soon();
+            }
         }
         Ok(())
     }
 
-    async fn unlink_segment(&self, segment: SegmentId) -> Result<(), Refusal> {
+    /// Removes the file of a segment, if there is one.
+    pub(super) async fn unlink_segment(&self, segment: SegmentId) -> Result<(), Refusal> {
         match self.env.disk.unlink(&segment_path(segment)).await {
             Err(error) if error.kind != DiskErrorKind::NotFound => {
                 return Err(Refusal::Disk(error));
             }
-            Ok(()) | Err(_) => {}
+            Ok(()) | Err(_) => self.books.unlinked(segment, &self.view),
         }
         self.env.disk.sync_dir(&segment_dir(segment)).await.map_err(Refusal::Disk)
     }

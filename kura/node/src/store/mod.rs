@@ -11,6 +11,7 @@ mod appender;
 mod budget;
 mod eviction;
 mod fit;
+mod ledger;
 mod peers;
 mod pieces;
 mod pledges;
@@ -24,6 +25,7 @@ mod routing;
 mod rows;
 mod scan;
 mod segments;
+mod space;
 mod staging;
 mod upload;
 
@@ -53,10 +55,12 @@ pub use upload::Upload;
 use self::{
     appender::{Appender, Command},
     budget::Budget,
+    ledger::Books,
     peers::Head,
     refresh::{Purses, Refresher},
     routing::area_of,
     segments::{Segment, View},
+    space::Volume,
     staging::{BodyAt, Staging},
 };
 use crate::{config::StoreConfig, metrics::Metrics, service::Refusal};
@@ -100,6 +104,10 @@ struct Shared {
     limits: Limits,
     capacity: Capacity,
     view: Arc<View>,
+    /// What the store holds of its volume.
+    books: Arc<Books>,
+    /// What the volume has left.
+    volume: Arc<Volume>,
     /// Objects of the pool in the order of their last use.
     pool: Arc<Mutex<Recency<SegmentId>>>,
     refresher: Refresher,
@@ -136,6 +144,7 @@ impl Store {
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let (view, capacity) = (recovered.view.clone(), recovered.capacity);
         let pool = recovered.pool.clone();
+        let (books, volume) = (recovered.books.clone(), recovered.volume.clone());
         let purses = Purses::new(&capacity);
         let staging = Staging::new(&env, config.staging_bytes_max, metrics.clone());
         let memory = Budget::new(config.memory_bytes_max);
@@ -155,6 +164,8 @@ impl Store {
             limits,
             capacity,
             view,
+            books,
+            volume,
             pool,
             memory,
             staging,

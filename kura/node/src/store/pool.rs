@@ -120,6 +120,7 @@ impl Appender {
             self.metrics.store.freezes_failed.inc();
             tracing::warn!(object = %segment.id, %error, "a large object is read without a mapping");
         }
+        self.measure(segment, &**file).await;
         Ok(())
     }
 
@@ -180,13 +181,16 @@ impl Appender {
     /// Takes an object out of the pool: readers first, then the file; the rows follow in bounded
     /// steps.
     async fn evict_object(&mut self, id: SegmentId) -> Result<(), Refusal> {
-        let bytes = self.pool.lock().remove(id).unwrap_or(0);
-        self.view.remove(id, bytes);
+        self.pool.lock().remove(id);
+        self.view.remove(id);
         self.debts.push_back(id);
         self.metrics.store.evicted_objects.inc();
         match self.env.disk.unlink(&segment_path(id)).await {
             Err(error) if error.kind != DiskErrorKind::NotFound => Err(Refusal::Disk(error)),
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) | Err(_) => {
+                self.books.unlinked(id, &self.view);
+                Ok(())
+            }
         }
     }
 }

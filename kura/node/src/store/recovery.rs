@@ -34,10 +34,12 @@ use super::{
     CONTENTS_SPACE,
     appender::Log,
     fit::Fitter,
+    ledger::Books,
     pledges::Pledges,
     ring_file::{self, SavedRing},
     scan::{Scan, open_segment},
     segments::View,
+    space::Volume,
     staging::STAGING_DIR,
 };
 use crate::{
@@ -78,6 +80,8 @@ pub(super) struct Recovered {
     pub(super) pool: Arc<Mutex<Recency<SegmentId>>>,
     pub(super) pool_dirs: BTreeSet<String>,
     pub(super) pledges: Pledges,
+    pub(super) books: Arc<Books>,
+    pub(super) volume: Arc<Volume>,
     pub(super) debts: Vec<SegmentId>,
     pub(super) next_sequence: u64,
     pub(super) hlc_seen: u64,
@@ -158,7 +162,9 @@ pub(super) async fn recover(
     let next_sequence = ring.sequence_ceiling();
     let ring = ring.with_ceiling(next_sequence, scan.hlc_seen);
     let logs = if save(env, &ring).await? { logs } else { BTreeMap::new() };
-    view.adopt(Arc::new(ring.clone()), |area| capacity.ring(area).segment_bytes);
+    view.adopt(Arc::new(ring.clone()));
+    let books = Arc::new(Books::open(&*env.disk).await?);
+    let volume = Volume::new(env.disk.space().await?);
     let pool = Arc::new(Mutex::new(pool));
     let hlc_seen = scan.hlc_seen;
     let Identity { node, incarnation, .. } = identity;
@@ -170,6 +176,8 @@ pub(super) async fn recover(
         pool,
         pool_dirs,
         pledges,
+        books,
+        volume,
         debts,
         next_sequence,
         hlc_seen,
@@ -183,7 +191,7 @@ pub(super) async fn recover(
 /// the saved ceiling is never passed.
 async fn save(env: &Env, ring: &Ring) -> Result<bool, RecoverError> {
     match ring_file::save(&*env.disk, ring).await {
-        Ok(()) => Ok(true),
+        Ok(_) => Ok(true),
         Err(error) if error.kind.is_full() => Ok(false),
         Err(error) => Err(error.into()),
     }

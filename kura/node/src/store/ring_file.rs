@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kura_core::ring::{InvalidRing, Ring};
 use kura_env::{Disk, DiskError, DiskErrorKind, DiskPath};
 
-const RING: &str = "RING";
+pub(crate) const RING: &str = "RING";
 const RING_NEW: &str = "RING.new";
 
 /// What lies in RING.
@@ -20,15 +20,27 @@ pub(crate) enum SavedRing {
 }
 
 /// Replaces RING: after a crash it is the old one or the new one, and after a return the new one.
-pub(crate) async fn save(disk: &dyn Disk, ring: &Ring) -> Result<(), DiskError> {
-    let (path, new) = (DiskPath::new(RING), DiskPath::new(RING_NEW));
+/// Gives the bytes of the disk that it holds.
+pub(crate) async fn save(disk: &dyn Disk, ring: &Ring) -> Result<u64, DiskError> {
     remove_leftover(disk).await?;
+    let replaced = replace(disk, ring).await;
+    if replaced.is_err() {
+        // On a full disk every block counts. If it stays, the next attempt removes it.
+        remove_leftover(disk).await.ok();
+    }
+    replaced
+}
+
+async fn replace(disk: &dyn Disk, ring: &Ring) -> Result<u64, DiskError> {
+    let (path, new) = (DiskPath::new(RING), DiskPath::new(RING_NEW));
     let file = disk.create(&new).await?;
     file.append(vec![Bytes::from(ring.encode())]).await?;
     file.sync_data().await?;
+    let allocated_bytes = file.allocated_bytes().await?;
     drop(file);
     disk.rename(&new, &path).await?;
-    disk.sync_dir(&DiskPath::root()).await
+    disk.sync_dir(&DiskPath::root()).await?;
+    Ok(allocated_bytes)
 }
 
 /// Reads RING.

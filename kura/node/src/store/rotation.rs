@@ -9,30 +9,31 @@
 //! miss, whatever lies on disk. So a stop after any step costs space, never a wrong answer, and
 //! `recovery` frees the space at the next start. Step 4 goes on beside later writes; a rotation
 //! waits for it only while more than [`DEBTS_MAX`] segments are to be cleared up.
+//!
+//! A segment of RING whose file cannot be made, because the volume is full, is taken out of RING
+//! again as soon as that can be saved (`space`). A stop before that leaves what step 1 leaves.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use kura_core::{
-    ledger::{Admission, Room, floor_bytes, full_check_bytes},
     promise::{Hold, Rules},
     record::{Area, Flow, Nonce, SEGMENT_HEADER_BYTES, SegmentHeader},
     ring::{Member, NoTurn, Ring, Turn},
 };
-use kura_env::{DiskError, DiskErrorKind, DiskPath};
+use kura_env::{DiskError, DiskErrorKind, DiskPath, File};
 
 use super::{
     appender::{Active, Appender},
     ring_file,
     segments::{Segment, segment_dir, segment_path},
+    space::written_ms,
 };
 use crate::service::Refusal;
 
 /// Evicted segments that may wait for being cleared up. More: less work for each put at a turn of the
 /// ring, and that much more than the ring on the disk.
 const DEBTS_MAX: usize = 1;
-/// A full volume takes away no more than all but so many segments of a ring.
-const SEGMENTS_LEFT: usize = 1;
 
 impl Appender {
     /// Opens a new segment for a log, whose first record has the hybrid logical time `age`.
@@ -57,6 +58,8 @@ impl Appender {
         loop {
             match self.open_segment(member).await {
                 Ok(active) => {
+                    self.measure(&active.segment, &*active.file).await;
+                    self.volume.took(self.ring_capacity(area).segment_bytes);
                     self.view.insert(active.segment.clone());
                     let log = self.logs.entry(log).or_default();
                     (log.active, log.unopened) = (Some(active), None);
@@ -107,7 +110,7 @@ impl Appender {
     }
 
     /// Segments that have left the ring are cleared up from now on.
-    fn owe(&mut self, victims: &[Member]) {
+    pub(super) fn owe(&mut self, victims: &[Member]) {
         for victim in victims {
             self.debts.push_back(victim.id);
             self.pledges.forget(victim.id, &mut self.unindexed);
@@ -122,11 +125,11 @@ impl Appender {
     /// Saves a changed ring; from then on it is the one that counts.
     pub(super) async fn adopt(&mut self, ring: Ring) -> Result<(), Refusal> {
         let ring = ring.with_ceiling(self.next_sequence, self.hlc());
-        ring_file::save(&*self.env.disk, &ring).await.map_err(|error| {
+        let saved = ring_file::save(&*self.env.disk, &ring).await.map_err(|error| {
             if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
         })?;
-        let capacity = self.capacity;
-        self.view.adopt(Arc::new(ring.clone()), |area| capacity.ring(area).segment_bytes);
+        self.books.ring_saved(saved);
+        self.view.adopt(Arc::new(ring.clone()));
         self.ring = ring;
         Ok(())
     }
@@ -137,75 +140,6 @@ impl Appender {
             promise_ms: millis(self.config.promise),
             write_grace_ms: millis(self.config.write_grace),
         }
-    }
-
-    /// Makes sure that the volume has room for one more segment, or an object of `incoming_bytes`.
-    pub(super) async fn find_space(
-        &mut self,
-        area: Area,
-        incoming_bytes: u64,
-    ) -> Result<(), Refusal> {
-        let segment_bytes = self.ring_capacity(area).segment_bytes;
-        let wanted_bytes = full_check_bytes(segment_bytes, incoming_bytes);
-        loop {
-            let space = self.env.disk.space().await.map_err(Refusal::Disk)?;
-            // A volume whose size nobody knows says nothing of its room either.
-            if space.total_bytes == 0 {
-                return Ok(());
-            }
-            let room = Room {
-                available_bytes: space.available_bytes,
-                granted_bytes: self.staging_to_come(),
-                floor_bytes: floor_bytes(space.total_bytes),
-            };
-            let Admission::Short { missing_bytes } = room.admit(wanted_bytes) else {
-                return Ok(());
-            };
-            // What is evicted and still being read comes back by itself: evicting more is of no use.
-            let comes_back = self.view.lingering_bytes() >= missing_bytes;
-            if comes_back || !self.give_way(area, None).await? {
-                self.metrics.store.space_refused.inc();
-                return Err(Refusal::NoRoom {
-                    wanted_bytes,
-                    available_bytes: space.available_bytes,
-                    floor_bytes: room.floor_bytes,
-                });
-            }
-        }
-    }
-
-    /// The volume has no room: frees what is no longer needed, or else the eldest that may go. Whether
-    /// anything could be freed.
-    async fn give_way(&mut self, area: Area, except: Option<Member>) -> Result<bool, Refusal> {
-        if self.has_debts() {
-            while self.has_debts() {
-                self.evict_step().await?;
-            }
-            return Ok(true);
-        }
-        let rules = self.promise_rules();
-        let now_ms = self.wall_ms();
-        let ring = self.ring.clone();
-        let is_held = |member: &Member| {
-            let written_ms = written_ms(&ring, member, now_ms);
-            let held = rules.hold(now_ms, member.promised_until_ms, written_ms) != Hold::Free;
-            held || except.is_some_and(|except| except.id == member.id)
-                || self.pledges.holds(member.id, now_ms)
-        };
-        let other = if area == Area::Entries { Area::Blobs } else { Area::Entries };
-        for area in [area, other] {
-            if self.ring.len(area) <= SEGMENTS_LEFT {
-                continue;
-            }
-            let shrunk = self.ring.shrunk(area, self.next_sequence, is_held);
-            if let Some((ring, eldest)) = shrunk {
-                self.adopt(ring).await?;
-                self.owe(&[eldest]);
-                self.metrics.store.evicted_for_space.inc();
-                return Ok(true);
-            }
-        }
-        self.give_up_object().await
     }
 
     /// Creates the file of a member of the ring, whose id was never used before.
@@ -266,20 +200,18 @@ impl Appender {
             let segment = active.segment.id;
             tracing::warn!(%segment, %error, "a full segment is read without a mapping");
         }
+        self.measure(&active.segment, &*active.file).await;
     }
-}
 
-/// When clients wrote to a segment last, in wall milliseconds: when the next one was opened for them,
-/// or now. 0 for one that they never wrote to.
-fn written_ms(ring: &Ring, member: &Member, now_ms: u64) -> u64 {
-    if member.flow == Flow::CatchUp {
-        return 0;
+    /// Enters what the file of a segment holds into the books.
+    pub(super) async fn measure(&self, segment: &Segment, file: &dyn File) {
+        match file.allocated_bytes().await {
+            Ok(bytes) => self.books.holds(segment.id, bytes),
+            Err(error) => {
+                tracing::warn!(segment = %segment.id, %error, "what it holds cannot be told");
+            }
+        }
     }
-    let later = ring
-        .members_of(member.id.area())
-        .filter(|other| other.flow == Flow::Live && other.id > member.id)
-        .min_by_key(|other| other.id);
-    later.map_or(now_ms, |later| later.age >> 16)
 }
 
 fn promised(hold: Hold) -> Refusal {

@@ -1,7 +1,7 @@
 //! What readers see of the store: its segments, and nothing else.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Weak},
 };
 
@@ -51,8 +51,8 @@ struct ViewState {
     segments: BTreeMap<SegmentId, Arc<Segment>>,
     /// As it was last saved.
     ring: Arc<Ring>,
-    /// What was taken away, and how large it is. What nobody holds any more is forgotten.
-    lingering: Vec<(Weak<Segment>, u64)>,
+    /// What was taken away. What nobody holds any more is forgotten.
+    lingering: BTreeMap<SegmentId, Weak<Segment>>,
     /// Sequences of the objects that left the pool last.
     evicted_objects: VecDeque<u64>,
 }
@@ -116,18 +116,18 @@ impl View {
         self.state.write().segments.insert(segment.id, segment);
     }
 
-    /// Bytes of what was taken away and is still being read: their space comes back by itself.
-    pub(crate) fn lingering_bytes(&self) -> u64 {
+    /// What was taken away and is still being read: its space comes back by itself.
+    pub(crate) fn lingering(&self) -> BTreeSet<SegmentId> {
         let mut state = self.state.write();
-        state.lingering.retain(|(segment, _)| segment.strong_count() > 0);
-        state.lingering.iter().map(|(_, bytes)| bytes).sum()
+        state.lingering.retain(|_, segment| segment.strong_count() > 0);
+        state.lingering.keys().copied().collect()
     }
 
-    /// Takes an object of the pool away, of so many bytes.
-    pub(crate) fn remove(&self, id: SegmentId, bytes: u64) {
+    /// Takes an object of the pool away.
+    pub(crate) fn remove(&self, id: SegmentId) {
         let mut state = self.state.write();
         if let Some(segment) = state.segments.remove(&id) {
-            state.lingering.push((Arc::downgrade(&segment), bytes));
+            state.lingering.insert(id, Arc::downgrade(&segment));
             state.evicted_objects.push_back(id.number());
             if state.evicted_objects.len() > EVICTED_TOLD_MAX {
                 state.evicted_objects.pop_front();
@@ -135,16 +135,15 @@ impl View {
         }
     }
 
-    /// Goes by another ring from now on: what is no longer in it is gone. `size_of` tells how large
-    /// a segment is.
-    pub(crate) fn adopt(&self, ring: Arc<Ring>, size_of: impl Fn(Area) -> u64) {
+    /// Goes by another ring from now on: what is no longer in it is gone.
+    pub(crate) fn adopt(&self, ring: Arc<Ring>) {
         let mut state = self.state.write();
         let ViewState { segments, lingering, .. } = &mut *state;
-        lingering.retain(|(segment, _)| segment.strong_count() > 0);
+        lingering.retain(|_, segment| segment.strong_count() > 0);
         segments.retain(|id, segment| {
             let stays = id.area() == Area::Pool || ring.contains(*id);
             if !stays {
-                lingering.push((Arc::downgrade(segment), size_of(id.area())));
+                lingering.insert(*id, Arc::downgrade(segment));
             }
             stays
         });

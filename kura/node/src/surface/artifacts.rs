@@ -1,4 +1,5 @@
-//! `GET`, `HEAD` and `PUT` of artifacts, from bytes to calls of the service and back.
+//! `GET`, `HEAD` and `PUT` of artifacts, and what is missing of many, from bytes to calls of the
+//! service and back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,6 +8,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use kura_core::address::{Address, Space};
 use kura_core::digest::Digest;
@@ -29,6 +31,9 @@ const SEQUENCE: &str = "x-kura-sequence";
 
 /// How long a read may take to begin; then it is a miss, and the client goes on without.
 const READ_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A request for what is missing of many is no longer: 16,000 digests.
+const VOUCH_BYTES_MAX: usize = 65 * 16_000;
 
 /// The methods that are offered on artifacts.
 pub(crate) const METHODS: &str = "GET, HEAD, PUT";
@@ -80,6 +85,10 @@ impl Exchange<'_> {
             Method::GET => self.get(&address?).await,
             Method::HEAD => self.look(&address?).await,
             Method::PUT => self.put(address?, incoming).await,
+            Method::POST => match Address::content_of(self.head.uri.path()) {
+                Some(namespace) => self.missing(&namespace, incoming).await,
+                None => Err(Failure::Method),
+            },
             _ => Err(Failure::Method),
         }
     }
@@ -120,6 +129,38 @@ impl Exchange<'_> {
         let mut response = empty(Outcome::Found, false);
         *response.headers_mut() = found(&meta);
         Ok(response)
+    }
+
+    /// Of the digests in the body, a line each, those that are not here. All others stay for as long
+    /// as is promised.
+    async fn missing(
+        &self,
+        namespace: &str,
+        incoming: &mut body::Incoming,
+    ) -> Result<Response, Failure> {
+        let mut asked = BytesMut::new();
+        while let Some(data) = incoming.next().await? {
+            if asked.len() + data.len() > VOUCH_BYTES_MAX {
+                let limit_bytes = VOUCH_BYTES_MAX as u64;
+                let declared_bytes = incoming.declared_bytes();
+                return Err(Refusal::TooLarge { limit_bytes, declared_bytes }.into());
+            }
+            asked.extend_from_slice(&data);
+        }
+        let asked = String::from_utf8_lossy(&asked);
+        let mut addresses = Vec::new();
+        for digest in asked.lines().filter(|line| !line.is_empty()) {
+            addresses.push(Address::new(namespace, Space::Cas, digest).map_err(Failure::from)?);
+        }
+        let held = self.in_time(self.surface.service.vouch(&addresses)).await?;
+        let pairs = addresses.iter().zip(held);
+        let missing: Vec<&str> =
+            pairs.filter(|(_, held)| !held).map(|(address, _)| address.key()).collect();
+        let mut text = missing.join("\n");
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        Ok(answer::text(text))
     }
 
     /// What a read begins with. A disk that hangs must not hang its readers.
