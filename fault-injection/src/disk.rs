@@ -250,6 +250,11 @@ impl File for FaultyFile {
         Box::pin(self.faults.call(Operation::DiskRead, named, self.file.len()))
     }
 
+    fn allocated_bytes(&self) -> BoxFuture<'_, Result<u64, DiskError>> {
+        let named = Named::read("allocated_bytes", self.file.path());
+        Box::pin(self.faults.call(Operation::DiskRead, named, self.file.allocated_bytes()))
+    }
+
     fn append(&self, data: Vec<Bytes>) -> BoxFuture<'_, Result<(), DiskError>> {
         let write = async |data| self.file.append(data).await;
         Box::pin(self.write(EffectKind::Append, data, write))

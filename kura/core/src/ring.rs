@@ -344,6 +344,14 @@ impl Ring {
         Some((ring, eldest))
     }
 
+    /// The ring without a segment that never got a file; as it is if it has none of that id.
+    #[must_use]
+    pub fn without(&self, segment: SegmentId, next_sequence: u64) -> Self {
+        let mut ring = self.clone();
+        ring.turns_mut(segment.area()).remove(segment, next_sequence);
+        ring
+    }
+
     /// The ring with only those segments that `keep` says yes to.
     #[must_use]
     pub fn retained(&self, keep: impl Fn(SegmentId) -> bool) -> Self {
@@ -603,6 +611,20 @@ mod tests {
         // Evicting it says nothing about clients' writes.
         let without = ring.retained(|id| id.number() != 7);
         assert_eq!(without.horizon_sequence(Area::Blobs), 11);
+    }
+
+    #[test]
+    fn a_segment_that_never_got_a_file_leaves_no_trace_but_its_id() {
+        let none = |_: &Member| false;
+        let (ring, _) = ring_of(3).rotated(turn(Flow::Live, 3), 9, none).unwrap();
+        let without = ring.without(SegmentId::new(Area::Blobs, 4), 31);
+        assert_eq!(numbers(&without), [1, 2, 3]);
+        assert_eq!(without.horizon_sequence(Area::Blobs), 1, "nothing was evicted");
+        let (ring, _) = without.rotated(turn(Flow::Live, 3), 9, none).unwrap();
+        assert_eq!(numbers(&ring), [1, 2, 3, 5]);
+        let only = ring_of(1).without(SegmentId::new(Area::Blobs, 1), 5);
+        assert_eq!((only.len(Area::Blobs), only.horizon_sequence(Area::Blobs)), (0, 5));
+        assert_eq!(only.without(SegmentId::new(Area::Entries, 7), 5), only);
     }
 
     #[test]

@@ -179,6 +179,9 @@ pub trait File: Send + Sync {
     /// The length now, in bytes.
     fn len(&self) -> BoxFuture<'_, Result<u64, DiskError>>;
 
+    /// The bytes of the disk that it holds now, as [`DirEntry::allocated_bytes`].
+    fn allocated_bytes(&self) -> BoxFuture<'_, Result<u64, DiskError>>;
+
     /// Writes all of `data` at the end. The parts lie behind one another, as if joined.
     ///
     /// After an error a prefix may have been written; the length tells how much.

@@ -5,6 +5,7 @@
 
 mod host;
 mod replication;
+mod space;
 mod store;
 
 use std::{fmt, sync::atomic::AtomicI64};
@@ -17,6 +18,7 @@ use prometheus_client::{
 
 pub use host::{HostCounter, HostMetrics};
 pub use replication::ReplicationMetrics;
+pub use space::{SpaceLevels, SpaceMetrics};
 pub use store::StoreMetrics;
 
 /// A gauge of whole numbers.
@@ -31,6 +33,8 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// Replication.
     pub replication: ReplicationMetrics,
+    /// The space that the store may take, and takes.
+    pub space: SpaceMetrics,
     /// The world that the node lives in.
     pub host: HostMetrics,
 }
@@ -42,8 +46,9 @@ impl Default for Metrics {
         let peers = PortMetrics::new(registry.sub_registry_with_prefix("peer"));
         let store = StoreMetrics::new(&mut registry);
         let replication = ReplicationMetrics::new(&mut registry);
+        let space = SpaceMetrics::new(&mut registry);
         let host = HostMetrics::new(&mut registry);
-        Self { registry, public, peers, store, replication, host }
+        Self { registry, public, peers, store, replication, space, host }
     }
 }
 
@@ -63,6 +68,7 @@ impl Metrics {
     /// run to run, and two runs of one simulation must give the same bytes.
     #[must_use]
     pub fn render(&self) -> String {
+        self.space.refresh();
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect(
             "writing to a string does not fail, and no label of ours refuses to be encoded",

@@ -285,6 +285,7 @@ impl Service {
         if let Some(store) = self.store() {
             status["ring"] = store.ring_status();
             status["staging"] = store.staging_status();
+            status["disk"] = store.disk_status();
         }
         status
     }

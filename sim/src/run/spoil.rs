@@ -123,6 +123,10 @@ impl File for SpoiltFile {
         Box::pin(async move { Ok(self.file.len().await?.min(end(&self.wounds.of(self.path())))) })
     }
 
+    fn allocated_bytes(&self) -> BoxFuture<'_, Result<u64, DiskError>> {
+        self.file.allocated_bytes()
+    }
+
     fn append(&self, data: Vec<Bytes>) -> BoxFuture<'_, Result<(), DiskError>> {
         self.file.append(data)
     }

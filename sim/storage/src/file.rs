@@ -109,6 +109,13 @@ impl File for SimFile {
         })
     }
 
+    fn allocated_bytes(&self) -> BoxFuture<'_, Result<u64, DiskError>> {
+        Box::pin(async move {
+            self.shared.alive(self.life).await;
+            Ok(self.shared.state().volume.allocated_bytes(self.id))
+        })
+    }
+
     fn append(&self, data: Vec<Bytes>) -> BoxFuture<'_, Result<(), DiskError>> {
         Box::pin(async move {
             self.shared.alive(self.life).await;

@@ -312,6 +312,8 @@ async fn a_frozen_file_is_read_as_before(disk: &dyn Disk) {
     assert_eq!(read(&*other, 5000, 99).await, "end", "through any handle");
     let entry = disk.list(&base()).await.expect("list").remove(0);
     assert!(entry.allocated_bytes < 1 << 20, "what was reserved behind the end is free again");
+    let allocated_bytes = file.allocated_bytes().await.expect("allocated bytes");
+    assert_eq!(allocated_bytes, entry.allocated_bytes, "the file tells what the listing tells");
     file.freeze().await.expect("freeze again");
     let kept = read(&*file, 0, 5000).await;
     drop((file, other));

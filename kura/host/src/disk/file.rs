@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, IoSlice, IoSliceMut},
     ops::Deref,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -20,7 +20,7 @@ use rustix::{
 };
 
 use super::{
-    DiskThreads,
+    DiskThreads, STAT_BLOCK_BYTES,
     appends::{APPENDS_PER_TURN, AppendQueue},
     errno::kind_of,
     group_sync::GroupSync,
@@ -106,6 +106,15 @@ impl File for HostFile {
         // reads that hang it would hang as well.
         Box::pin(async move {
             self.0.len_bytes().map_err(|cause| self.0.failed("len", kind_of(&cause)))
+        })
+    }
+
+    fn allocated_bytes(&self) -> BoxFuture<'_, Result<u64, DiskError>> {
+        // As the length: in memory.
+        Box::pin(async move {
+            let metadata = self.0.file.metadata();
+            let failed = |cause| self.0.failed("allocated_bytes", kind_of(&cause));
+            Ok(metadata.map_err(failed)?.blocks() * STAT_BLOCK_BYTES)
         })
     }
 

@@ -27,6 +27,7 @@ mod scan;
 mod segments;
 mod space;
 mod staging;
+mod status;
 mod upload;
 
 use std::sync::Arc;
@@ -34,13 +35,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kura_core::{
     address::Address,
-    capacity::{Capacity, RingCapacity},
+    capacity::Capacity,
     feed::FEED,
     place::{CONTENTS, PLACES, Place, place_key},
     recency::Recency,
     record::{Area, SegmentId, header_bytes},
     refresh::Trigger,
-    ring::Generations,
 };
 use kura_env::{Env, Keyspace, TaskEnd, TaskHandle};
 use parking_lot::Mutex;
@@ -158,7 +158,7 @@ impl Store {
         };
         let appender = Appender::new(env.clone(), config, recovered, metrics.clone(), shared);
         let appender = env.tasks.spawn("appender", Box::pin(appender.run(queue)));
-        Ok(Self(Arc::new_cyclic(|store| Shared {
+        let store = Self(Arc::new_cyclic(|store| Shared {
             refresher: Refresher::start(&env, store.clone(), purses),
             env,
             limits,
@@ -175,7 +175,9 @@ impl Store {
             incarnation,
             metrics,
             appender,
-        })))
+        }));
+        store.show_space();
+        Ok(store)
     }
 
     /// Begins to take a body in.
@@ -298,46 +300,6 @@ impl Store {
             Some(declared) if !self.is_large(address, declared) => BodyAt::Start,
             Some(_) | None => BodyAt::BehindHeader,
         }
-    }
-
-    /// The rings and the pool in numbers.
-    #[must_use]
-    pub fn ring_status(&self) -> serde_json::Value {
-        let Capacity { blobs, entries, pool_bytes, bytes, .. } = self.0.capacity;
-        let ring = self.0.view.ring();
-        let status = |area: Area, capacity: RingCapacity| {
-            let Generations { old, middle, young } = ring.generations(area);
-            serde_json::json!({
-                "segments": self.0.view.count(area),
-                "segments_max": capacity.segments_max,
-                "segment_bytes": capacity.segment_bytes,
-                "old": old,
-                "middle": middle,
-                "young": young,
-                "horizon_sequence": ring.horizon_sequence(area),
-            })
-        };
-        let mut all = status(Area::Blobs, blobs);
-        all["capacity_bytes"] = bytes.into();
-        all["entries"] = status(Area::Entries, entries);
-        let pool = self.0.pool.lock();
-        all["pool"] = serde_json::json!({
-            "objects": pool.len(),
-            "bytes": pool.bytes(),
-            "bytes_max": pool_bytes,
-            "evicted_sequences": self.0.view.evicted_objects(),
-        });
-        all
-    }
-
-    /// Staging in numbers.
-    #[must_use]
-    pub fn staging_status(&self) -> serde_json::Value {
-        let budget = self.0.staging.budget();
-        serde_json::json!({
-            "in_use_bytes": budget.in_use_bytes(),
-            "budget_bytes": budget.limit_bytes(),
-        })
     }
 
     /// Looks the address up. A reference into a segment outside of the ring is a miss, whatever

@@ -176,7 +176,7 @@ impl Appender {
             base_sequence: member.base_sequence,
             age: member.age,
             flow: member.flow,
-            first_offset: SEGMENT_HEADER_BYTES as u32,
+            first_offset: u32::try_from(SEGMENT_HEADER_BYTES).expect("64 fits"),
         };
         file.append(vec![Bytes::from(header.encode())]).await?;
         file.sync_data().await?;

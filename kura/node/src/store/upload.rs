@@ -71,6 +71,7 @@ impl Upload {
         if declared_bytes.is_some_and(|declared| declared > limit_bytes) {
             return Err(Refusal::TooLarge { limit_bytes, declared_bytes });
         }
+        store.keep_out()?;
         let memory_body_bytes = store.limits().memory_body_bytes_max;
         // A body of unknown length begins in memory, with room for the largest that may stay there.
         let wanted = declared_bytes.unwrap_or(memory_body_bytes);
@@ -81,6 +82,7 @@ impl Upload {
             Some(reservation) => Filling::Memory { pieces: Pieces::default(), reservation },
             None => {
                 let at = store.body_at(&address, declared_bytes);
+                store.find_room(wanted).await?;
                 let staged = store.staging().create(wanted, at).await?;
                 let memory = write_memory(&store, Lane::Clients, declared_bytes);
                 Filling::staged(staged, memory)
@@ -129,12 +131,14 @@ impl Upload {
         if body_bytes > limit_bytes {
             return Err(Refusal::TooLarge { limit_bytes, declared_bytes });
         }
+        store.keep_out()?;
         let in_memory = body_bytes <= store.limits().memory_body_bytes_max;
         let filling = if in_memory && let Some(reservation) = store.memory().wait(body_bytes).await
         {
             Filling::Memory { pieces: Pieces::default(), reservation }
         } else {
             let at = store.body_at(address, declared_bytes);
+            store.find_room(body_bytes).await?;
             let staged = store.staging().create_waiting(body_bytes, at).await?;
             let memory = write_memory(&store, Lane::Replicas, declared_bytes);
             Filling::staged(staged, memory)
@@ -159,6 +163,7 @@ impl Upload {
     ///
     /// [`Refusal::Length`] or [`Refusal::TooLarge`] as soon as there are too many,
     /// [`Refusal::StagingFull`] when a body of unknown length outgrows what is left of the budget,
+    /// [`Refusal::NoRoom`] when it outgrows what is left of the volume,
     /// [`Refusal::DiskFull`] or [`Refusal::Disk`] when staging fails. The upload is of no use then.
     pub async fn write(&mut self, data: Bytes) -> Result<(), Refusal> {
         let received_bytes = self.received_bytes + data.len() as u64;
@@ -241,6 +246,7 @@ impl Upload {
                     return Ok(());
                 }
                 let at = BodyAt::BehindHeader;
+                self.store.find_room(wanted).await?;
                 let staged = self.store.staging().create(wanted, at).await?;
                 // What is in memory already is written together with what comes.
                 let memory =
@@ -251,6 +257,7 @@ impl Upload {
             Filling::Staged { staged, .. } => {
                 if total_bytes > staged.reserved_bytes() {
                     let missing = wanted - staged.reserved_bytes();
+                    self.store.find_room(missing).await?;
                     self.store.staging().grow(staged, missing)?;
                 }
             }
