@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kura_core::{
     address::{Address, Space},
     digest::Digest,
+    ledger::Ledger,
 };
 use kura_env::{CatalogError, DiskError};
 use parking_lot::RwLock;
@@ -288,6 +289,12 @@ impl Service {
             status["disk"] = store.disk_status();
         }
         status
+    }
+
+    /// What the node holds of its volume; `None` while there is no store.
+    #[must_use]
+    pub fn ledger(&self) -> Option<Ledger> {
+        self.store().map(|store| store.ledger())
     }
 
     /// The store is there.

@@ -69,6 +69,7 @@ store_metrics! {
     evicted_artifacts: "Artifacts evicted",
     evicted_bytes: "Bytes of bodies evicted",
     evicted_for_space: "Segments evicted because the disk had no room for a new one",
+    unlinked_first: "Segments unlinked before RING was saved, because the volume had no room for that",
     eviction_errors: "Steps of eviction that failed and are tried again",
     index_failures: "Batches that the catalog refused",
     replicas_known: "Bodies of peers that were here already, or superseded",

@@ -206,8 +206,9 @@ impl Appender {
 
     async fn keep_floor_now(&mut self) -> Result<(), Refusal> {
         self.look().await?;
-        self.drop_unopened().await?;
-        let Admission::Short { missing_bytes } = self.volume.admit(0, 0) else { return Ok(()) };
+        let Admission::Short { missing_bytes } = self.volume.admit(0, 0) else {
+            return self.drop_unopened().await;
+        };
         // What is on its way out may be enough.
         if self.has_debts() || self.books.lingering_bytes(&self.view) >= missing_bytes {
             return Ok(());
@@ -232,8 +233,8 @@ impl Appender {
         }
     }
 
-    /// Takes segments out of the ring that never got a file. While the volume is full even that
-    /// cannot be saved, and they stay until it can: nothing refers to them.
+    /// Takes a segment out of the ring that never got a file. While the volume is full even that may
+    /// not be saved, and it stays until it can: nothing refers to it.
     async fn drop_unopened(&mut self) -> Result<(), Refusal> {
         let unopened = self.logs.values().find_map(|log| log.unopened);
         let Some(member) = unopened else { return Ok(()) };
@@ -291,13 +292,36 @@ impl Appender {
                     || self.pledges.holds(member.id, now_ms)
             };
             if let Some((ring, eldest)) = self.ring.shrunk(area, self.next_sequence, is_held) {
-                self.adopt(ring).await?;
-                self.owe(&[eldest]);
+                match self.adopt(ring.clone()).await {
+                    Ok(()) => self.owe(&[eldest]),
+                    Err(Refusal::DiskFull(_)) => self.unlink_first(ring, eldest).await?,
+                    Err(refusal) => return Err(refusal),
+                }
                 self.metrics.store.evicted_for_space.inc();
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+}
+
+impl Appender {
+    /// Gives up the eldest segment where the volume is so full that not even RING can be saved: its
+    /// file goes first, and RING is saved as soon as that can be done. A start before that finds a
+    /// segment in RING that has no file, and drops it. Readers go by the ring in memory.
+    async fn unlink_first(&mut self, ring: Ring, eldest: Member) -> Result<(), Refusal> {
+        self.view.adopt(Arc::new(ring.clone()));
+        // With the ceiling that was saved: nothing above it may be given out.
+        self.ring = ring;
+        self.owe(&[eldest]);
+        self.metrics.store.unlinked_first.inc();
+        self.unlink_segment(eldest.id).await?;
+        match self.adopt(self.ring.clone()).await {
+            // Whoever filled the volume may have taken this space as well. Every later change of the
+            // ring saves it.
+            Ok(()) | Err(Refusal::DiskFull(_)) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
     }
 }
 
