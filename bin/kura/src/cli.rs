@@ -25,6 +25,7 @@ pub(crate) const EXIT_WITH_PARENT: &str = "exit-with-parent";
 const CONFIG: &str = "config";
 const DEV: &str = "dev";
 const STATUS: &str = "status";
+const VERIFY: &str = "verify";
 
 /// What somebody asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +41,13 @@ pub(crate) enum Invocation {
     Dev(Plan),
     /// Ask nodes how they are.
     Status(Question),
+    /// Look at a data directory whose node does not run.
+    Verify {
+        /// That of these settings.
+        given: GivenSettings,
+        /// Print JSON.
+        json: bool,
+    },
     /// Print an example file.
     ConfigExample,
     /// Print what is in force.
@@ -72,6 +80,9 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Invocation, clap::Error>
         }),
         Some((DEV, matches)) => Some(Invocation::Dev(plan(matches))),
         Some((STATUS, matches)) => Some(Invocation::Status(question(matches))),
+        Some((VERIFY, matches)) => {
+            Some(Invocation::Verify { given: given(matches), json: matches.get_flag("json") })
+        }
         Some((CONFIG, matches)) => match matches.subcommand() {
             Some(("example", _)) => Some(Invocation::ConfigExample),
             Some(("show", matches)) => Some(Invocation::ConfigShow(given(matches))),
@@ -94,6 +105,7 @@ fn grammar() -> Command {
         .subcommand(serve_grammar())
         .subcommand(dev_grammar())
         .subcommand(status_grammar())
+        .subcommand(verify_grammar())
         .subcommand(config_grammar())
 }
 
@@ -178,6 +190,22 @@ fn status_grammar() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Look again every second, until Ctrl-C"),
         )
+}
+
+fn verify_grammar() -> Command {
+    let json = Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print what was found as JSON");
+    with_settings(Command::new(VERIFY).arg(json))
+        .about("Look at a data directory whose node does not run")
+        .long_about(
+            "Look at a data directory whose node does not run: RING, every record and body, every \
+             row of the index, and what holds which bytes. Reads all of it, and changes nothing \
+             but the catalog's own journal, which is replayed when it is opened. What a stop may \
+             leave and the next start clears up is a note; anything else is a problem.",
+        )
+        .after_help(exit_codes())
 }
 
 fn config_grammar() -> Command {
@@ -273,6 +301,7 @@ mod tests {
             ),
             ("kura status", status(&["127.0.0.1:4000"], false, false)),
             ("kura status a:1 http://b:2 --json --watch", status(&["a:1", "b:2"], true, true)),
+            ("kura verify --json", Invocation::Verify { given: none(), json: true }),
             ("kura config example", Invocation::ConfigExample),
             ("kura config show", Invocation::ConfigShow(none())),
             ("kura config docs", Invocation::ConfigDocs),

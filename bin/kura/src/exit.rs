@@ -7,6 +7,8 @@ pub(crate) enum Exit {
     Clean,
     /// A node that was asked is not ready.
     NotReady,
+    /// A data directory that was looked at has problems.
+    Unsound,
     /// A command line that cannot be understood.
     Usage,
     /// A fault of our own.
@@ -27,7 +29,7 @@ pub(crate) const TABLE: [(&str, &str); 8] = [
         "0",
         "clean end; `kura serve`: drained after SIGTERM, SIGINT or SIGUSR1; `kura status`: all are ready",
     ),
-    ("1", "`kura status`: a node is not ready"),
+    ("1", "`kura status`: a node is not ready; `kura verify`: there are problems"),
     ("64", "the command line cannot be understood"),
     ("70", "a fault of Kura itself"),
     (
@@ -48,7 +50,7 @@ impl Exit {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Clean => 0,
-            Self::NotReady => 1,
+            Self::NotReady | Self::Unsound => 1,
             Self::Usage => 64,
             Self::Internal => 70,
             Self::Io => 74,

@@ -1,4 +1,4 @@
-//! `kura`: runs a node or a mesh of them, asks how nodes are, and prints settings. The only place that reads arguments and
+//! `kura`: runs a node or a mesh of them, asks how nodes are, looks at their data, and prints settings. The only place that reads arguments and
 //! the environment; both are handed on as plain data.
 
 mod ask;
@@ -10,6 +10,7 @@ mod serve;
 mod settings;
 mod signals;
 mod status;
+mod verify;
 
 use std::{
     ffi::OsString,
@@ -44,6 +45,10 @@ fn start() -> Exit {
         },
         Ok(Invocation::Dev(plan)) => dev::run(&plan, &variables),
         Ok(Invocation::Status(question)) => status::run(&question),
+        Ok(Invocation::Verify { given, json }) => match load(&given, &variables) {
+            Ok(settings) => verify::run(&settings, json),
+            Err(exit) => exit,
+        },
         Ok(Invocation::ConfigShow(given)) => match load(&given, &variables) {
             Ok(settings) => show(&settings),
             Err(exit) => exit,

@@ -8,3 +8,4 @@ mod replicate;
 pub mod service;
 pub mod store;
 pub mod surface;
+pub mod verify;

@@ -20,7 +20,7 @@ use crate::{
     surface::Surface,
 };
 
-const LOCK: &str = "LOCK";
+pub(crate) const LOCK: &str = "LOCK";
 /// The store has at least this long to close, also when requests in flight used up the drain.
 const CLOSE_TIME_MIN: Duration = Duration::from_secs(2);
 

@@ -125,7 +125,10 @@ impl State {
 }
 
 /// Every file below a directory but those that are staged: its path, and the bytes that it holds.
-async fn files_below(disk: &dyn Disk, root: DiskPath) -> Result<Vec<(String, u64)>, DiskError> {
+pub(crate) async fn files_below(
+    disk: &dyn Disk,
+    root: DiskPath,
+) -> Result<Vec<(String, u64)>, DiskError> {
     let mut files = Vec::new();
     let mut dirs = vec![(root, 0)];
     while let Some((dir, depth)) = dirs.pop() {
@@ -155,7 +158,7 @@ async fn files_below(disk: &dyn Disk, root: DiskPath) -> Result<Vec<(String, u64
 }
 
 /// The segment or object whose file has this path.
-fn segment_of(path: &str) -> Option<SegmentId> {
+pub(crate) fn segment_of(path: &str) -> Option<SegmentId> {
     let (_, name) = path.rsplit_once('/')?;
     let ids = Area::ALL.map(|area| SegmentId::from_file_name(area, name));
     ids.into_iter().flatten().find(|id| id.path() == path)

@@ -51,6 +51,11 @@ pub use peers::{ListToken, Page};
 pub use reading::Reading;
 pub use recovery::RecoverError;
 pub use upload::Upload;
+pub(crate) use {
+    ledger::{files_below, segment_of},
+    ring_file::{SavedRing, load as load_ring_file},
+    segments::segment_path,
+};
 
 use self::{
     appender::{Appender, Command},
