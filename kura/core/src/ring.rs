@@ -153,13 +153,24 @@ impl Turns {
         self.horizon_sequence = self.horizon_sequence.max(eldest.unwrap_or(next_sequence));
     }
 
-    fn remove(&mut self, id: SegmentId, next_sequence: u64) -> Option<Member> {
+    fn take(&mut self, id: SegmentId) -> Option<Member> {
         let at = self.members.iter().position(|member| member.id == id)?;
-        let member = self.members.remove(at)?;
-        if member.flow == Flow::Live {
-            self.settle(next_sequence);
+        self.members.remove(at)
+    }
+
+    /// Evicts a segment. Elder ones may stay because they are held; the horizon passes them as well,
+    /// because it says what is there above it, not what is gone below.
+    fn remove(&mut self, id: SegmentId, next_sequence: u64) {
+        if let Some(Member { flow: Flow::Live, .. }) = self.take(id) {
+            let end = self.after(id).unwrap_or(next_sequence);
+            self.horizon_sequence = self.horizon_sequence.max(end);
         }
-        Some(member)
+    }
+
+    /// The base sequence of the segment that was opened for clients' writes after `id`.
+    fn after(&self, id: SegmentId) -> Option<u64> {
+        let later = self.live().filter(|member| member.id > id);
+        later.min_by_key(|member| member.id).map(|member| member.base_sequence)
     }
 
     fn is_ordered(&self) -> bool {
@@ -344,11 +355,12 @@ impl Ring {
         Some((ring, eldest))
     }
 
-    /// The ring without a segment that never got a file; as it is if it has none of that id.
+    /// The ring without a segment that never got a file, and so lost nothing; as it is if it has none
+    /// of that id.
     #[must_use]
-    pub fn without(&self, segment: SegmentId, next_sequence: u64) -> Self {
+    pub fn without(&self, segment: SegmentId) -> Self {
         let mut ring = self.clone();
-        ring.turns_mut(segment.area()).remove(segment, next_sequence);
+        ring.turns_mut(segment.area()).take(segment);
         ring
     }
 
@@ -358,7 +370,15 @@ impl Ring {
         let mut ring = self.clone();
         let next_sequence = ring.sequence_ceiling;
         for gone in self.members().filter(|member| !keep(member.id)) {
-            ring.turns_mut(gone.id.area()).remove(gone.id, next_sequence);
+            let turns = ring.turns_mut(gone.id.area());
+            match turns.after(gone.id) {
+                Some(_) => turns.remove(gone.id, next_sequence),
+                // The last one is as a rule one that was about to be made, and held nothing.
+                None => {
+                    turns.take(gone.id);
+                    turns.settle(next_sequence);
+                }
+            }
         }
         ring
     }
@@ -592,7 +612,7 @@ mod tests {
         );
         let (ring, gone) = ring.shrunk(Area::Blobs, 99, held).unwrap();
         assert_eq!((gone.id.number(), numbers(&ring)), (2, vec![1, 3, 4, 5, 6]));
-        assert_eq!(ring.horizon_sequence(Area::Blobs), 1, "what is held is still there");
+        assert_eq!(ring.horizon_sequence(Area::Blobs), 21, "the gone one held what lies below");
     }
 
     #[test]
@@ -617,14 +637,14 @@ mod tests {
     fn a_segment_that_never_got_a_file_leaves_no_trace_but_its_id() {
         let none = |_: &Member| false;
         let (ring, _) = ring_of(3).rotated(turn(Flow::Live, 3), 9, none).unwrap();
-        let without = ring.without(SegmentId::new(Area::Blobs, 4), 31);
+        let without = ring.without(SegmentId::new(Area::Blobs, 4));
         assert_eq!(numbers(&without), [1, 2, 3]);
         assert_eq!(without.horizon_sequence(Area::Blobs), 1, "nothing was evicted");
         let (ring, _) = without.rotated(turn(Flow::Live, 3), 9, none).unwrap();
         assert_eq!(numbers(&ring), [1, 2, 3, 5]);
-        let only = ring_of(1).without(SegmentId::new(Area::Blobs, 1), 5);
-        assert_eq!((only.len(Area::Blobs), only.horizon_sequence(Area::Blobs)), (0, 5));
-        assert_eq!(only.without(SegmentId::new(Area::Entries, 7), 5), only);
+        let only = ring_of(1).without(SegmentId::new(Area::Blobs, 1));
+        assert_eq!((only.len(Area::Blobs), only.horizon_sequence(Area::Blobs)), (0, 1));
+        assert_eq!(only.without(SegmentId::new(Area::Entries, 7)), only);
     }
 
     #[test]

@@ -36,6 +36,8 @@ const SEGMENTS_LEFT: usize = 1;
 pub(super) struct Rounds {
     space_due: Instant,
     catalog_due: Instant,
+    /// The ring in memory is ahead of RING.
+    is_unsaved: bool,
 }
 
 /// What the volume had when it was looked at last. Shared by all who take room on it.
@@ -207,6 +209,7 @@ impl Appender {
     async fn keep_floor_now(&mut self) -> Result<(), Refusal> {
         self.look().await?;
         let Admission::Short { missing_bytes } = self.volume.admit(0, 0) else {
+            self.save_unsaved().await?;
             return self.drop_unopened().await;
         };
         // What is on its way out may be enough.
@@ -233,12 +236,21 @@ impl Appender {
         }
     }
 
+    /// Saves a ring that could not be saved when it changed.
+    async fn save_unsaved(&mut self) -> Result<(), Refusal> {
+        if self.rounds.is_unsaved {
+            self.adopt(self.ring.clone()).await?;
+            self.rounds.is_unsaved = false;
+        }
+        Ok(())
+    }
+
     /// Takes a segment out of the ring that never got a file. While the volume is full even that may
     /// not be saved, and it stays until it can: nothing refers to it.
     async fn drop_unopened(&mut self) -> Result<(), Refusal> {
         let unopened = self.logs.values().find_map(|log| log.unopened);
         let Some(member) = unopened else { return Ok(()) };
-        self.adopt(self.ring.without(member.id, self.next_sequence)).await?;
+        self.adopt(self.ring.without(member.id)).await?;
         for log in self.logs.values_mut() {
             log.unopened.take_if(|unopened| unopened.id == member.id);
         }
@@ -315,13 +327,15 @@ impl Appender {
         self.ring = ring;
         self.owe(&[eldest]);
         self.metrics.store.unlinked_first.inc();
+        self.rounds.is_unsaved = true;
         self.unlink_segment(eldest.id).await?;
         match self.adopt(self.ring.clone()).await {
-            // Whoever filled the volume may have taken this space as well. Every later change of the
-            // ring saves it.
-            Ok(()) | Err(Refusal::DiskFull(_)) => Ok(()),
-            Err(refusal) => Err(refusal),
+            Ok(()) => self.rounds.is_unsaved = false,
+            // Whoever filled the volume may have taken this space as well.
+            Err(Refusal::DiskFull(_)) => {}
+            Err(refusal) => return Err(refusal),
         }
+        Ok(())
     }
 }
 
