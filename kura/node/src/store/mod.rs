@@ -85,6 +85,8 @@ struct Shared {
     staging: Staging,
     commands: mpsc::Sender<Command>,
     head: Arc<Head>,
+    /// Followers below it must compare everything, whatever the horizon says.
+    feed_floor: u64,
     node: u64,
     incarnation: u64,
     metrics: Arc<Metrics>,
@@ -117,7 +119,7 @@ impl Store {
         let staging = Staging::new(&env, config.staging_bytes_max, metrics.clone());
         let memory = Budget::new(config.memory_bytes_max);
         let (node, incarnation) = (recovered.node, recovered.incarnation);
-        let head = Head::new(recovered.next_sequence);
+        let (head, feed_floor) = (Head::new(recovered.next_sequence), recovered.feed_floor);
         let appender = Appender::new(env.clone(), config, recovered, metrics.clone(), head.clone());
         let appender = env.tasks.spawn("appender", Box::pin(appender.run(queue)));
         Ok(Self(Arc::new(Shared {
@@ -130,6 +132,7 @@ impl Store {
             staging,
             commands,
             head,
+            feed_floor,
             node,
             incarnation,
             metrics,

@@ -84,6 +84,7 @@ impl Store {
     pub fn extent(&self) -> Extent {
         let (_, floor) = self.0.view.summary();
         let head = self.0.head.sequence();
+        let floor = floor.max(self.0.feed_floor);
         // The horizon of an empty ring lies above all that was given out.
         Extent { incarnation: self.0.incarnation, floor: floor.min(head), head }
     }

@@ -28,6 +28,7 @@ use super::{
     CONTENTS_SPACE,
     appender::Active,
     ring_file::{self, SavedRing},
+    rows,
     scan::{Scan, Scanned, open_segment},
     segments::{SEGMENT_DIR, Segment, View},
     staging::STAGING_DIR,
@@ -65,6 +66,7 @@ pub(super) struct Recovered {
     pub(super) active: Option<Active>,
     pub(super) debts: Vec<SegmentId>,
     pub(super) next_sequence: u64,
+    pub(super) feed_floor: u64,
     pub(super) hlc_seen: u64,
     pub(super) node: u64,
     pub(super) incarnation: u64,
@@ -84,10 +86,7 @@ pub(super) async fn recover(
 ) -> Result<Recovered, RecoverError> {
     // Before anything is made: on a disk full of stale staging this is what gives room.
     clear_staging(env, metrics).await?;
-    for dir in [SEGMENT_DIR, STAGING_DIR] {
-        env.disk.mkdir(&DiskPath::new(dir)).await?;
-    }
-    env.disk.sync_dir(&DiskPath::root()).await?;
+    make_directories(env).await?;
     env.catalog.open().await?;
     let identity = identity::load_or_create(env).await?;
     ring_file::remove_leftover(&*env.disk).await?;
@@ -99,7 +98,9 @@ pub(super) async fn recover(
         // The usual case is the segment that a rotation was about to create.
         tracing::info!(segment = %missing, "in the ring and not on the disk: dropped");
     }
-    let mut scan = Scan { env, metrics, hlc_seen: 0 };
+    let newest = plan.ring.newest().map(|newest| newest.id);
+    let next_sequence = plan.ring.sequence_ceiling();
+    let mut scan = Scan { env, metrics, hlc_seen: 0, newest, next_sequence };
     let view = Arc::new(View::default());
     let (mut ring, mut orphans) = (plan.ring.clone(), plan.orphans);
     let mut newest = None;
@@ -127,11 +128,11 @@ pub(super) async fn recover(
 
     let space = env.disk.space().await?;
     let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes);
-    let next_sequence = ring.sequence_ceiling();
     let ring = ring.with_ceiling(next_sequence, scan.hlc_seen);
     let active = if save(env, &ring).await? { active } else { None };
     view.retain(ring.horizon_sequence(), |id| ring.contains(id));
     let hlc_seen = scan.hlc_seen;
+    let feed_floor = rows::feed_floor(&*env.catalog).await?;
     let Identity { node, incarnation, .. } = identity;
     Ok(Recovered {
         ring,
@@ -140,6 +141,7 @@ pub(super) async fn recover(
         active,
         debts,
         next_sequence,
+        feed_floor,
         hlc_seen,
         node,
         incarnation,
@@ -155,6 +157,13 @@ async fn save(env: &Env, ring: &Ring) -> Result<bool, RecoverError> {
         Err(error) if error.kind.is_full() => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+async fn make_directories(env: &Env) -> Result<(), DiskError> {
+    for dir in [SEGMENT_DIR, STAGING_DIR] {
+        env.disk.mkdir(&DiskPath::new(dir)).await?;
+    }
+    env.disk.sync_dir(&DiskPath::root()).await
 }
 
 /// Removes the files below `tmp/`, if there is such a directory yet.
