@@ -6,3 +6,4 @@ mod reading;
 mod recovery;
 mod staging;
 mod stories;
+mod trouble;

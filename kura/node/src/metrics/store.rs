@@ -50,6 +50,7 @@ store_metrics! {
     rotations: "Turns of the ring",
     rotations_failed: "Turns of the ring that failed",
     segments_given_up: "Segments that take no more appends because one failed",
+    sources_failed: "Bodies refused because they could not be read back from staging",
     freezes_failed: "Full segments that are read without a mapping",
     evicted_segments: "Segments evicted",
     evicted_artifacts: "Artifacts evicted",

@@ -24,7 +24,7 @@ use kura_core::{
     feed::supersedes,
     hlc::Hlc,
     place::{Place, Watermark, place_key},
-    record::{Artifact, SegmentId, Version, header_bytes},
+    record::{SegmentId, Version, header_bytes},
     ring::Ring,
 };
 use kura_env::{Batch, CommitDurability, DiskError, EntropyStream, Env, Instant};
@@ -32,13 +32,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     PLACES_SPACE,
+    append::Written,
     budget::Reservation,
+    eviction::Debt,
+    eviction::eviction_steps,
     peers::Head,
     recovery::Recovered,
     rows,
     segments::{Segment, View},
     staging::StagedFile,
-    total_bytes,
 };
 use crate::{
     config::{Durability, StoreConfig},
@@ -50,8 +52,6 @@ use crate::{
 const GROUP_RECORDS_MAX: usize = 1024;
 /// Bytes of bodies that one sync covers at the most, unless a single body is larger.
 const GROUP_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// A staged body is copied into its segment in pieces of this size.
-const COPY_BYTES: usize = 1024 * 1024;
 /// How long writes rest after the device failed, so that a broken disk does not turn the ring.
 pub(super) const FAILURE_REST: Duration = Duration::from_secs(5);
 
@@ -110,18 +110,27 @@ pub(super) struct Appender {
     /// Whether the newest segment of the ring has no file yet: opening it failed.
     pub(super) unopened: bool,
     /// Segments outside of the ring whose rows and files are still there.
-    pub(super) debts: VecDeque<SegmentId>,
+    pub(super) debts: VecDeque<Debt>,
     /// Clearing up failed; it is not tried again before this.
     pub(super) eviction_rests_until: Instant,
     pub(super) nonces: Box<dyn EntropyStream>,
-    next_sequence: u64,
-    node: u64,
-    hlc: Hlc,
+    pub(super) next_sequence: u64,
+    pub(super) node: u64,
+    pub(super) hlc: Hlc,
     /// Rows of durable records that the catalog refused. They go first, before any new one.
     unindexed: Batch,
     /// One above the last row of the feed that followers may see.
     head: Arc<Head>,
-    rest_until: Option<Instant>,
+    rest: Option<Rest>,
+    /// The error of an append that found the disk full although nothing had said so before: space
+    /// is made before the ring turns.
+    pub(super) ran_full: Option<DiskError>,
+}
+
+/// Writes rest after a failure.
+struct Rest {
+    until: Instant,
+    refusal: Option<Refusal>,
 }
 
 /// What the appender does next.
@@ -129,16 +138,6 @@ enum Next {
     Command(Command),
     ClearUp,
     End,
-}
-
-/// One record of a group, written and waiting for its sync.
-struct Written {
-    place: Place,
-    address: Address,
-    replica: bool,
-    reply: oneshot::Sender<Result<Published, Refusal>>,
-    /// Held until the answer, so that memory in flight is counted to the end.
-    _body: Option<Body>,
 }
 
 impl Appender {
@@ -160,14 +159,15 @@ impl Appender {
             ring: recovered.ring,
             active: recovered.active,
             unopened: false,
-            debts: recovered.debts.into(),
+            debts: recovered.debts.into_iter().map(Debt::of).collect(),
             eviction_rests_until: Instant::default(),
             nonces,
             next_sequence: recovered.next_sequence,
             node: recovered.node,
             unindexed: Batch::default(),
             head,
-            rest_until: None,
+            rest: None,
+            ran_full: None,
         }
     }
 
@@ -177,14 +177,15 @@ impl Appender {
         while closing.is_none() {
             match self.next(&mut queue).await {
                 Next::Command(Command::Publish(publish)) => {
-                    closing = self.take_group(publish, &mut queue).await;
-                    self.evict_some().await;
+                    let steps;
+                    (closing, steps) = self.take_group(publish, &mut queue).await;
+                    self.evict_some(steps).await;
                 }
                 Next::Command(Command::Forget(address, place)) => {
                     self.forget(&address, place).await;
                 }
                 Next::Command(Command::Close(reply)) => closing = Some(reply),
-                Next::ClearUp => self.evict_some().await,
+                Next::ClearUp => self.evict_some(1).await,
                 Next::End => return,
             }
         }
@@ -224,12 +225,12 @@ impl Appender {
     }
 
     /// Stores `first` and whatever else waits already. Returns a request to close that was among
-    /// what waited.
+    /// what waited, and how many steps of eviction keep up with what was written.
     async fn take_group(
         &mut self,
         first: Box<Publish>,
         queue: &mut mpsc::Receiver<Command>,
-    ) -> Option<oneshot::Sender<()>> {
+    ) -> (Option<oneshot::Sender<()>>, u64) {
         let mut bytes = first.record_bytes();
         let mut group = VecDeque::from([first]);
         let mut closing = None;
@@ -244,6 +245,7 @@ impl Appender {
                 Err(_) => break,
             }
         }
+        let steps = eviction_steps(group.len(), bytes);
         self.leave_out_known(&mut group).await;
         while let Some(next) = group.front() {
             let room = self.make_room(next.record_bytes()).await;
@@ -256,7 +258,7 @@ impl Appender {
             };
             self.store(taken).await;
         }
-        closing
+        (closing, steps)
     }
 
     /// Answers for bodies of peers that would not take the place of what is here.
@@ -312,14 +314,17 @@ impl Appender {
 
     /// Makes sure that a record of `record_bytes` fits the newest segment; returns the room there.
     async fn make_room(&mut self, record_bytes: u64) -> Result<u64, Refusal> {
-        if let Some(until) = self.rest_until {
+        if let Some(Rest { until, refusal }) = &self.rest {
             let now = self.env.clock.now();
-            if now < until {
-                return Err(Refusal::DiskFailed { rest_seconds: until.since(now).as_secs() + 1 });
+            if now < *until {
+                let rest_seconds = until.since(now).as_secs() + 1;
+                return Err(refusal.clone().unwrap_or(Refusal::DiskFailed { rest_seconds }));
             }
-            self.rest_until = None;
+            self.rest = None;
         }
-        self.index_leftovers().await?;
+        while let Err(refusal) = self.index_leftovers().await {
+            self.make_space(refusal).await?;
+        }
         if self.next_sequence + GROUP_RECORDS_MAX as u64 >= self.ring.sequence_ceiling() {
             self.adopt(self.ring.clone()).await?;
         }
@@ -380,80 +385,6 @@ impl Appender {
         }
     }
 
-    /// Step 1. What was begun is in `written`, also after an error.
-    async fn append_all(
-        &mut self,
-        active: &mut Active,
-        group: Vec<Publish>,
-        written: &mut Vec<Written>,
-    ) -> Result<(), DiskError> {
-        let mut parts = Vec::with_capacity(group.len() * 2);
-        let mut failed = None;
-        for publish in group {
-            let (place, header, publish) = self.place(active, publish);
-            active.end += place.record_bytes();
-            parts.push(header);
-            let Publish { address, body, reply, version, .. } = publish;
-            let replica = version.is_some();
-            let body = match body {
-                Body::Memory { mut pieces, reservation } => {
-                    parts.append(&mut pieces);
-                    Some(Body::Memory { pieces, reservation })
-                }
-                Body::Staged(staged) if failed.is_none() => {
-                    let gathered = std::mem::take(&mut parts);
-                    failed = copy(active, gathered, &staged, place.body_bytes).await.err();
-                    None
-                }
-                Body::Staged(_) => None,
-            };
-            written.push(Written { place, address, replica, reply, _body: body });
-        }
-        match failed {
-            Some(error) => Err(error),
-            None if total_bytes(&parts) > 0 => active.segment.file.append(parts).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Gives a body its sequence, version and place, and makes its header.
-    fn place(&mut self, active: &Active, publish: Publish) -> (Place, Bytes, Publish) {
-        let mut publish = publish;
-        let version = match publish.version {
-            // What is written here from now on is later than what was seen.
-            Some(version) => {
-                self.hlc = self.hlc.witness(version.time);
-                version
-            }
-            None => {
-                self.hlc = self.hlc.next(self.env.clock.wall().0);
-                Version { time: self.hlc.0, node: self.node }
-            }
-        };
-        let artifact = Artifact {
-            address: publish.address,
-            body_bytes: publish.body_bytes,
-            digest: publish.digest,
-            sequence: self.next_sequence,
-            version,
-            replica: publish.version.is_some(),
-            chunk_sums: std::mem::take(&mut publish.chunk_sums),
-        };
-        self.next_sequence += 1;
-        let header = artifact.encode(active.segment.nonce, active.end);
-        let place = Place {
-            segment: active.segment.id,
-            offset: active.end,
-            header_bytes: u32::try_from(header.len()).expect("a header is shorter than 4 GiB"),
-            body_bytes: artifact.body_bytes,
-            sequence: artifact.sequence,
-            version: artifact.version,
-            digest: artifact.digest,
-        };
-        publish.address = artifact.address;
-        (place, header.into(), publish)
-    }
-
     /// Step 3. Rows that the catalog refuses are kept, and go first the next time.
     async fn index(
         &mut self,
@@ -502,9 +433,11 @@ impl Appender {
         self.metrics.store.segments_given_up.inc();
         let segment = active.segment.id;
         tracing::warn!(%segment, %error, "a segment takes no more appends");
-        if !error.kind.is_full() {
-            self.rest_until = Some(self.env.clock.now() + FAILURE_REST);
-        }
+        let is_full = error.kind.is_full();
+        self.ran_full = is_full.then(|| error.clone());
+        let refusal = is_full.then(|| Refusal::DiskFull(error.clone()));
+        self.rest = Some(Rest { until: self.env.clock.now() + FAILURE_REST, refusal });
+        self.freeze(&active).await;
     }
 
     async fn forget(&mut self, address: &Address, place: Place) {
@@ -524,30 +457,6 @@ impl Appender {
     }
 }
 
-/// Appends what was gathered, then the staged body, piece by piece.
-async fn copy(
-    active: &Active,
-    gathered: Vec<Bytes>,
-    staged: &StagedFile,
-    body_bytes: u64,
-) -> Result<(), DiskError> {
-    active.segment.file.append(gathered).await?;
-    let mut position = 0;
-    while position < body_bytes {
-        let wanted = usize::try_from(body_bytes - position).unwrap_or(usize::MAX).min(COPY_BYTES);
-        let piece = staged.file().read_at(position, wanted).await?;
-        if piece.is_empty() {
-            let path = staged.file().path().clone();
-            let text = format!("the staging file ends at byte {position} of {body_bytes}");
-            let kind = kura_env::DiskErrorKind::Other { errno: 0, text };
-            return Err(DiskError { action: "read_at", path, kind });
-        }
-        position += piece.len() as u64;
-        active.segment.file.append(vec![piece]).await?;
-    }
-    Ok(())
-}
-
 /// Takes the longest run from the front that fits; always at least one, which the caller checked.
 fn take_fitting(group: &mut VecDeque<Box<Publish>>, room_bytes: u64) -> Vec<Publish> {
     let mut left = room_bytes;
@@ -560,7 +469,7 @@ fn take_fitting(group: &mut VecDeque<Box<Publish>>, room_bytes: u64) -> Vec<Publ
     taken
 }
 
-fn refuse(
+pub(super) fn refuse(
     replies: impl Iterator<Item = oneshot::Sender<Result<Published, Refusal>>>,
     refusal: &Refusal,
 ) {

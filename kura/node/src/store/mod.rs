@@ -7,6 +7,7 @@
 //! A put is acknowledged once its record is synced in a segment and indexed. The catalog itself is
 //! not synced: what it loses, recovery reads from the segments again.
 
+mod append;
 mod appender;
 mod budget;
 mod eviction;

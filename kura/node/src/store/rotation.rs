@@ -7,8 +7,9 @@
 //!
 //! The ring goes first because readers trust it: a reference into a segment outside the ring is a
 //! miss, whatever lies on disk. So a stop after any step costs space, never a wrong answer, and
-//! `recovery` frees the space at the next start. Step 4 goes on beside later writes; the next
-//! rotation waits for it, so that at most one segment more than the ring holds lies on the disk.
+//! `recovery` frees the space at the next start. Step 4 goes on beside later writes, in step with
+//! them; the next rotation waits for one segment to be gone, so that at most one more than the ring
+//! holds lies on the disk, or what a start found.
 
 use std::sync::Arc;
 
@@ -18,10 +19,11 @@ use kura_core::{
     record::{Nonce, SEGMENT_HEADER_BYTES, SegmentHeader},
     ring::{Member, Ring},
 };
-use kura_env::{DiskError, DiskErrorKind, DiskPath};
+use kura_env::{CatalogError, DiskError, DiskErrorKind, DiskPath};
 
 use super::{
     appender::{Active, Appender},
+    eviction::Debt,
     ring_file,
     segments::{SEGMENT_DIR, Segment, segment_path},
 };
@@ -30,17 +32,21 @@ use crate::service::Refusal;
 impl Appender {
     /// Opens a new segment for appends. Afterwards it is `active`.
     pub(super) async fn rotate(&mut self) -> Result<(), Refusal> {
-        while self.has_debts() {
-            self.evict_step().await?;
-        }
+        self.work_off().await?;
+        self.make_up_for_full_disk().await?;
         if let Some(active) = self.active.take() {
             self.freeze(&active).await;
         }
         if !self.unopened {
-            let (ring, victims) = self.ring.rotated(self.segments_max, self.next_sequence());
-            self.adopt(ring).await?;
+            let victims = loop {
+                let (ring, victims) = self.ring.rotated(self.segments_max, self.next_sequence());
+                match self.adopt(ring).await {
+                    Ok(()) => break victims,
+                    Err(refusal) => self.make_space(refusal).await?,
+                }
+            };
             self.unopened = true;
-            self.debts.extend(victims.iter().map(|victim| victim.id));
+            self.debts.extend(victims.iter().map(|victim| Debt::of(victim.id)));
             self.metrics.store.rotations.inc();
         }
         let Some(newest) = self.ring.newest() else { return Err(Refusal::Recovering) };
@@ -52,7 +58,9 @@ impl Appender {
                     self.unopened = false;
                     return Ok(());
                 }
-                Err(error) if error.kind.is_full() => self.make_space(error).await?,
+                Err(error) if error.kind.is_full() => {
+                    self.make_space(Refusal::DiskFull(error)).await?;
+                }
                 Err(error) => return Err(Refusal::Disk(error)),
             }
         }
@@ -64,29 +72,68 @@ impl Appender {
         ring_file::save(&*self.env.disk, &ring).await.map_err(|error| {
             if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
         })?;
-        self.ring = ring;
-        let ring = &self.ring;
-        self.view.retain(ring.horizon_sequence(), |id| ring.contains(id));
+        self.use_ring(ring);
         Ok(())
     }
 
-    /// The disk has no room for a segment: frees what is no longer needed, or else the eldest
-    /// segment, down to the fewest that a ring may have.
-    async fn make_space(&mut self, error: DiskError) -> Result<(), Refusal> {
-        if !self.has_debts() {
-            if self.ring.len() <= SEGMENTS_MIN {
-                return Err(Refusal::DiskFull(error));
+    fn use_ring(&mut self, ring: Ring) {
+        self.ring = ring;
+        let ring = &self.ring;
+        self.view.retain(ring.horizon_sequence(), |id| ring.contains(id));
+    }
+
+    /// Clears up one segment that is due, so that there are never more of them than before: a long
+    /// backlog, as after the capacity was lowered, does not hold up the writers as a whole.
+    async fn work_off(&mut self) -> Result<(), Refusal> {
+        let debts = self.debts.len();
+        while self.has_debts() && self.debts.len() >= debts {
+            if let Err(refusal) = self.evict_step().await {
+                self.make_space(refusal).await?;
+                return Ok(());
             }
-            let Some((ring, eldest)) = self.ring.shrunk() else {
-                return Err(Refusal::DiskFull(error));
-            };
-            self.adopt(ring).await?;
-            self.debts.push_back(eldest.id);
-            self.metrics.store.evicted_for_space.inc();
         }
-        while self.has_debts() {
-            self.evict_step().await?;
+        Ok(())
+    }
+
+    /// After an append that found the disk full: the next one would find the same, one segment on,
+    /// where space cannot be reserved.
+    async fn make_up_for_full_disk(&mut self) -> Result<(), Refusal> {
+        while let Some(error) = self.ran_full.clone() {
+            let space = self.env.disk.space().await.map_err(Refusal::Disk)?;
+            if space.available_bytes >= self.config.segment_bytes {
+                self.ran_full = None;
+            } else {
+                self.make_space(Refusal::DiskFull(error)).await?;
+            }
         }
+        Ok(())
+    }
+
+    /// The disk had no room for something, as `refusal` says: frees what is no longer needed, or
+    /// else the eldest segment, down to the fewest that a ring may have.
+    ///
+    /// # Errors
+    ///
+    /// `refusal`, if it is about something else or nothing can be freed.
+    pub(super) async fn make_space(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        if !is_full(&refusal) {
+            return Err(refusal);
+        }
+        if self.unlink_ahead().await? {
+            return Ok(());
+        }
+        let shrunk = self.ring.shrunk().filter(|(ring, _)| ring.len() >= SEGMENTS_MIN);
+        let Some((ring, eldest)) = shrunk else { return Err(refusal) };
+        match self.adopt(ring.clone()).await {
+            Ok(()) => {}
+            // Not even the ring can be saved. A start that finds the eldest in the ring and not on
+            // the disk drops it.
+            Err(refusal) if is_full(&refusal) => self.use_ring(ring),
+            Err(refusal) => return Err(refusal),
+        }
+        self.debts.push_back(Debt::of(eldest.id));
+        self.metrics.store.evicted_for_space.inc();
+        self.unlink_ahead().await?;
         Ok(())
     }
 
@@ -129,11 +176,15 @@ impl Appender {
 
     /// No more appends go there: what was reserved behind its end is freed, and reads may be served
     /// from a mapping.
-    async fn freeze(&self, active: &Active) {
+    pub(super) async fn freeze(&self, active: &Active) {
         if let Err(error) = active.segment.file.freeze().await {
             self.metrics.store.freezes_failed.inc();
             let segment = active.segment.id;
             tracing::warn!(%segment, %error, "a full segment is read without a mapping");
         }
     }
+}
+
+fn is_full(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::DiskFull(_) | Refusal::Catalog(CatalogError::NoSpace(_)))
 }
