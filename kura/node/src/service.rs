@@ -237,6 +237,7 @@ impl Service {
         if let Some(store) = self.store() {
             status["ring"] = store.ring_status();
             status["staging"] = store.staging_status();
+            status["catalog"] = store.catalog_status().into();
         }
         status
     }

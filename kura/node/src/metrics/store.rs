@@ -38,6 +38,7 @@ macro_rules! store_metrics {
 
 store_metrics! {
     puts: "Bodies stored",
+    repeated_puts: "Bodies under their own digest that were here already, and were not written again",
     put_bytes: "Bytes of bodies stored",
     segment_syncs: "Syncs of the newest segment, each of which serves all who wait",
     hits: "Reads that found their artifact",

@@ -19,15 +19,15 @@ use std::{
 
 use bytes::Bytes;
 use kura_core::{
-    address::Address,
+    address::{Address, Space},
     digest::Digest,
     feed::supersedes,
     hlc::Hlc,
     place::{Place, Watermark, place_key},
     record::{SegmentId, Version, header_bytes},
-    ring::Ring,
+    ring::{AfterRead, Ring},
 };
-use kura_env::{Batch, CommitDurability, DiskError, EntropyStream, Env, Instant};
+use kura_env::{Batch, CatalogHealth, CommitDurability, DiskError, EntropyStream, Env, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -87,6 +87,13 @@ impl Publish {
     fn record_bytes(&self) -> u64 {
         header_bytes(&self.address, self.body_bytes) as u64 + self.body_bytes
     }
+
+    /// Answers with a record that is here already.
+    fn answer_known(self, sequence: u64) {
+        let published = Published { sequence, len_bytes: self.body_bytes, digest: self.digest };
+        // Who stopped waiting needs no answer.
+        self.reply.send(Ok(published)).ok();
+    }
 }
 
 /// The segment that takes appends.
@@ -122,6 +129,8 @@ pub(super) struct Appender {
     /// One above the last row of the feed that followers may see.
     head: Arc<Head>,
     rest: Option<Rest>,
+    /// When to look whether the catalog is open.
+    catalog_due: Instant,
     /// The error of an append that found the disk full although nothing had said so before: space
     /// is made before the ring turns.
     pub(super) ran_full: Option<DiskError>,
@@ -167,6 +176,7 @@ impl Appender {
             unindexed: Batch::default(),
             head,
             rest: None,
+            catalog_due: Instant::default(),
             ran_full: None,
         }
     }
@@ -185,7 +195,10 @@ impl Appender {
                     self.forget(&address, place).await;
                 }
                 Next::Command(Command::Close(reply)) => closing = Some(reply),
-                Next::ClearUp => self.evict_some(1).await,
+                Next::ClearUp => {
+                    self.tend_catalog().await;
+                    self.evict_some(1).await;
+                }
                 Next::End => return,
             }
         }
@@ -203,15 +216,30 @@ impl Appender {
             Err(mpsc::error::TryRecvError::Disconnected) => return Next::End,
             Err(mpsc::error::TryRecvError::Empty) => {}
         }
-        let command = match self.eviction_due() {
-            None => queue.recv().await,
-            Some(due) => tokio::select! {
-                biased;
-                command = queue.recv() => command,
-                () = self.env.clock.sleep_until(due) => return Next::ClearUp,
-            },
+        let due = self.eviction_due().map_or(self.catalog_due, |due| due.min(self.catalog_due));
+        let command = tokio::select! {
+            biased;
+            command = queue.recv() => command,
+            () = self.env.clock.sleep_until(due) => return Next::ClearUp,
         };
         command.map_or(Next::End, Next::Command)
+    }
+
+    /// Opens a catalog again that is closed since it could not be opened. Writers do that by
+    /// themselves; where there are none, reads would fail until one comes. A poisoned one is left to
+    /// them: it answers reads, and might not open.
+    async fn tend_catalog(&mut self) {
+        let now = self.env.clock.now();
+        if now < self.catalog_due {
+            return;
+        }
+        if self.env.catalog.health() == CatalogHealth::Closed {
+            match self.env.catalog.open().await {
+                Ok(()) => tracing::info!("the catalog is open again"),
+                Err(error) => tracing::warn!(%error, "the catalog does not open"),
+            }
+        }
+        self.catalog_due = self.env.clock.now() + FAILURE_REST;
     }
 
     /// Where in the order of changes the next one stands.
@@ -261,15 +289,18 @@ impl Appender {
         (closing, steps)
     }
 
-    /// Answers for bodies of peers that would not take the place of what is here.
+    /// Answers for what would change nothing: bodies of peers that would not take the place of what
+    /// is here, and bodies under their own digest that were written here and stay for a while.
     async fn leave_out_known(&mut self, group: &mut VecDeque<Box<Publish>>) {
-        if group.iter().all(|publish| publish.version.is_none()) {
-            return;
-        }
         // What is ahead in this very group counts as if it were here.
         let mut ahead = BTreeMap::new();
         for publish in std::mem::take(group) {
             let Some(version) = publish.version else {
+                if let Some(sequence) = self.repeats(&publish).await {
+                    self.metrics.store.repeated_puts.inc();
+                    publish.answer_known(sequence);
+                    continue;
+                }
                 ahead.insert(publish.address.clone(), None);
                 group.push_back(publish);
                 continue;
@@ -290,9 +321,7 @@ impl Appender {
             let is_behind_own = ahead.get(&publish.address) == Some(&None);
             if is_behind_own || !supersedes((version, publish.digest), known.map(|it| it.0)) {
                 self.metrics.store.replicas_known.inc();
-                let sequence = known.map_or(0, |(_, sequence)| sequence);
-                let (len_bytes, digest) = (publish.body_bytes, publish.digest);
-                publish.reply.send(Ok(Published { sequence, len_bytes, digest })).ok();
+                publish.answer_known(known.map_or(0, |(_, sequence)| sequence));
                 continue;
             }
             let next = ((version, publish.digest), 0);
@@ -301,15 +330,34 @@ impl Appender {
         }
     }
 
+    /// The sequence of the record that makes this write of our own needless. One that came from a
+    /// peer does not: it is not in this node's feed, and whom it came from may be gone.
+    async fn repeats(&self, publish: &Publish) -> Option<u64> {
+        if publish.address.space() != Space::Cas {
+            return None;
+        }
+        // A catalog that fails here fails the write itself, which then says so.
+        let place = self.place_of(&publish.address).await.ok().flatten()?;
+        let is_own = place.version.node == self.node;
+        let is_same = place.digest == publish.digest && place.body_bytes == publish.body_bytes;
+        let stays = self.ring.after_read(place.segment) == AfterRead::Keep;
+        (is_own && is_same && stays).then_some(place.sequence)
+    }
+
     /// What is here under this name: its version and its sequence.
     async fn current(
         &self,
         address: &Address,
     ) -> Result<Option<((Version, Digest), u64)>, Refusal> {
+        let place = self.place_of(address).await?;
+        Ok(place.map(|place| ((place.version, place.digest), place.sequence)))
+    }
+
+    /// Where the artifact lies, if that is in the ring.
+    async fn place_of(&self, address: &Address) -> Result<Option<Place>, Refusal> {
         let row = self.env.catalog.get(PLACES_SPACE, &place_key(address)).await;
         let place = row.map_err(Refusal::Catalog)?.as_deref().and_then(Place::decode);
-        let place = place.filter(|place| self.ring.contains(place.segment));
-        Ok(place.map(|place| ((place.version, place.digest), place.sequence)))
+        Ok(place.filter(|place| self.ring.contains(place.segment)))
     }
 
     /// Makes sure that a record of `record_bytes` fits the newest segment; returns the room there.

@@ -32,7 +32,7 @@ use kura_core::{
     feed::FEED,
     place::{CONTENTS, PLACES, Place, place_key},
 };
-use kura_env::{Env, Keyspace, TaskEnd, TaskHandle};
+use kura_env::{CatalogHealth, Env, Keyspace, TaskEnd, TaskHandle};
 use tokio::sync::{mpsc, oneshot};
 
 pub use budget::share_bytes;
@@ -202,6 +202,16 @@ impl Store {
             "segment_bytes": self.0.segment_bytes,
             "horizon_sequence": horizon_sequence,
         })
+    }
+
+    /// Whether the index can be used: `open`, `closed`, or `poisoned` and why.
+    #[must_use]
+    pub fn catalog_status(&self) -> String {
+        match self.0.env.catalog.health() {
+            CatalogHealth::Open => "open".to_owned(),
+            CatalogHealth::Closed => "closed".to_owned(),
+            CatalogHealth::Poisoned(cause) => format!("poisoned: {cause}"),
+        }
     }
 
     /// Staging in numbers.
