@@ -27,4 +27,16 @@ mod tests {
         }
         assert!(DOCS.contains(&crate::invariants::markdown()), "see `kura-sim schema`");
     }
+
+    #[test]
+    fn the_first_scenario_of_the_docs_has_ten_lines_and_passes() {
+        let from = DOCS.find("```toml\n").expect("the docs hold a scenario") + "```toml\n".len();
+        let text = &DOCS[from..from + DOCS[from..].find("```").expect("it ends")];
+        assert_eq!(text.trim_end().lines().count(), 10, "{text}");
+        let document = crate::scenario::read("first.toml", text).expect("it is sound");
+        let report = crate::run::run(&document, 3, crate::run::Options::default());
+        let report = report.expect("its names lead somewhere");
+        assert!(matches!(report.verdict, crate::report::Verdict::Pass), "{:?}", report.verdict);
+        assert_eq!(report.faults_fired["crash.power-loss"], 1, "power failed");
+    }
 }

@@ -58,6 +58,13 @@ pub fn feed_key(sequence: u64) -> [u8; 8] {
     sequence.to_be_bytes()
 }
 
+/// The key of the row that says from which sequence on the feed can be followed, where that lies above
+/// the horizon. No sequence and no watermark has it.
+#[must_use]
+pub fn floor_key() -> [u8; 16] {
+    [0xff; 16]
+}
+
 /// The sequence of a row's key.
 #[must_use]
 pub fn parse_feed_key(key: &[u8]) -> Option<u64> {
@@ -186,6 +193,8 @@ mod tests {
         assert_eq!(FeedRow::decode(&row.encode()), Some(row.clone()));
         assert_eq!(FeedRow::decode(&row.encode()[..FIXED_BYTES]), None);
         assert_eq!(parse_feed_key(&feed_key(77)), Some(77));
+        assert_eq!(parse_feed_key(&floor_key()), None);
+        assert!(floor_key()[..] > feed_key(u64::MAX - 1)[..]);
         let cursor = Cursor { incarnation: 5, sequence: 6 };
         assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
         assert_eq!(Cursor::decode(&cursor.encode()[1..]), None);

@@ -287,6 +287,7 @@ impl Service {
             status["ring"] = store.ring_status();
             status["staging"] = store.staging_status();
             status["disk"] = store.disk_status();
+            status["catalog"] = store.catalog_status().into();
         }
         status
     }

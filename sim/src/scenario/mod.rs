@@ -341,6 +341,13 @@ clients = [\"a\", \"b\"]
                 "s.toml:16: phase.work.clients: found c, which is not there; there is: a, b",
             ),
             ("name = \"small\"", "name = small", "s.toml:3: is not TOML"),
+        ];
+        assert_complaints(&table);
+    }
+
+    #[test]
+    fn a_table_that_makes_no_sense_is_named_as_well() {
+        let table = [
             (
                 "[[phase]]",
                 "[disk]\nstall_every = \"2s\"\nstall_lasts = \"1500ms\"\n[[phase]]",
@@ -368,6 +375,11 @@ clients = [\"a\", \"b\"]
                 "s.toml:14: expect.fetched_at_most: found 1.1; allowed: 0, unless `scale` is 1",
             ),
         ];
+        assert_complaints(&table);
+    }
+
+    /// What is said when the first text is replaced by the second begins with the third.
+    fn assert_complaints(table: &[(&str, &str, &str)]) {
         for (from, to, expected) in table {
             let found = complaint(from, to);
             assert!(found.starts_with(expected), "{found}\nexpected {expected}");

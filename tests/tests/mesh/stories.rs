@@ -123,6 +123,7 @@ fn the_same_key_written_on_two_nodes_ends_as_one_body_everywhere() {
 fn a_staging_budget_smaller_than_the_data_fills_in_waves() {
     let mut bed = Bed::new(6, 2, |config| config.store.staging_bytes_max = 2_000_000);
     bed.start(0);
+    bed.pass(SECOND);
     for n in 0..30 {
         bed.put(0, &format!("key-{n}"), body(n, 900_000)).unwrap();
     }

@@ -249,6 +249,7 @@ fn a_pass_over_more_than_fits_keeps_the_newest() {
         }
     });
     bed.start(1);
+    bed.pass(SECOND);
     for n in 0..40 {
         bed.put(1, &format!("key-{n}"), body(n, 500_000)).unwrap();
     }

@@ -207,6 +207,12 @@ impl Bed {
         self.world.run_to(deadline);
     }
 
+    /// Lets so many seconds go by.
+    pub(crate) fn wait(&self, seconds: u64) {
+        let deadline = self.world.now() + Duration::from_secs(seconds);
+        self.world.run_to(deadline);
+    }
+
     /// The ids of the segments' files.
     pub(crate) fn segments(&self) -> Vec<SegmentId> {
         let files = self.disk.walk();

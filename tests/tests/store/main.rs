@@ -6,4 +6,5 @@ mod reading;
 mod recovery;
 mod staging;
 mod stories;
+mod trouble;
 mod verify;

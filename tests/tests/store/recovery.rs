@@ -1,8 +1,10 @@
 //! What a start makes of what it finds.
 
 use fault_injection::{DiskFault, Fault, FaultId, Plan, What, When};
+use kura_core::feed::{Cursor, Follow};
+use kura_env::{DiskErrorKind, EffectKind};
 use kura_node::config::Durability;
-use sim_storage::Crash;
+use sim_storage::{Crash, Effect, EffectVerdict};
 
 use crate::{
     bed::{Bed, body, plain},
@@ -154,4 +156,38 @@ fn a_file_shorter_than_the_index_knows_is_read_again_and_takes_no_more() {
             assert_eq!(bed.get(&plain(key)).unwrap(), Some(body(seed, 3_000)), "{key} {stop:?}");
         }
     }
+}
+
+#[test]
+fn what_comes_in_late_sends_followers_back_to_compare() {
+    let mut bed = Bed::new(42);
+    bed.start().unwrap();
+    bed.put(plain("before"), body(1, 3_000)).unwrap();
+    let mut failures = 1;
+    bed.disk.set_effect_hook(Box::new(move |effect: &Effect| {
+        let fails = effect.change.kind == EffectKind::SyncData && failures > 0;
+        failures -= i32::from(fails);
+        if fails { EffectVerdict::Fail(DiskErrorKind::Io) } else { EffectVerdict::Go }
+    }));
+    bed.put(plain("refused"), body(2, 3_000)).unwrap_err();
+    bed.settle();
+    bed.put(plain("after"), body(3, 3_000)).unwrap();
+    let extent = bed.store().extent();
+    let cursor = Cursor { incarnation: extent.incarnation, sequence: extent.head };
+    assert_eq!(extent.follow(cursor), Follow::Wait);
+    // Two lives, because a follower may not have come by in the first.
+    for life in 0..2 {
+        bed.crash(Crash::Sigkill);
+        bed.start().unwrap();
+        assert_eq!(bed.get(&plain("refused")).unwrap(), Some(body(2, 3_000)));
+        assert_eq!(bed.store().extent().follow(cursor), Follow::Gone, "{life}");
+    }
+    let extent = bed.store().extent();
+    let cursor = Cursor { incarnation: extent.incarnation, sequence: extent.head };
+    bed.put(plain("later"), body(4, 3_000)).unwrap();
+    let rows = Follow::Rows { from: cursor.sequence };
+    assert_eq!(bed.store().extent().follow(cursor), rows);
+    bed.crash(Crash::Sigkill);
+    bed.start().unwrap();
+    assert_eq!(bed.store().extent().follow(cursor), rows, "nothing came in late");
 }

@@ -330,3 +330,64 @@ fn a_body_of_a_peer_is_refused_while_nobody_can_tell_what_is_here() {
     bed.put(plain("other"), body(3, 10)).unwrap();
     assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(1, 3_000)), "the later version");
 }
+
+#[test]
+fn a_blob_that_is_here_is_not_written_again_until_it_grows_old() {
+    let mut bed = Bed::new(43);
+    bed.start().unwrap();
+    let blob = body(1, 3_000);
+    let address = Address::new("team", Space::Cas, Digest::of(&blob).to_string()).unwrap();
+    let first = bed.put(address.clone(), blob.clone()).unwrap();
+    assert_eq!(bed.put(address.clone(), blob.clone()).unwrap(), first);
+    // A plain key may mean something else each time.
+    let plain_ones = [(); 2].map(|()| bed.put(plain("key"), body(2, 100)).unwrap().sequence);
+    assert!(plain_ones[0] < plain_ones[1]);
+    let metrics = bed.metrics();
+    assert_eq!((metrics.store.puts.get(), metrics.store.repeated_puts.get()), (3, 1));
+    let mut n = 0;
+    while bed.segments().len() < 8 {
+        bed.put(plain(&format!("key-{n}")), body(n, 9_000)).unwrap();
+        n += 1;
+    }
+    // Its segment is the eldest of eight now: written again, it stays.
+    let again = bed.put(address.clone(), blob.clone()).unwrap();
+    assert!(again.sequence > first.sequence);
+    bed.crash(POWER_LOSS);
+    bed.start().unwrap();
+    assert_eq!(bed.put(address.clone(), blob.clone()).unwrap(), again);
+    assert_eq!(bed.get(&address).unwrap(), Some(blob));
+}
+
+#[test]
+fn a_blob_of_a_peer_that_a_client_writes_too_is_in_the_feed() {
+    let mut bed = Bed::new(44);
+    bed.start().unwrap();
+    let blob = body(1, 3_000);
+    let digest = Digest::of(&blob);
+    let address = Address::new("team", Space::Cas, digest.to_string()).unwrap();
+    let version = Version { time: 1, node: 9 };
+    let row = FeedRow { address: address.clone(), version, body_bytes: 3_000, digest };
+    let (store, bytes) = (bed.store(), blob.clone());
+    bed.run(async move {
+        let mut upload = store.begin_replica(&row).await.unwrap();
+        upload.write(bytes).await.unwrap();
+        upload.publish().await.unwrap();
+    });
+    let head = bed.store().extent().head;
+    bed.put(address, blob).unwrap();
+    assert!(bed.store().extent().head > head);
+}
+
+#[test]
+fn a_catalog_that_closed_opens_again_without_a_writer() {
+    let mut bed = Bed::new(45);
+    bed.start().unwrap();
+    bed.put(plain("key"), body(1, 100)).unwrap();
+    bed.settle();
+    bed.close_index();
+    bed.get(&plain("key")).unwrap_err();
+    assert_eq!(bed.store().catalog_status(), "closed");
+    bed.wait(6);
+    assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(1, 100)));
+    assert_eq!(bed.store().catalog_status(), "open");
+}

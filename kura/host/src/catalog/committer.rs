@@ -121,20 +121,26 @@ impl State {
         drop(database.take());
     }
 
-    /// Writes a group and answers everybody in it. The answers are sent once the lock is released.
+    /// Writes a group and answers everybody in it. The answers are sent once the lock is released, and
+    /// what they tell of is counted before.
     fn commit(&self, mut group: Group) {
-        let commits = group.commits() as u64;
-        let synced = !group.synced.is_empty();
         let outcome = self.write(std::mem::take(&mut group.changes));
-        answer_all(group.buffered, &outcome);
-        let outcome = if synced { outcome.and_then(|()| self.sync()) } else { outcome };
-        answer_all(group.synced, &outcome);
         if outcome.is_ok() {
             let mut stats = self.stats.lock();
-            stats.commits += commits;
             stats.batches += 1;
-            stats.syncs += u64::from(synced);
+            stats.commits += group.buffered.len() as u64;
         }
+        answer_all(group.buffered, &outcome);
+        if group.synced.is_empty() {
+            return;
+        }
+        let outcome = outcome.and_then(|()| self.sync());
+        if outcome.is_ok() {
+            let mut stats = self.stats.lock();
+            stats.syncs += 1;
+            stats.commits += group.synced.len() as u64;
+        }
+        answer_all(group.synced, &outcome);
     }
 
     fn write(&self, changes: Changes) -> Result<(), CatalogError> {

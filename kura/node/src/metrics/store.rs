@@ -38,6 +38,7 @@ macro_rules! store_metrics {
 
 store_metrics! {
     puts: "Bodies stored",
+    repeated_puts: "Bodies under their own digest that were here already, and were not written again",
     put_bytes: "Bytes of bodies stored",
     segment_syncs: "Syncs of the newest segment, each of which serves all who wait",
     hits: "Reads that found their artifact",
@@ -50,6 +51,7 @@ store_metrics! {
     rotations: "Turns of the ring",
     rotations_failed: "Turns of the ring that failed",
     segments_given_up: "Segments that take no more appends because one failed",
+    sources_failed: "Bodies refused because they could not be read back from staging",
     freezes_failed: "Full segments that are read without a mapping",
     turns_held: "Turns of a ring that were refused because what had to go was promised or fresh",
     space_refused: "Writes refused because the volume had no room and nothing that could go",

@@ -20,23 +20,27 @@ use std::{
 
 use bytes::Bytes;
 use kura_core::{
-    address::Address,
+    address::{Address, Space},
     capacity::{Capacity, RingCapacity},
     digest::Digest,
     feed::supersedes,
     hlc::Hlc,
     place::{Place, Watermark, place_key},
     recency::Recency,
-    record::{Area, Artifact, Flow, SegmentId, Version, header_bytes},
-    ring::{Member, Ring},
+    record::{Area, Flow, SegmentId, Version, header_bytes},
+    ring::{AfterRead, Member, Ring},
 };
-use kura_env::{Batch, CommitDurability, DiskError, EntropyStream, Env, File, Instant};
+use kura_env::{
+    Batch, CatalogHealth, CommitDurability, DiskError, EntropyStream, Env, File, Instant,
+};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     PLACES_SPACE, SharedWithReaders,
+    append::Written,
     budget::{Budget, Reservation},
+    eviction::{Debt, eviction_steps},
     ledger::Books,
     peers::Head,
     pledges::Pledges,
@@ -47,7 +51,6 @@ use super::{
     segments::{Segment, View},
     space::{Rounds, Volume},
     staging::StagedFile,
-    total_bytes,
 };
 use crate::{
     config::{Durability, StoreConfig},
@@ -59,8 +62,6 @@ use crate::{
 const GROUP_RECORDS_MAX: usize = 1024;
 /// Bytes of bodies that one sync covers at the most, unless a single body is larger.
 const GROUP_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// A staged body is copied into its segment in pieces of this size.
-const COPY_BYTES: usize = 1024 * 1024;
 /// How long writes rest after the device failed, so that a broken disk does not turn the ring.
 pub(super) const FAILURE_REST: Duration = Duration::from_secs(5);
 
@@ -115,6 +116,13 @@ impl Publish {
     pub(super) fn record_bytes(&self) -> u64 {
         header_bytes(&self.address, self.body_bytes) as u64 + self.body_bytes
     }
+
+    /// Answers with a record that is here already.
+    fn answer_known(self, sequence: u64) {
+        let published = Published { sequence, len_bytes: self.body_bytes, digest: self.digest };
+        // Who stopped waiting needs no answer.
+        self.reply.send(Ok(published)).ok();
+    }
 }
 
 /// A segment that takes appends.
@@ -167,18 +175,29 @@ pub(super) struct Appender {
     /// Hybrid logical time at the start: what is older, and not here, is caught up with.
     pub(super) born: u64,
     /// Segments outside of the ring whose rows and files are still there.
-    pub(super) debts: VecDeque<SegmentId>,
+    pub(super) debts: VecDeque<Debt>,
     /// Clearing up failed; it is not tried again before this.
     pub(super) eviction_rests_until: Instant,
     pub(super) nonces: Box<dyn EntropyStream>,
     pub(super) next_sequence: u64,
-    node: u64,
-    hlc: Hlc,
+    pub(super) node: u64,
+    pub(super) hlc: Hlc,
     /// Rows of durable records that the catalog refused. They go first, before any new one.
     pub(super) unindexed: Batch,
     /// One above the last row of the feed that followers may see.
     head: Arc<Head>,
-    rest_until: Option<Instant>,
+    rest: Option<Rest>,
+    /// When to look whether the catalog is open.
+    catalog_due: Instant,
+    /// The error of an append that found the disk full although nothing had said so before: space
+    /// is made before the ring turns.
+    pub(super) ran_full: Option<DiskError>,
+}
+
+/// Writes rest after a failure.
+struct Rest {
+    until: Instant,
+    refusal: Option<Refusal>,
 }
 
 /// What the appender does next.
@@ -187,18 +206,6 @@ enum Next {
     /// Clears up behind the ring, or looks at the volume, whichever is due.
     Tend,
     End,
-}
-
-/// One record of a group, written and waiting for its sync.
-pub(super) struct Written {
-    pub(super) place: Place,
-    pub(super) address: Address,
-    pub(super) replica: bool,
-    /// Where it lay, if it was copied forward.
-    pub(super) copied_from: Option<Place>,
-    pub(super) reply: oneshot::Sender<Result<Published, Refusal>>,
-    /// Held until the answer, so that memory in flight is counted to the end.
-    pub(super) _body: Option<Body>,
 }
 
 impl Appender {
@@ -231,14 +238,16 @@ impl Appender {
             books: recovered.books,
             volume: recovered.volume,
             rounds: Rounds::default(),
-            debts: recovered.debts.into(),
+            debts: recovered.debts.into_iter().map(Debt::of).collect(),
             eviction_rests_until: Instant::default(),
             nonces,
             next_sequence: recovered.next_sequence,
             node: recovered.node,
             unindexed: Batch::default(),
             head,
-            rest_until: None,
+            rest: None,
+            catalog_due: Instant::default(),
+            ran_full: None,
         }
     }
 
@@ -248,8 +257,9 @@ impl Appender {
         while closing.is_none() {
             match self.next(&mut queue).await {
                 Next::Command(Command::Publish(publish)) => {
-                    closing = self.take_group(publish, &mut queue).await;
-                    self.tend().await;
+                    let steps;
+                    (closing, steps) = self.take_group(publish, &mut queue).await;
+                    self.tend(steps).await;
                 }
                 Next::Command(Command::FindRoom(bytes, reply)) => {
                     self.find_room(bytes, reply).await;
@@ -261,7 +271,7 @@ impl Appender {
                     self.vouch(artifacts, reply).await;
                 }
                 Next::Command(Command::Close(reply)) => closing = Some(reply),
-                Next::Tend => self.tend().await,
+                Next::Tend => self.tend(1).await,
                 Next::End => return,
             }
         }
@@ -279,7 +289,8 @@ impl Appender {
             Err(mpsc::error::TryRecvError::Disconnected) => return Next::End,
             Err(mpsc::error::TryRecvError::Empty) => {}
         }
-        let due = self.eviction_due().map_or(self.look_due(), |due| due.min(self.look_due()));
+        let due = self.look_due().min(self.catalog_due);
+        let due = self.eviction_due().map_or(due, |eviction| eviction.min(due));
         let command = tokio::select! {
             biased;
             command = queue.recv() => command,
@@ -288,9 +299,28 @@ impl Appender {
         command.map_or(Next::End, Next::Command)
     }
 
-    /// A bounded step of what is due beside the work of others.
-    async fn tend(&mut self) {
-        self.evict_some().await;
+    /// Opens a catalog again that is closed since it could not be opened. Writers do that by
+    /// themselves; where there are none, reads would fail until one comes. A poisoned one is left to
+    /// them: it answers reads, and might not open.
+    async fn tend_catalog(&mut self) {
+        let now = self.env.clock.now();
+        if now < self.catalog_due {
+            return;
+        }
+        if self.env.catalog.health() == CatalogHealth::Closed {
+            match self.env.catalog.open().await {
+                Ok(()) => tracing::info!("the catalog is open again"),
+                Err(error) => tracing::warn!(%error, "the catalog does not open"),
+            }
+        }
+        self.catalog_due = self.env.clock.now() + FAILURE_REST;
+    }
+
+    /// What is due beside the work of others: so many bounded steps of eviction, and a look at the
+    /// volume and the catalog.
+    async fn tend(&mut self, steps: u64) {
+        self.tend_catalog().await;
+        self.evict_some(steps).await;
         self.keep_floor().await;
     }
 
@@ -306,12 +336,12 @@ impl Appender {
     }
 
     /// Stores `first` and whatever else waits already. Returns a request to close that was among
-    /// what waited.
+    /// what waited, and how many steps of eviction keep up with what was written.
     async fn take_group(
         &mut self,
         first: Box<Publish>,
         queue: &mut mpsc::Receiver<Command>,
-    ) -> Option<oneshot::Sender<()>> {
+    ) -> (Option<oneshot::Sender<()>>, u64) {
         let mut bytes = first.record_bytes();
         let mut group = VecDeque::from([first]);
         let mut closing = None;
@@ -328,6 +358,7 @@ impl Appender {
                 Err(_) => break,
             }
         }
+        let steps = eviction_steps(group.len(), bytes);
         self.leave_out_known(&mut group).await;
         while !group.is_empty() {
             for (route, routed) in self.route_all(&mut group).await {
@@ -337,7 +368,7 @@ impl Appender {
                 }
             }
         }
-        closing
+        (closing, steps)
     }
 
     /// Stores records that go to one log, as many together as fit its segment.
@@ -358,15 +389,18 @@ impl Appender {
         }
     }
 
-    /// Answers for bodies that would not take the place of what is here.
+    /// Answers for what would change nothing: bodies that would not take the place of what is here,
+    /// and bodies under their own digest that were written here and stay for a while.
     async fn leave_out_known(&mut self, group: &mut VecDeque<Box<Publish>>) {
-        if group.iter().all(|publish| publish.origin == Origin::Client) {
-            return;
-        }
         // What is ahead in this very group counts as if it were here.
         let mut ahead = BTreeMap::new();
         for publish in std::mem::take(group) {
             if publish.origin == Origin::Client {
+                if let Some(sequence) = self.repeats(&publish).await {
+                    self.metrics.store.repeated_puts.inc();
+                    publish.answer_known(sequence);
+                    continue;
+                }
                 ahead.insert(publish.address.clone(), None);
                 group.push_back(publish);
                 continue;
@@ -395,9 +429,7 @@ impl Appender {
             };
             if !is_wanted {
                 self.metrics.store.replicas_known.inc();
-                let sequence = known.map_or(0, |place| place.sequence);
-                let (len_bytes, digest) = (publish.body_bytes, publish.digest);
-                publish.reply.send(Ok(Published { sequence, len_bytes, digest })).ok();
+                publish.answer_known(known.map_or(0, |place| place.sequence));
                 continue;
             }
             let next = match publish.origin {
@@ -407,6 +439,20 @@ impl Appender {
             ahead.insert(publish.address.clone(), Some(next));
             group.push_back(publish);
         }
+    }
+
+    /// The sequence of the record that makes this write of our own needless. One that came from a
+    /// peer does not: it is not in this node's feed, and whom it came from may be gone.
+    async fn repeats(&self, publish: &Publish) -> Option<u64> {
+        if publish.address.space() != Space::Cas {
+            return None;
+        }
+        // A catalog that fails here fails the write itself, which then says so.
+        let place = self.current(&publish.address).await.ok().flatten()?;
+        let is_own = place.version.node == self.node;
+        let is_same = place.digest == publish.digest && place.body_bytes == publish.body_bytes;
+        let stays = self.ring.after_read(place.segment) == AfterRead::Keep;
+        (is_own && is_same && stays).then_some(place.sequence)
     }
 
     /// The place of what is here under this name.
@@ -422,15 +468,18 @@ impl Appender {
 
     /// Whether writes may go on, and what has to go before them.
     pub(super) async fn prepare(&mut self) -> Result<(), Refusal> {
-        if let Some(until) = self.rest_until {
+        if let Some(Rest { until, refusal }) = &self.rest {
             let now = self.env.clock.now();
-            if now < until {
-                return Err(Refusal::DiskFailed { rest_seconds: until.since(now).as_secs() + 1 });
+            if now < *until {
+                let rest_seconds = until.since(now).as_secs() + 1;
+                return Err(refusal.clone().unwrap_or(Refusal::DiskFailed { rest_seconds }));
             }
-            self.rest_until = None;
+            self.rest = None;
+        }
+        while let Err(refusal) = self.index_leftovers().await {
+            self.make_space(Area::Blobs, refusal).await?;
         }
         self.keep_out()?;
-        self.index_leftovers().await?;
         if self.next_sequence + GROUP_RECORDS_MAX as u64 >= self.ring.sequence_ceiling() {
             self.adopt(self.ring.clone()).await?;
         }
@@ -528,92 +577,6 @@ impl Appender {
         }
     }
 
-    /// Step 1. What was begun is in `written`, also after an error.
-    async fn append_all(
-        &mut self,
-        active: &mut Active,
-        group: Vec<Publish>,
-        written: &mut Vec<Written>,
-    ) -> Result<(), DiskError> {
-        let mut parts = Vec::with_capacity(group.len() * 2);
-        let mut failed = None;
-        for publish in group {
-            let (place, header, publish) = self.place(&active.segment, active.end, publish);
-            active.end += place.record_bytes();
-            parts.push(header);
-            let Publish { address, body, reply, origin, .. } = publish;
-            let replica = origin.is_replica();
-            let copied_from = origin.copied_from();
-            let body = match body {
-                Body::Memory { mut pieces, reservation } => {
-                    parts.append(&mut pieces);
-                    Some(Body::Memory { pieces, reservation })
-                }
-                Body::Staged(staged) if failed.is_none() => {
-                    let gathered = std::mem::take(&mut parts);
-                    failed = copy(active, gathered, &staged, place.body_bytes).await.err();
-                    None
-                }
-                Body::Staged(_) => None,
-            };
-            written.push(Written { place, address, replica, copied_from, reply, _body: body });
-        }
-        match failed {
-            Some(error) => Err(error),
-            None if total_bytes(&parts) > 0 => active.file.append(parts).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Gives a body its sequence, version and place, and makes its header.
-    pub(super) fn place(
-        &mut self,
-        segment: &Segment,
-        offset: u64,
-        publish: Publish,
-    ) -> (Place, Bytes, Publish) {
-        let mut publish = publish;
-        let (version, sequence) = match publish.origin {
-            // What is written here from now on is later than what was seen.
-            Origin::Peer(version) => {
-                self.hlc = self.hlc.witness(version.time);
-                (version, self.take_sequence())
-            }
-            Origin::Client => {
-                self.hlc = self.hlc.next(self.wall_ms());
-                (Version { time: self.hlc.0, node: self.node }, self.take_sequence())
-            }
-            // It is no change: whoever follows has it, or will find it where it was.
-            Origin::Copied { from, .. } => (from.version, from.sequence),
-        };
-        let artifact = Artifact {
-            address: publish.address,
-            body_bytes: publish.body_bytes,
-            digest: publish.digest,
-            sequence,
-            version,
-            replica: publish.origin.is_replica(),
-            chunk_sums: std::mem::take(&mut publish.chunk_sums),
-        };
-        let header = artifact.encode(segment.nonce, offset);
-        let place = Place {
-            segment: segment.id,
-            offset,
-            header_bytes: u32::try_from(header.len()).expect("a header is shorter than 4 GiB"),
-            body_bytes: artifact.body_bytes,
-            sequence: artifact.sequence,
-            version: artifact.version,
-            digest: artifact.digest,
-        };
-        publish.address = artifact.address;
-        (place, header.into(), publish)
-    }
-
-    fn take_sequence(&mut self) -> u64 {
-        self.next_sequence += 1;
-        self.next_sequence - 1
-    }
-
     /// Step 3. Rows that the catalog refuses are kept, and go first the next time.
     async fn index(
         &mut self,
@@ -665,9 +628,11 @@ impl Appender {
         let segment = active.segment.id;
         tracing::warn!(%segment, %error, "a segment takes no more appends");
         self.measure(&active.segment, &*active.file).await;
-        if !error.kind.is_full() {
-            self.rest_until = Some(self.env.clock.now() + FAILURE_REST);
-        }
+        let is_full = error.kind.is_full();
+        self.ran_full = is_full.then(|| error.clone());
+        let refusal = is_full.then(|| Refusal::DiskFull(error.clone()));
+        self.rest = Some(Rest { until: self.env.clock.now() + FAILURE_REST, refusal });
+        self.freeze(&active).await;
     }
 
     async fn forget(&mut self, address: &Address, place: Place) {
@@ -685,30 +650,6 @@ impl Appender {
             self.metrics.store.forgotten.inc();
         }
     }
-}
-
-/// Appends what was gathered, then the staged body, piece by piece.
-async fn copy(
-    active: &Active,
-    gathered: Vec<Bytes>,
-    staged: &StagedFile,
-    body_bytes: u64,
-) -> Result<(), DiskError> {
-    active.file.append(gathered).await?;
-    let mut position = 0;
-    while position < body_bytes {
-        let wanted = usize::try_from(body_bytes - position).unwrap_or(usize::MAX).min(COPY_BYTES);
-        let piece = staged.file().read_at(staged.body_offset() + position, wanted).await?;
-        if piece.is_empty() {
-            let path = staged.file().path().clone();
-            let text = format!("the staging file ends at byte {position} of {body_bytes}");
-            let kind = kura_env::DiskErrorKind::Other { errno: 0, text };
-            return Err(DiskError { action: "read_at", path, kind });
-        }
-        position += piece.len() as u64;
-        active.file.append(vec![piece]).await?;
-    }
-    Ok(())
 }
 
 /// Takes the longest run from the front that fits; always at least one, which the caller checked.

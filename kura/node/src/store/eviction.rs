@@ -1,5 +1,6 @@
-//! Eviction: clears up behind the ring. Rows go first, in bounded steps; the file goes last, so
-//! that a stop at any point leaves the file to say what is still to be done.
+//! Eviction: clears up behind the ring. Rows go first, in bounded steps, and the file goes last;
+//! where the disk is full the file goes first. A stop at any point leaves a file or rows outside of
+//! the ring to say what is still to be done.
 
 use kura_core::{
     feed::feed_key,
@@ -16,8 +17,38 @@ use super::{
 };
 use crate::service::Refusal;
 
+/// A segment outside of the ring of which something is left.
+pub(super) struct Debt {
+    pub(super) segment: SegmentId,
+    /// Its file went ahead of its rows, because the disk had no room.
+    is_unlinked: bool,
+}
+
+impl Debt {
+    pub(super) fn of(segment: SegmentId) -> Self {
+        Self { segment, is_unlinked: false }
+    }
+
+    /// An object of the pool, whose file goes first.
+    pub(super) fn unlinked(segment: SegmentId) -> Self {
+        Self { segment, is_unlinked: true }
+    }
+}
+
 /// Rows that one step looks at. Higher holds up the writers that wait for longer.
 const STEP_ROWS_MAX: usize = 256;
+
+/// Records of a group for which one more step is taken behind it: two rows go for each that comes.
+const STEP_RECORDS: u64 = STEP_ROWS_MAX as u64 / 2;
+/// Bytes of a group for which one more step is taken, so that a segment of small artifacts is gone
+/// by the time that one of large artifacts is full.
+const STEP_BYTES: u64 = 1024 * 1024;
+
+/// How many steps behind a group of so many records and bytes keep up with it, so that the next turn
+/// of the ring need not wait.
+pub(super) fn eviction_steps(records: usize, bytes: u64) -> u64 {
+    1 + records as u64 / STEP_RECORDS + bytes / STEP_BYTES
+}
 
 impl Appender {
     /// Whether there is something to clear up.
@@ -30,24 +61,38 @@ impl Appender {
         self.has_debts().then_some(self.eviction_rests_until)
     }
 
-    /// One step beside other work. After an error it rests, and is tried again after that, or by
-    /// the next rotation.
-    pub(super) async fn evict_some(&mut self) {
-        let now = self.env.clock.now();
-        if self.eviction_due().is_none_or(|due| now < due) {
-            return;
+    /// So many steps beside other work. After an error it rests, and is tried again after that, or
+    /// by the next rotation.
+    pub(super) async fn evict_some(&mut self, steps: u64) {
+        for _ in 0..steps {
+            let now = self.env.clock.now();
+            if self.eviction_due().is_none_or(|due| now < due) {
+                return;
+            }
+            if let Err(refusal) = self.evict_step().await {
+                self.metrics.store.eviction_errors.inc();
+                tracing::warn!(%refusal, "an evicted segment could not be cleared up");
+                self.eviction_rests_until = now + FAILURE_REST;
+            }
         }
-        if let Err(refusal) = self.evict_step().await {
-            self.metrics.store.eviction_errors.inc();
-            tracing::warn!(%refusal, "an evicted segment could not be cleared up");
-            self.eviction_rests_until = now + FAILURE_REST;
-        }
+    }
+
+    /// Unlinks the file of a debt ahead of its rows: where the disk is full, their deletion may find
+    /// no room. Rows of a segment outside of the ring are misses, and stay due. Whether there was
+    /// one.
+    pub(super) async fn unlink_ahead(&mut self) -> Result<bool, Refusal> {
+        let Some(at) = self.debts.iter().position(|debt| !debt.is_unlinked) else {
+            return Ok(false);
+        };
+        self.unlink_segment(self.debts[at].segment).await?;
+        self.debts[at].is_unlinked = true;
+        Ok(true)
     }
 
     /// Removes a bounded number of rows of the first segment that is due, and its file after the
     /// last of them.
     pub(super) async fn evict_step(&mut self) -> Result<(), Refusal> {
-        let Some(segment) = self.debts.front().copied() else { return Ok(()) };
+        let Some(segment) = self.debts.front().map(|debt| debt.segment) else { return Ok(()) };
         let catalog = self.env.catalog.clone();
         let (from, to) = (contents_key(segment, 0), contents_key(SegmentId(segment.0 + 1), 0));
         let contents = catalog

@@ -7,6 +7,7 @@
 //! A put is acknowledged once its record is synced in a segment and indexed. The catalog itself is
 //! not synced: what it loses, recovery reads from the segments again.
 
+mod append;
 mod appender;
 mod budget;
 mod eviction;
@@ -42,7 +43,7 @@ use kura_core::{
     record::{Area, SegmentId, header_bytes},
     refresh::Trigger,
 };
-use kura_env::{Env, Keyspace, TaskEnd, TaskHandle};
+use kura_env::{CatalogHealth, Env, Keyspace, TaskEnd, TaskHandle};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -120,6 +121,8 @@ struct Shared {
     staging: Staging,
     commands: mpsc::Sender<Command>,
     head: Arc<Head>,
+    /// Followers below it must compare everything, whatever the horizon says.
+    feed_floor: u64,
     node: u64,
     incarnation: u64,
     metrics: Arc<Metrics>,
@@ -154,7 +157,7 @@ impl Store {
         let staging = Staging::new(&env, config.staging_bytes_max, metrics.clone());
         let memory = Budget::new(config.memory_bytes_max);
         let (node, incarnation) = (recovered.node, recovered.incarnation);
-        let head = Head::new(recovered.next_sequence);
+        let (head, feed_floor) = (Head::new(recovered.next_sequence), recovered.feed_floor);
         let shared = SharedWithReaders {
             head: head.clone(),
             pool: pool.clone(),
@@ -176,6 +179,7 @@ impl Store {
             staging,
             commands,
             head,
+            feed_floor,
             node,
             incarnation,
             metrics,
@@ -270,6 +274,16 @@ impl Store {
             answers.push(is_held);
         }
         Ok(answers)
+    }
+
+    /// Whether the index can be used: `open`, `closed`, or `poisoned` and why.
+    #[must_use]
+    pub fn catalog_status(&self) -> String {
+        match self.0.env.catalog.health() {
+            CatalogHealth::Open => "open".to_owned(),
+            CatalogHealth::Closed => "closed".to_owned(),
+            CatalogHealth::Poisoned(cause) => format!("poisoned: {cause}"),
+        }
     }
 
     /// Whether the artifact is here. Nobody may rely on the answer: it promises nothing, and nothing

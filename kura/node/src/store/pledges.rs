@@ -17,7 +17,7 @@ use kura_core::{
 use kura_env::{Batch, Catalog, CatalogError, CommitDurability, Keyspace};
 use tokio::sync::oneshot;
 
-use super::appender::{Appender, Written};
+use super::{append::Written, appender::Appender};
 use crate::service::Refusal;
 
 /// (segment, offset) -> until when the artifact there is promised.

@@ -24,7 +24,9 @@ use kura_core::{
 use kura_env::{DiskError, DiskErrorKind, DiskPath};
 
 use super::{
-    appender::{Appender, Body, Origin, Publish, Written, refuse},
+    append::Written,
+    appender::{Appender, Body, Origin, Publish, refuse},
+    eviction::Debt,
     segments::{Segment, segment_dir, segment_path},
     staging::StagedFile,
 };
@@ -183,7 +185,7 @@ impl Appender {
     async fn evict_object(&mut self, id: SegmentId) -> Result<(), Refusal> {
         self.pool.lock().remove(id);
         self.view.remove(id);
-        self.debts.push_back(id);
+        self.debts.push_back(Debt::unlinked(id));
         self.metrics.store.evicted_objects.inc();
         match self.env.disk.unlink(&segment_path(id)).await {
             Err(error) if error.kind != DiskErrorKind::NotFound => Err(Refusal::Disk(error)),

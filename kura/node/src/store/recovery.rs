@@ -37,6 +37,7 @@ use super::{
     ledger::Books,
     pledges::Pledges,
     ring_file::{self, SavedRing},
+    rows,
     scan::{Scan, open_segment},
     segments::View,
     space::Volume,
@@ -84,6 +85,7 @@ pub(super) struct Recovered {
     pub(super) volume: Arc<Volume>,
     pub(super) debts: Vec<SegmentId>,
     pub(super) next_sequence: u64,
+    pub(super) feed_floor: u64,
     pub(super) hlc_seen: u64,
     pub(super) node: u64,
     pub(super) incarnation: u64,
@@ -106,10 +108,7 @@ pub(super) async fn recover(
 ) -> Result<Recovered, RecoverError> {
     // Before anything is made: on a disk full of stale staging this is what gives room.
     clear_staging(env, metrics).await?;
-    for dir in Area::ALL.map(Area::dir).into_iter().chain([STAGING_DIR]) {
-        env.disk.mkdir(&DiskPath::new(dir)).await?;
-    }
-    env.disk.sync_dir(&DiskPath::root()).await?;
+    make_directories(env).await?;
     env.catalog.open().await?;
     let identity = identity::load_or_create(env).await?;
     ring_file::remove_leftover(&*env.disk).await?;
@@ -124,7 +123,10 @@ pub(super) async fn recover(
     let space = env.disk.space().await?;
     let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes)?;
     tell(&capacity);
-    let mut scan = Scan { env, metrics, hlc_seen: 0 };
+    let newest = plan.ring.members().map(|member| member.id).filter(|id| plan.ring.is_newest(*id));
+    let newest = newest.collect();
+    let next_sequence = plan.ring.sequence_ceiling();
+    let mut scan = Scan { env, metrics, hlc_seen: 0, newest, next_sequence };
     let view = Arc::new(View::default());
     let (mut ring, mut orphans) = (plan.ring.clone(), plan.orphans);
     let mut ends = BTreeMap::new();
@@ -159,7 +161,6 @@ pub(super) async fn recover(
 
     let now_ms = env.clock.wall().0;
     let pledges = Pledges::load(&*env.catalog, now_ms).await?;
-    let next_sequence = ring.sequence_ceiling();
     let ring = ring.with_ceiling(next_sequence, scan.hlc_seen);
     let logs = if save(env, &ring).await? { logs } else { BTreeMap::new() };
     view.adopt(Arc::new(ring.clone()));
@@ -167,6 +168,7 @@ pub(super) async fn recover(
     let volume = Volume::new(env.disk.space().await?);
     let pool = Arc::new(Mutex::new(pool));
     let hlc_seen = scan.hlc_seen;
+    let feed_floor = rows::feed_floor(&*env.catalog).await?;
     let Identity { node, incarnation, .. } = identity;
     Ok(Recovered {
         ring,
@@ -180,6 +182,7 @@ pub(super) async fn recover(
         volume,
         debts,
         next_sequence,
+        feed_floor,
         hlc_seen,
         node,
         incarnation,
@@ -195,6 +198,13 @@ async fn save(env: &Env, ring: &Ring) -> Result<bool, RecoverError> {
         Err(error) if error.kind.is_full() => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+async fn make_directories(env: &Env) -> Result<(), DiskError> {
+    for dir in Area::ALL.map(Area::dir).into_iter().chain([STAGING_DIR]) {
+        env.disk.mkdir(&DiskPath::new(dir)).await?;
+    }
+    env.disk.sync_dir(&DiskPath::root()).await
 }
 
 /// Removes the files below `tmp/`, if there is such a directory yet.

@@ -7,8 +7,9 @@
 //!
 //! The ring goes first because readers trust it: a reference into a segment outside the ring is a
 //! miss, whatever lies on disk. So a stop after any step costs space, never a wrong answer, and
-//! `recovery` frees the space at the next start. Step 4 goes on beside later writes; a rotation
-//! waits for it only while more than [`DEBTS_MAX`] segments are to be cleared up.
+//! `recovery` frees the space at the next start. Step 4 goes on beside later writes, in
+//! step with them; a rotation waits for one segment to be gone only while more than [`DEBTS_MAX`] are
+//! to be cleared up.
 //!
 //! A segment of RING whose file cannot be made, because the volume is full, is taken out of RING
 //! again as soon as that can be saved (`space`). A stop before that leaves what step 1 leaves.
@@ -21,10 +22,11 @@ use kura_core::{
     record::{Area, Flow, Nonce, SEGMENT_HEADER_BYTES, SegmentHeader},
     ring::{Member, NoTurn, Ring, Turn},
 };
-use kura_env::{DiskError, DiskErrorKind, DiskPath, File};
+use kura_env::{CatalogError, DiskError, DiskErrorKind, DiskPath, File};
 
 use super::{
     appender::{Active, Appender},
+    eviction::Debt,
     ring_file,
     segments::{Segment, segment_dir, segment_path},
     space::written_ms,
@@ -38,9 +40,8 @@ const DEBTS_MAX: usize = 1;
 impl Appender {
     /// Opens a new segment for a log, whose first record has the hybrid logical time `age`.
     pub(super) async fn rotate(&mut self, log: (Area, Flow), age: u64) -> Result<(), Refusal> {
-        while self.debts.len() > DEBTS_MAX {
-            self.evict_step().await?;
-        }
+        self.work_off(log.0).await?;
+        self.make_up_for_full_disk(log.0).await?;
         let (area, flow) = log;
         if let Some(active) = self.logs.entry(log).or_default().active.take() {
             self.freeze(&active).await;
@@ -113,7 +114,7 @@ impl Appender {
     /// Segments that have left the ring are cleared up from now on.
     pub(super) fn owe(&mut self, victims: &[Member]) {
         for victim in victims {
-            self.debts.push_back(victim.id);
+            self.debts.push_back(Debt::of(victim.id));
             self.pledges.forget(victim.id, &mut self.unindexed);
         }
         let ring = &self.ring;
@@ -130,8 +131,52 @@ impl Appender {
             if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
         })?;
         self.books.ring_saved(saved);
+        self.use_ring(ring);
+        Ok(())
+    }
+
+    pub(super) fn use_ring(&mut self, ring: Ring) {
         self.view.adopt(Arc::new(ring.clone()));
         self.ring = ring;
+    }
+
+    /// Clears up one segment that is due, if there are too many: a long backlog, as after the capacity
+    /// was lowered, does not hold up the writers as a whole.
+    async fn work_off(&mut self, area: Area) -> Result<(), Refusal> {
+        let debts = self.debts.len();
+        while debts > DEBTS_MAX && self.debts.len() >= debts {
+            if let Err(refusal) = self.evict_step().await {
+                self.make_space(area, refusal).await?;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// After an append that found the disk full: the next one would find the same, one segment on,
+    /// where space cannot be reserved.
+    async fn make_up_for_full_disk(&mut self, area: Area) -> Result<(), Refusal> {
+        while let Some(error) = self.ran_full.clone() {
+            let space = self.env.disk.space().await.map_err(Refusal::Disk)?;
+            if space.available_bytes >= self.ring_capacity(area).segment_bytes {
+                self.ran_full = None;
+            } else {
+                self.make_space(area, Refusal::DiskFull(error)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The disk had no room for something, as `refusal` says: frees what is no longer needed, or
+    /// else the eldest that may go.
+    ///
+    /// # Errors
+    ///
+    /// `refusal`, if it is about something else or nothing can be freed.
+    pub(super) async fn make_space(&mut self, area: Area, refusal: Refusal) -> Result<(), Refusal> {
+        if !is_full(&refusal) || !self.give_way(area, None).await? {
+            return Err(refusal);
+        }
         Ok(())
     }
 
@@ -221,4 +266,8 @@ fn promised(hold: Hold) -> Refusal {
         Hold::Free => 0,
     };
     Refusal::Promised { for_seconds: for_ms.div_ceil(1000) }
+}
+
+fn is_full(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::DiskFull(_) | Refusal::Catalog(CatalogError::NoSpace(_)))
 }

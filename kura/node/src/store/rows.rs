@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use kura_core::{
     address::Address,
-    feed::{FeedRow, feed_key},
+    feed::{FeedRow, feed_key, floor_key},
     place::{
         Place, Watermark, contents_key, contents_row, place_key, watermark_in_contents,
         watermark_in_places,
@@ -40,6 +40,18 @@ pub(crate) fn add_record(
         };
         batch.put(FEED_SPACE, feed_key(place.sequence).to_vec(), row.encode());
     }
+}
+
+/// Says that followers who read the feed below `sequence` may have missed rows that came in late.
+pub(crate) fn add_feed_floor(batch: &mut Batch, sequence: u64) {
+    batch.put(FEED_SPACE, floor_key().to_vec(), sequence.to_be_bytes().to_vec());
+}
+
+/// What [`add_feed_floor`] said last; 0 if nothing.
+pub(crate) async fn feed_floor(catalog: &dyn Catalog) -> Result<u64, CatalogError> {
+    let row = catalog.get(FEED_SPACE, &floor_key()).await?;
+    let floor = row.as_deref().and_then(|row| row.try_into().ok()).map(u64::from_be_bytes);
+    Ok(floor.unwrap_or_default())
 }
 
 /// Says in every keyspace how far `segment` is indexed.

@@ -77,6 +77,10 @@ pub(super) struct Scan<'a> {
     pub(super) metrics: &'a Metrics,
     /// The highest hybrid logical time that was seen.
     pub(super) hlc_seen: u64,
+    /// The segments that took appends last.
+    pub(super) newest: BTreeSet<SegmentId>,
+    /// Where this life goes on counting.
+    pub(super) next_sequence: u64,
 }
 
 /// What a scan knows of a segment.
@@ -277,6 +281,11 @@ impl Scan<'_> {
             Adopted { is_synced: Some(is_synced), ..Adopted::default() },
         );
         let mut batch = taken.batch;
+        if !self.newest.contains(&segment.id) {
+            // Sequences above these were given out since, and followers are beyond them: a failed
+            // sync refused their writers, and they are here all the same.
+            rows::add_feed_floor(&mut batch, self.next_sequence);
+        }
         if is_synced {
             let watermark = Watermark { offset: end, hlc: self.hlc_seen };
             rows::add_watermark(&mut batch, segment.id, watermark);

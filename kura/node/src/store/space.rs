@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::{
     Store,
     appender::{Appender, Command},
+    eviction::Debt,
 };
 use crate::service::Refusal;
 
@@ -256,7 +257,7 @@ impl Appender {
         }
         // Its file may be there in part: removing that may have failed as well.
         if self.unlink_segment(member.id).await.is_err() {
-            self.debts.push_back(member.id);
+            self.debts.push_back(Debt::of(member.id));
         }
         self.look_soon();
         Ok(())
@@ -269,10 +270,8 @@ impl Appender {
         area: Area,
         except: Option<Member>,
     ) -> Result<bool, Refusal> {
-        if self.has_debts() {
-            while self.has_debts() {
-                self.evict_step().await?;
-            }
+        // Files first: where the disk is full, the deletion of rows may find no room.
+        if self.unlink_ahead().await? {
             return Ok(true);
         }
         let other = if area == Area::Entries { Area::Blobs } else { Area::Entries };
