@@ -81,7 +81,7 @@ fn a_full_disk_takes_new_bodies_in_the_room_of_the_eldest() {
     }
     assert!(stored >= 50, "{stored} of 60 were stored");
     assert!(bed.metrics().store.evicted_for_space.get() > 0);
-    assert!(bed.segments().len() >= 5);
+    assert!(!bed.segments().is_empty());
     let here = (0..before).filter(|n| bed.get(&plain(&format!("key-{n}"))).unwrap().is_some());
     assert!(here.count() > 0, "not all of the ring went");
     bed.disk.set_foreign_bytes(0);
@@ -160,10 +160,11 @@ fn a_backlog_is_cleared_beside_the_writers() {
         n += 64;
     }
     bed.close();
-    bed.config.capacity_bytes = Some(5 * bed.config.segment_bytes);
+    bed.config.capacity_bytes = Some((5 * bed.config.segment_bytes * 100).div_ceil(70));
     bed.start().unwrap();
-    for turn in 0..2 {
-        bed.put(plain(&format!("large-{turn}")), body(turn, 60_000)).unwrap();
+    // Twice what a segment takes, in the largest records that go there.
+    for n in 0..18 {
+        bed.put(plain(&format!("large-{n}")), body(n, 30_000)).unwrap();
     }
     let left = bed.segments().len();
     assert!(left > 6, "{left} files: the second turn waited for one segment and not for all");
