@@ -16,6 +16,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+/// A run makes and drops millions of small things on one thread; see `docs/performance.md`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The exit code for what the user got wrong.
 const EXIT_USAGE: u8 = 2;
 

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, IoSlice, IoSliceMut},
     ops::Deref,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::{FileExt, MetadataExt as _},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -298,6 +298,7 @@ impl OpenFile {
             return Ok(());
         }
         self.threads.let_go();
+        self.fits(len_bytes)?;
         match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len_bytes) {
             Ok(()) => {
                 reserved.0 = reserved.0.max(len_bytes);
@@ -312,6 +313,20 @@ impl OpenFile {
                 Err(errno.into())
             }
         }
+    }
+
+    /// Refuses what is more than available without asking the file system for it. ext4 and tmpfs
+    /// take what they have before they say no, and until they give it back every other write on
+    /// the disk fails, those of other programs too.
+    fn fits(&self, len_bytes: u64) -> io::Result<()> {
+        let stat = rustix::fs::fstatvfs(&self.file)?;
+        let available_bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let held_bytes = self.file.metadata()?.blocks().saturating_mul(512);
+        // A tmpfs without a limit says that it has no blocks at all.
+        if stat.f_blocks > 0 && len_bytes.saturating_sub(held_bytes) > available_bytes {
+            return Err(Errno::NOSPC.into());
+        }
+        Ok(())
     }
 
     /// Frees blocks behind the end. Punching a hole there does nothing on ext4; setting the length

@@ -1,7 +1,8 @@
 //! Requests to one peer, over connections that are kept.
 //!
 //! Deadlines follow progress: a connection must come about in [`CONNECT_TIMEOUT`], and then some
-//! byte must come every [`IDLE_TIMEOUT`], and a thousand a minute. Nothing limits how long a body takes while it moves.
+//! byte must come every [`IDLE_TIMEOUT`], and a thousand a minute. Nothing limits how long a body
+//! takes while it moves.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

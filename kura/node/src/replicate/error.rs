@@ -101,21 +101,7 @@ impl PeerError {
 
     /// Whether no connection came about, so that nothing was asked at all.
     pub(crate) fn is_unreachable(&self) -> bool {
-        match self {
-            Self::Net(_) | Self::Connect(_) => true,
-            Self::Idle(_)
-            | Self::Slow
-            | Self::Broken(_)
-            | Self::Busy { .. }
-            | Self::Recovering
-            | Self::Failed { .. }
-            | Self::Unreadable
-            | Self::Gone
-            | Self::Answer(_)
-            | Self::Short { .. }
-            | Self::Body(_)
-            | Self::Store(_) => false,
-        }
+        matches!(self, Self::Net(_) | Self::Connect(_))
     }
 
     /// What the error says of the peer, for those who wait for it. `was_heard` if the peer answered
@@ -146,22 +132,7 @@ impl PeerError {
 
     /// What the peer asked us to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Busy { retry_after, .. } => *retry_after,
-            Self::Net(_)
-            | Self::Connect(_)
-            | Self::Idle(_)
-            | Self::Slow
-            | Self::Broken(_)
-            | Self::Recovering
-            | Self::Failed { .. }
-            | Self::Unreadable
-            | Self::Gone
-            | Self::Answer(_)
-            | Self::Short { .. }
-            | Self::Body(_)
-            | Self::Store(_) => None,
-        }
+        if let Self::Busy { retry_after, .. } = self { *retry_after } else { None }
     }
 
     /// The error with its causes, on one line.
