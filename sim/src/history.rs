@@ -3,7 +3,10 @@
 //! Each node has a history of its own for every key; in a mesh what was put to one node may be read
 //! on any other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use kura_env::Instant;
 
@@ -85,6 +88,12 @@ pub struct History {
     mesh_nodes: usize,
     /// What cannot be read whole any more, by node and path: nothing is owed there.
     spoilt: BTreeSet<(NodeIndex, String)>,
+    /// For how long a node promises what it says to be here.
+    promise: Duration,
+    /// Until when a node has promised a path.
+    promised: BTreeMap<(NodeIndex, String), Instant>,
+    /// By node, how many puts were tried, and the bytes of their bodies.
+    tried: BTreeMap<NodeIndex, (u64, u64)>,
 }
 
 impl History {
@@ -104,6 +113,38 @@ impl History {
         !self.spoilt.is_empty() && self.spoilt.contains(&(node, path.to_owned()))
     }
 
+    /// What nodes say to be here they promise for so long from now on; zero: they do not.
+    pub fn promises_last(&mut self, promise: Duration) {
+        self.promise = promise;
+    }
+
+    /// A node said that a content address is here, to a question that was asked at `asked`.
+    pub fn vouched(&mut self, node: NodeIndex, path: &str, asked: Instant) {
+        let is_content = path.rsplit('/').nth(1) == Some("cas");
+        if is_content && !self.promise.is_zero() {
+            self.promised.insert((node, path.to_owned()), asked + self.promise);
+        }
+    }
+
+    /// Until when a node has promised a path, unless the path was spoilt there since.
+    #[must_use]
+    pub fn promised_until(&self, node: NodeIndex, path: &str) -> Option<Instant> {
+        let promised = self.promised.get(&(node, path.to_owned())).copied();
+        promised.filter(|_| !self.is_spoilt(node, path))
+    }
+
+    /// How many paths were ever promised, by whichever node.
+    #[must_use]
+    pub fn promised_paths(&self) -> usize {
+        self.promised.len()
+    }
+
+    /// How many puts to a node were tried, and the bytes of their bodies.
+    #[must_use]
+    pub fn tried(&self, node: NodeIndex) -> (u64, u64) {
+        self.tried.get(&node).copied().unwrap_or_default()
+    }
+
     /// The id of the next body.
     pub fn next_body(&mut self) -> BodyId {
         self.next_body += 1;
@@ -114,6 +155,8 @@ impl History {
     pub fn begin_put(&mut self, node: NodeIndex, path: &str, put: Put) -> PutId {
         self.next_put += 1;
         let id = PutId(self.next_put);
+        let (puts, bytes) = self.tried.entry(node).or_default();
+        (*puts, *bytes) = (*puts + 1, *bytes + put.body.len_bytes);
         let puts = self.keys.entry((node, path.to_owned())).or_default();
         puts.insert(id, put);
         if puts.len() > PUTS_PER_KEY_MAX {
@@ -226,6 +269,23 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_content_addresses_are_promised_and_from_the_question_on() {
+        let mut history = History::default();
+        let node = NodeIndex(0);
+        let promised = |history: &History, path| history.promised_until(node, path);
+        history.vouched(node, "/ns/cas/x", Instant(5));
+        assert_eq!(promised(&history, "/ns/cas/x"), None, "nothing is promised there");
+        history.promises_last(Duration::from_nanos(10));
+        history.vouched(node, "/ns/cas/x", Instant(5));
+        history.vouched(node, "/ns/plain/x", Instant(5));
+        assert_eq!(promised(&history, "/ns/cas/x"), Some(Instant(15)));
+        assert_eq!(promised(&history, "/ns/plain/x"), None);
+        assert_eq!(history.promised_until(NodeIndex(1), "/ns/cas/x"), None);
+        history.spoil(node, "/ns/cas/x".to_owned());
+        assert_eq!(promised(&history, "/ns/cas/x"), None);
+    }
 
     #[test]
     fn what_is_owed_is_the_newest_put_acknowledged_before_the_read() {

@@ -46,6 +46,8 @@ pub struct ActorWorld {
     pub body_bytes_max: u64,
     /// Where evidence goes.
     pub court: Court,
+    /// For how long nodes promise what they say to be here.
+    pub promise: Duration,
     /// An honest put to a node that can take it is acknowledged within this.
     pub puts_within: Option<Duration>,
     /// In which of its lives a node is, while it can take a put.
@@ -89,7 +91,27 @@ pub struct Actor {
     /// The open connections, at most one to each target. One is taken out for the time of a
     /// request, so that whatever breaks the request off also closes it.
     open: BTreeMap<SocketAddr, Connection>,
+    /// What nodes said to be here and is to be read back, at most [`VOUCHED_MAX`].
+    vouched: Vec<Vouched>,
 }
+
+/// Something that a node promised.
+struct Vouched {
+    /// When it is to be read.
+    due: Instant,
+    path: Arc<str>,
+    target: Target,
+}
+
+/// How something is looked at.
+#[derive(Clone, Copy)]
+enum Way {
+    Head,
+    Get,
+}
+
+/// Promises that an actor remembers. It asks about more, and reads those no sooner than others.
+const VOUCHED_MAX: usize = 256;
 
 /// A put that is about to be made, perhaps several times.
 struct Plan {
@@ -115,23 +137,24 @@ impl Actor {
     pub fn new(world: Arc<ActorWorld>, seed: u64, number: u64) -> Self {
         let draw = Draw::named(seed, &format!("client.{}.{number}", world.spec.name));
         let turn = usize::try_from(number).unwrap_or(0);
-        Self { world, draw, turn, open: BTreeMap::new() }
+        Self { world, draw, turn, open: BTreeMap::new(), vouched: Vec::new() }
     }
 
     /// Works until it is dropped, or until each key was written once if that is its task.
     pub async fn run(mut self) {
-        let clock = self.world.place.clock.clone();
-        let mut due = clock.now();
+        if let Some(every) = self.world.spec.sweep_every {
+            return self.sweep(every).await;
+        }
+        let mut due = self.world.place.clock.now();
         loop {
-            let pause = self.pause();
-            due = (due + pause).max(clock.now());
-            if !pause.is_zero() {
-                clock.sleep_until(due).await;
-            }
+            self.pace(&mut due).await;
             if self.world.spec.once {
                 let Some(number) = self.world.next_once() else { return };
                 self.turn = usize::try_from(number).unwrap_or(0);
                 self.put(KeyNumber(number)).await;
+                continue;
+            }
+            if self.read_back().await {
                 continue;
             }
             self.turn = self.turn.wrapping_add(1);
@@ -141,6 +164,37 @@ impl Actor {
             } else {
                 self.read().await;
             }
+        }
+    }
+
+    /// Reads its share of the group's keys in a row, once in `every`, until it is dropped.
+    async fn sweep(mut self, every: Duration) {
+        let clock = self.world.place.clock.clone();
+        let (keys, actors) = (self.world.spec.keys, self.world.spec.actors);
+        let first = u64::try_from(self.turn).unwrap_or(0);
+        loop {
+            let begun = clock.now();
+            let mut due = begun;
+            for number in (first..keys).step_by(usize::try_from(actors).unwrap_or(1)) {
+                self.pace(&mut due).await;
+                // As whoever writes each key once chooses the node.
+                self.turn = usize::try_from(number).unwrap_or(0);
+                let path = self.world.keys.key(KeyNumber(number)).path;
+                let head = self.draw.chance(self.world.spec.mix.head);
+                let target = self.target();
+                self.look(target, &path, if head { Way::Head } else { Way::Get }).await;
+            }
+            clock.sleep_until(begun + every).await;
+        }
+    }
+
+    /// Waits until the next operation is due.
+    async fn pace(&mut self, due: &mut Instant) {
+        let clock = self.world.place.clock.clone();
+        let pause = self.pause();
+        *due = (*due + pause).max(clock.now());
+        if !pause.is_zero() {
+            clock.sleep_until(*due).await;
         }
     }
 
@@ -182,24 +236,59 @@ impl Actor {
         } else {
             world.keys.key(key).path
         };
+        let target = self.target();
+        // Nothing is drawn where nothing is asked for, so that other scenarios stay as they are.
+        if mix.vouch > 0 && self.draw.chance(mix.vouch) {
+            let asked = world.place.clock.now();
+            let seen = self.look(target, &path, Way::Head).await;
+            let promise_nanos = u64::try_from(world.promise.as_nanos()).unwrap_or(u64::MAX);
+            let after = Duration::from_nanos(self.draw.below(promise_nanos.max(1)));
+            if matches!(seen, Some(Seen::Hit(_))) && self.vouched.len() < VOUCHED_MAX {
+                self.vouched.push(Vouched { due: asked + after, path, target });
+            }
+            return;
+        }
         let head = self.draw.chance(mix.head);
-        let Target { node, addr, .. } = self.target();
+        self.look(target, &path, if head { Way::Head } else { Way::Get }).await;
+    }
+
+    /// Reads what was said to be here, if it is time to. Whether it was.
+    async fn read_back(&mut self) -> bool {
+        let now = self.world.place.clock.now();
+        let Some(at) = self.vouched.iter().position(|vouched| vouched.due <= now) else {
+            return false;
+        };
+        let Vouched { path, target, .. } = self.vouched.swap_remove(at);
+        self.look(target, &path, Way::Get).await;
+        true
+    }
+
+    /// One read, judged; nothing if there was no answer.
+    async fn look(&mut self, target: Target, path: &str, way: Way) -> Option<Seen> {
+        let world = self.world.clone();
         let clock = world.place.clock.clone();
+        let stays = world.spec.stays;
         let read = async {
-            let mut connection = self.take(addr).await?;
+            let mut connection = self.take(target.addr).await?;
             let mut reader =
                 Reader { court: &world.court, connection: &mut connection, clock: &*clock };
-            let ask = Ask { node, path: &path, start: clock.now() };
-            let seen = if head { reader.head(ask).await? } else { reader.get(ask).await? };
+            let ask = Ask { node: target.node, path, start: clock.now() };
+            let seen = match way {
+                Way::Head => reader.head(ask).await?,
+                Way::Get if stays => reader.get_staying(ask).await?,
+                Way::Get => reader.get(ask).await?,
+            };
             self.put_back(connection);
             Ok::<Seen, Failure>(seen)
         };
         let result = timeout(&*clock, world.spec.timeout, read).await;
-        match result {
-            Ok(Ok(Seen::Hit(_) | Seen::Miss)) => {}
+        let seen = result.ok().and_then(Result::ok);
+        match seen {
+            Some(Seen::Hit(_) | Seen::Miss) => {}
             // An error or an overload: be gentle, as build tools are not.
-            Ok(Ok(Seen::Refused(_)) | Err(_)) | Err(_) => clock.sleep(world.spec.retry.wait).await,
+            Some(Seen::Refused(_)) | None => clock.sleep(world.spec.retry.wait).await,
         }
+        seen
     }
 
     async fn put(&mut self, number: KeyNumber) {

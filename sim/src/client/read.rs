@@ -15,7 +15,7 @@ use crate::{
     history::{NodeIndex, Owed},
     invariants::{
         acked_or_evicted::{self, Horizon},
-        true_digest, whole_body,
+        promise_held, true_digest, used_survives, whole_body,
     },
 };
 
@@ -41,6 +41,17 @@ pub enum Seen {
     Refused(u16),
 }
 
+/// Why a miss may be wrong.
+#[derive(Clone, Copy, Debug)]
+struct Claims {
+    /// What was acknowledged and is no older than what must be found.
+    owed: Option<Owed>,
+    /// Until when the node promised that it would be there.
+    promised_until: Option<Instant>,
+    /// It is read so often that it must not be evicted.
+    stays: bool,
+}
+
 /// Reads for an actor, or for the checks after healing.
 pub struct Reader<'a> {
     /// Where evidence goes.
@@ -58,28 +69,49 @@ impl Reader<'_> {
     ///
     /// [`Failure`] if the node does not answer, or breaks the body off so that the client notices.
     pub async fn get(&mut self, ask: Ask<'_>) -> Result<Seen, Failure> {
-        let owed = self.court.evidence().history.owed(ask.node, ask.path, ask.start);
-        let seen = self.get_once(ask, owed).await?;
-        match (seen, owed) {
-            (Seen::Miss, Some(owed)) => self.confirm_miss(ask, owed).await?,
-            (Seen::Hit(_) | Seen::Miss | Seen::Refused(_), _) => {}
+        self.get_of(ask, false).await
+    }
+
+    /// A GET of what is read so often that it must stay, judged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::get`].
+    pub async fn get_staying(&mut self, ask: Ask<'_>) -> Result<Seen, Failure> {
+        self.get_of(ask, true).await
+    }
+
+    async fn get_of(&mut self, ask: Ask<'_>, stays: bool) -> Result<Seen, Failure> {
+        let claims = self.claims(ask, stays);
+        let seen = self.get_once(ask, claims.owed).await?;
+        if seen == Seen::Miss {
+            self.confirm_miss(ask, claims).await?;
         }
         Ok(seen)
     }
 
-    /// A HEAD, judged.
+    /// A HEAD, judged. What it finds under a content address is promised from now on.
     ///
     /// # Errors
     ///
     /// [`Failure`] if the node does not answer.
     pub async fn head(&mut self, ask: Ask<'_>) -> Result<Seen, Failure> {
-        let owed = self.court.evidence().history.owed(ask.node, ask.path, ask.start);
+        let claims = self.claims(ask, false);
         let answer = self.connection.request(Method::HEAD, ask.path, Upload::empty()).await?;
         let seen = self.judge_head(ask, &answer);
-        if let (Seen::Miss, Some(owed)) = (seen, owed) {
-            self.confirm_miss(ask, owed).await?;
+        if seen == Seen::Miss {
+            self.confirm_miss(ask, claims).await?;
         }
         Ok(seen)
+    }
+
+    fn claims(&self, ask: Ask<'_>, stays: bool) -> Claims {
+        let evidence = self.court.evidence();
+        Claims {
+            owed: evidence.history.owed(ask.node, ask.path, ask.start),
+            promised_until: evidence.history.promised_until(ask.node, ask.path),
+            stays,
+        }
     }
 
     fn judge_head(&self, ask: Ask<'_>, answer: &Answer) -> Seen {
@@ -90,6 +122,7 @@ impl Reader<'_> {
                 let puts = evidence.history.puts(ask.node, ask.path);
                 let verdict = true_digest::check_length(ask.path, &puts, len_bytes);
                 evidence.judge(self.clock.now(), verdict);
+                evidence.history.vouched(ask.node, ask.path, ask.start);
                 Seen::Hit(None)
             }
             (404, _) => Seen::Miss,
@@ -136,19 +169,30 @@ impl Reader<'_> {
         Ok(Some(id))
     }
 
-    /// A miss of what was acknowledged: legal if it was evicted, or while the node reads its disk
-    /// back. So the node must say, on this very connection, that it serves; then miss again; and
-    /// then tell a horizon beyond what was owed.
-    async fn confirm_miss(&mut self, ask: Ask<'_>, owed: Owed) -> Result<(), Failure> {
-        if self.horizon().await?.is_none() {
+    /// A miss of what somebody has a claim to: legal while the node reads its disk back. So the node
+    /// must say, on this very connection, that it serves; then miss again; and then say so once more,
+    /// and how far it has evicted.
+    async fn confirm_miss(&mut self, ask: Ask<'_>, claims: Claims) -> Result<(), Failure> {
+        let Claims { owed, promised_until, stays } = claims;
+        let is_promised = promised_until.is_some_and(|until| until > self.clock.now());
+        if owed.is_none() && !is_promised || self.horizon().await?.is_none() {
             return Ok(());
         }
-        if self.get_once(ask, Some(owed)).await? != Seen::Miss {
+        if self.get_once(ask, owed).await? != Seen::Miss {
             return Ok(());
         }
+        let missed = self.clock.now();
         let Some(horizon) = self.horizon().await? else { return Ok(()) };
-        let verdict = acked_or_evicted::check_miss(ask.path, owed, &horizon);
-        self.court.evidence().judge(self.clock.now(), verdict);
+        let mut evidence = self.court.evidence();
+        if let Some(owed) = owed {
+            evidence.judge(missed, acked_or_evicted::check_miss(ask.path, owed, &horizon));
+        }
+        if let Some(until) = promised_until {
+            evidence.judge(missed, promise_held::check_miss(ask.path, until, missed));
+        }
+        if stays {
+            evidence.judge(missed, used_survives::check_miss(ask.path, owed));
+        }
         Ok(())
     }
 

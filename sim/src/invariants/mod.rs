@@ -4,18 +4,27 @@
 
 pub mod acked_or_evicted;
 pub mod appended_once;
+pub mod batches_bounded;
 pub mod compared;
+pub mod disk_ceiling;
 pub mod fetched_once;
+pub mod floor_is_kept;
+pub mod ledger_equals_disk;
 pub mod link_is_used;
 pub mod mesh_heals;
+pub mod never_full;
 pub mod no_orphan_at_rest;
 pub mod node_heals;
 pub mod one_winner;
+pub mod promise_held;
+pub mod quiet_zone;
 pub mod ready_is_complete;
 pub mod reference_in_ring_or_miss;
+pub mod refresh_bounded;
 pub mod retries_bounded;
 pub mod staging_bounded;
 pub mod true_digest;
+pub mod used_survives;
 pub mod whole_body;
 pub mod writes_independent_of_peers;
 
@@ -31,13 +40,22 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 16] = [
+pub const ALL: [Invariant; 25] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
+    promise_held::INVARIANT,
+    quiet_zone::INVARIANT,
+    used_survives::INVARIANT,
+    refresh_bounded::INVARIANT,
     reference_in_ring_or_miss::INVARIANT,
     staging_bounded::INVARIANT,
     no_orphan_at_rest::INVARIANT,
+    disk_ceiling::INVARIANT,
+    never_full::INVARIANT,
+    floor_is_kept::INVARIANT,
+    ledger_equals_disk::INVARIANT,
+    batches_bounded::INVARIANT,
     node_heals::INVARIANT,
     ready_is_complete::INVARIANT,
     mesh_heals::INVARIANT,

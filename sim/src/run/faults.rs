@@ -3,13 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use fault_injection::{
-    CrashKind, CrashMoment, Fault, FaultId, Faults, Injector, KeepUnsynced, Operation, What,
+    CrashKind, CrashMoment, DiskFault, Fault, FaultId, Faults, Injector, KeepUnsynced, Operation,
+    What,
 };
 use kura_env::{Clock, DiskErrorKind, DiskPath, EffectKind, Env};
 use parking_lot::Mutex;
 use sim_storage::{Crash, Effect, EffectHook, EffectVerdict, Keep, LifeId, SimDisk};
 
-use crate::{court::Court, invariants::staging_bounded, scenario::FaultSpec};
+use crate::{
+    court::Court,
+    invariants::{Violation, disk_ceiling::Ceiling, never_full, staging_bounded},
+    scenario::FaultSpec,
+};
 
 /// A crash that just happened, for whoever brings the node back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +86,28 @@ impl Weather {
         fired
     }
 
+    /// Whether a fault of the plan has a disk say that it is full.
+    pub(super) fn fills_disks(&self) -> bool {
+        let fills = |kind: DiskFault| matches!(kind, DiskFault::NoSpace | DiskFault::Quota);
+        self.specs.iter().any(|spec| match spec.fault.what {
+            What::DiskError { kind } | What::ShortAppend { kind } => fills(kind),
+            What::Crash { .. }
+            | What::Stall { .. }
+            | What::CatalogError { .. }
+            | What::NetRefuse
+            | What::NetCut { .. }
+            | What::NetStall { .. } => false,
+        })
+    }
+
+    /// How often a call of a disk was made to fail.
+    pub(super) fn disk_errors(&self) -> u64 {
+        let fired = self.injector.fired();
+        let fails =
+            |class: &&String| class.starts_with("disk-error") || class.starts_with("short-append");
+        fired.keys().filter(fails).map(|class| fired[class]).sum()
+    }
+
     /// How often a crash came at each class of effect.
     pub(super) fn crashed_at(&self) -> std::collections::BTreeMap<String, u64> {
         self.state.lock().crashed_at.clone()
@@ -150,9 +177,13 @@ pub(super) struct Watch {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) disk: SimDisk,
     pub(super) staging_bytes_max: u64,
+    /// What the node may hold in all; unset where that cannot be told.
+    pub(super) ceiling: Option<Ceiling>,
     pub(super) note: Box<dyn Fn(&str) + Send>,
     /// Told before a segment's file goes.
     pub(super) on_unlink: Box<dyn Fn(&DiskPath) + Send>,
+    /// Told before every effect.
+    pub(super) on_effect: Box<dyn Fn(&Effect) + Send>,
     /// The life whose staging is known to have been empty once: what lay there before its start is
     /// not of its making.
     pub(super) swept: Option<LifeId>,
@@ -193,6 +224,12 @@ impl Watch {
         }
     }
 
+    fn judge(&self, verdict: Result<(), Violation>) {
+        if verdict.is_err() {
+            self.court.evidence().judge(self.clock.now(), verdict);
+        }
+    }
+
     fn fell(&self, effect: &Effect, fallen: Fallen) {
         *self.weather.state.lock().crashed_at.entry(effect.change.class()).or_default() += 1;
         self.signals.lock().fallen = Some(fallen);
@@ -203,6 +240,7 @@ impl EffectHook for Watch {
     fn before(&mut self, effect: &Effect) -> EffectVerdict {
         let text = effect.change.to_string();
         (self.note)(&text);
+        (self.on_effect)(effect);
         if effect.change.kind == EffectKind::Unlink && text.ends_with(".seg") {
             (self.on_unlink)(&effect.change.path);
         }
@@ -214,7 +252,7 @@ impl EffectHook for Watch {
         verdict
     }
 
-    fn after(&mut self, effect: &Effect, _outcome: &Result<(), DiskErrorKind>) {
+    fn after(&mut self, effect: &Effect, outcome: &Result<(), DiskErrorKind>) {
         let Some(staged) = self.disk.dir_bytes("tmp") else { return };
         if staged.files == 0 {
             self.swept = Some(effect.life);
@@ -227,8 +265,16 @@ impl EffectHook for Watch {
                 staged.files,
                 budget,
             );
-            if verdict.is_err() {
-                self.court.evidence().judge(self.clock.now(), verdict);
+            self.judge(verdict);
+            if let Some(ceiling) = self.ceiling {
+                let catalog = self.disk.dir_bytes("catalog").map_or(0, |it| it.allocated_bytes);
+                let named = self.disk.named_bytes();
+                self.judge(ceiling.check(&self.node, named, catalog, staged.files));
+            }
+            if outcome.is_err() && !self.weather.fills_disks() {
+                let what = effect.change.to_string();
+                let foreign = self.disk.foreign_bytes();
+                self.judge(never_full::check(&self.node, &what, outcome, foreign));
             }
         }
     }
@@ -254,8 +300,10 @@ mod tests {
             clock: clock.clone(),
             disk: SimDisk::new(SimDiskConfig::instant(1 << 20, 0), clock),
             staging_bytes_max: 10_000,
+            ceiling: None,
             note: Box::new(|_| ()),
             on_unlink: Box::new(|_| ()),
+            on_effect: Box::new(|_| ()),
             swept: None,
         }
     }

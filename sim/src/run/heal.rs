@@ -18,8 +18,8 @@ use crate::{
     court::Court,
     holdings::{self, Comparison},
     invariants::{
-        Violation, acked_or_evicted, appended_once, compared, mesh_heals, no_orphan_at_rest,
-        node_heals,
+        Violation, acked_or_evicted, appended_once, compared, ledger_equals_disk, mesh_heals,
+        no_orphan_at_rest, node_heals,
         node_heals::Health,
         one_winner::{self, Said},
         reference_in_ring_or_miss, staging_bounded,
@@ -258,6 +258,9 @@ fn at_rest(machine: &Machine) -> Result<(), Violation> {
     staging_bounded::check_rest(name, image.below("tmp"))?;
     no_orphan_at_rest::check(name, &image)?;
     reference_in_ring_or_miss::check(name, &image)?;
+    if let Some((ledger, walked)) = machine.books() {
+        ledger_equals_disk::check_rest(name, &ledger, &walked)?;
+    }
     match machine.spoilt() {
         Some(spoilt) => appended_once::check(name, &image, &spoilt),
         None => Ok(()),

@@ -10,6 +10,8 @@ use std::{
 use bytes::Bytes;
 use fault_injection::{Fault, What};
 use kura_core::{
+    capacity::capacity,
+    ledger::Ledger,
     record::{Area, SegmentId},
     ring::Ring,
 };
@@ -23,7 +25,7 @@ use kura_node::{
 use parking_lot::Mutex;
 use sim_engine::{NodeId, Power, World};
 use sim_storage::{
-    Crash, CrashReport, EffectVerdict, SimCatalog, SimCatalogConfig, SimDisk, SimDiskConfig,
+    Crash, CrashReport, Effect, EffectVerdict, SimCatalog, SimCatalogConfig, SimDisk, SimDiskConfig,
 };
 
 use super::{
@@ -31,6 +33,7 @@ use super::{
     faults::{Fallen, Signals, Watch, Weather, crash_of},
     mesh::Mesh,
     spoil::{SpoiltDisk, Wounds},
+    turns::Turns,
 };
 use crate::{
     court::Court,
@@ -38,7 +41,8 @@ use crate::{
     history::NodeIndex,
     holdings::{self, Holdings},
     image::Image,
-    scenario::{DiskSpec, NodeSpec},
+    invariants::{disk_ceiling::Ceiling, ledger_equals_disk},
+    scenario::{DiskSpec, NodeSpec, Scenario},
 };
 
 /// How long a supervisor waits before it starts a process again that ended by itself.
@@ -58,6 +62,8 @@ pub(super) struct Machine {
     pub(super) disk: SimDisk,
     /// What cannot be read whole on its disk.
     pub(super) wounds: Wounds,
+    /// What its rings take in and lose.
+    pub(super) turns: Arc<Turns>,
     /// What lay in the segments that are gone.
     evicted: Mutex<Holdings>,
     mesh: Option<Arc<Mesh>>,
@@ -85,15 +91,15 @@ pub(super) struct Blueprint<'a> {
     pub(super) name: &'a str,
     pub(super) index: NodeIndex,
     pub(super) host: NodeId,
-    pub(super) disk: &'a DiskSpec,
-    pub(super) node: &'a NodeSpec,
+    pub(super) scenario: &'a Scenario,
     pub(super) seed: u64,
 }
 
 impl Machine {
     /// The machine, with its disk as an earlier life left it, switched off.
     pub(super) fn new(world: &World, court: &Court, blueprint: &Blueprint<'_>) -> Arc<Self> {
-        let Blueprint { weather, name, index, host, disk: spec, node, seed, .. } = *blueprint;
+        let Blueprint { weather, name, index, host, scenario, seed, .. } = *blueprint;
+        let (spec, node) = (&scenario.disk, &scenario.node);
         let disk = SimDisk::new(disk_config(spec, name, seed), world.clock(host));
         let addr = SocketAddr::new(world.addr(host), PORT);
         let machine = Arc::new(Self {
@@ -104,6 +110,7 @@ impl Machine {
             host,
             disk,
             wounds: Wounds::default(),
+            turns: Arc::new(Turns::new(scenario)),
             evicted: Mutex::default(),
             mesh: blueprint.mesh.cloned(),
             service: Mutex::new(None),
@@ -139,7 +146,7 @@ impl Machine {
     fn watch(self: &Arc<Self>) {
         let world = self.world.clone();
         let name = self.name.clone();
-        let keeper = self.clone();
+        let (keeper, turner) = (self.clone(), self.clone());
         self.disk.set_effect_hook(Box::new(Watch {
             node: self.name.clone(),
             weather: self.weather.clone(),
@@ -148,8 +155,10 @@ impl Machine {
             clock: self.world.clock(self.host),
             disk: self.disk.clone(),
             staging_bytes_max: self.config.store.staging_bytes_max,
+            ceiling: self.ceiling(),
             note: Box::new(move |text| world.note(&name, text)),
             on_unlink: Box::new(move |path| keeper.remember(path.as_str())),
+            on_effect: Box::new(move |effect| turner.see(effect)),
             swept: None,
         }));
         let machine = self.clone();
@@ -157,6 +166,28 @@ impl Machine {
             let fallen = machine.signals.lock().fallen.take();
             machine.fall(report.crash, fallen);
         }));
+    }
+
+    /// What it may hold, on a disk that is large enough for a node.
+    fn ceiling(&self) -> Option<Ceiling> {
+        let StoreConfig { capacity_bytes, segment_bytes, staging_bytes_max, .. } =
+            self.config.store;
+        let disk_bytes = self.disk.space().total_bytes;
+        let capacity = capacity(capacity_bytes, disk_bytes, segment_bytes).ok()?;
+        Some(Ceiling::new(&capacity, staging_bytes_max))
+    }
+
+    /// What its ledger says, and what its disk holds; `None` while it has no store.
+    pub(super) fn books(&self) -> Option<(Ledger, Ledger)> {
+        let ledger = self.service.lock().clone()?.ledger()?;
+        let walk = self.disk.walk();
+        let files = walk.iter().map(|file| (file.path.as_str(), file.allocated_bytes));
+        Some((ledger, ledger_equals_disk::walked(files, self.disk.open_unlinked_bytes())))
+    }
+
+    /// Rows of the largest batch that it handed to its catalog in this life.
+    pub(super) fn largest_batch(&self) -> usize {
+        self.catalog.lock().as_ref().map_or(0, |catalog| catalog.largest_batch())
     }
 
     /// Ends what ties the machine, its disk and the world together.
@@ -183,6 +214,30 @@ impl Machine {
         let fallen = self.weather.fallen(fault.id, self.disk.effect_count());
         self.disk.crash(crash);
         self.fall(crash, Some(fallen));
+    }
+
+    /// Crashes if it is alive, and comes back after a while.
+    pub(super) fn crash_and_return(self: &Arc<Self>, crash: Crash, down_for: Duration) {
+        if self.life() == 0 {
+            return;
+        }
+        self.tell(format!("crashes: {crash:?}"));
+        self.disk.crash(crash);
+        self.fall(crash, Some(Fallen { down_for, again: None }));
+    }
+
+    /// How often it was started.
+    pub(super) fn starts(&self) -> u64 {
+        *self.lives.lock()
+    }
+
+    /// Has an effect judged before it is done to its disk.
+    fn see(&self, effect: &Effect) {
+        let (now, errors) = (self.world.now(), self.weather.disk_errors());
+        let verdict = self.turns.before(&self.name, (effect, &self.disk), now, errors);
+        if verdict.is_err() {
+            self.court.evidence().judge(now, verdict);
+        }
     }
 
     /// The node dies; what its disk keeps is decided already.

@@ -7,12 +7,14 @@ mod determinism;
 mod dials;
 mod faults;
 mod heal;
+mod inspection;
 mod machine;
 mod mesh;
 mod phase;
 mod spoil;
 mod tenants;
 mod topology;
+mod turns;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -32,7 +34,10 @@ use crate::{
     client::{ActorWorld, Keys, Target, connection::Place},
     court::Court,
     history::NodeIndex,
-    invariants::Violation,
+    invariants::{
+        Violation,
+        refresh_bounded::{self, Appended},
+    },
     report::{CatchUp, CrashPoint, RunReport, Verdict},
     scenario::{ClientSpec, Document, Scenario, ScenarioError},
 };
@@ -101,17 +106,20 @@ impl Run {
                 name,
                 index: NodeIndex(position),
                 host: hosts.nodes[position],
-                disk: &scenario.disk,
-                node: &scenario.node,
+                scenario: &scenario,
                 seed,
             };
             Machine::new(&world, &court, &blueprint)
         });
         let machines: Vec<Arc<Machine>> = machines.collect();
         tenants::move_in(&world, &court, &scenario, &machines, seed);
+        inspection::begin(&world, &court, &scenario, &machines);
         if let Some(mesh) = &mesh {
             mesh.assemble(&machines);
             court.evidence().history.span(machines.len());
+        }
+        if scenario.node.survives_power_loss {
+            court.evidence().history.promises_last(scenario.node.promise);
         }
         let (groups, catch_ups) = (Vec::new(), Mutex::default());
         let mut run = Self {
@@ -148,6 +156,7 @@ impl Run {
         let machines = self.machines.clone();
         Arc::new(ActorWorld {
             keys: Keys::new(keys_of, self.seed),
+            promise: self.scenario.node.promise,
             puts_within: self.scenario.expect.puts_within,
             open_life: Box::new(move |node| machines[node.0].open_life()),
             once: Mutex::default(),
@@ -196,6 +205,9 @@ impl Run {
             self.court.evidence().judge(self.world.now(), Err(violation.clone()));
             Err(Judgement::Violated(violation))
         };
+        let evictions: u64 = self.machines.iter().map(|machine| machine.turns.evictions()).sum();
+        let promised = self.court.evidence().history.promised_paths();
+        self.tell(format!("{evictions} evictions were judged; {promised} artifacts were promised"));
         let statuses = self.court.evidence().history.statuses().clone();
         for status in &self.scenario.expect.statuses {
             if !statuses.contains_key(status) {
@@ -203,6 +215,10 @@ impl Run {
                 return unmet("expect.statuses", reason);
             }
         }
+        self.copied_within_bounds().map_err(|violation| {
+            self.court.evidence().judge(self.world.now(), Err(violation.clone()));
+            Judgement::Violated(violation)
+        })?;
         let turns: u64 = self.machines.iter().map(|m| evicted_segments(m)).sum();
         let least = self.scenario.expect.ring_turns_min;
         if turns < least {
@@ -210,6 +226,19 @@ impl Run {
             return unmet("expect.ring_turns_min", reason);
         }
         Ok(())
+    }
+
+    /// Whether nodes without peers copied no more forward than they may.
+    fn copied_within_bounds(&self) -> Result<(), Violation> {
+        let evidence = self.court.evidence();
+        let alone = self.machines.iter().filter(|_| self.mesh.is_none());
+        let told = |machine: &Machine| {
+            let (puts, put_bytes) = evidence.history.tried(machine.index);
+            let appended = machine.turns.appended(self.scenario.disk.capacity_bytes);
+            Appended { puts, put_bytes, lives: machine.starts(), ..appended }
+        };
+        let mut alone = alone.map(|machine| (&machine.name, told(machine)));
+        alone.try_for_each(|(name, appended)| refresh_bounded::check(name, appended))
     }
 
     fn report(&self, result: Result<(), Judgement>) -> RunReport {

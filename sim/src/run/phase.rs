@@ -1,15 +1,43 @@
 //! The phases of a run: who is at work, what is done to the nodes as one begins, and when it ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use kura_env::{Instant, TaskHandle};
 use sim_engine::{NodeId, Outcome, World};
+use sim_storage::{Crash, Keep};
 
 use super::{Judgement, Run, catch_up::Outset, heal::decided, machine::Machine};
-use crate::{client::Actor, invariants::mesh_heals, scenario::Phase};
+use crate::{
+    client::Actor,
+    invariants::mesh_heals,
+    scenario::{CrashLoop, Phase},
+};
 
 /// How often a phase that ends with ready nodes looks at them.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Crashes one node again and again, until its storm is over.
+struct Squall {
+    machine: Arc<Machine>,
+    storm: Weak<()>,
+    crash: Crash,
+    every: Duration,
+    down_for: Duration,
+}
+
+impl Squall {
+    fn wait(self, world: &World) {
+        world.schedule(world.now() + self.every, move |world| {
+            if self.storm.upgrade().is_some() {
+                self.machine.crash_and_return(self.crash, self.down_for);
+                self.wait(world);
+            }
+        });
+    }
+}
 
 impl Run {
     pub(super) fn phase(&self, phase: &Phase) -> Result<(), Judgement> {
@@ -17,6 +45,8 @@ impl Run {
         let begun = self.world.now();
         let catch_up = self.begin(phase);
         let actors = self.employ(phase);
+        let storm = Arc::new(());
+        self.crash_again_and_again(phase, &storm);
         let outcome = match self.world.run_until(self.end_of(phase), begun + phase.lasts) {
             // Nobody at work and nothing to wait for is what an idle phase looks like.
             Outcome::Deadlock(_) if actors.is_empty() => self.world.run_to(begun + phase.lasts),
@@ -26,7 +56,7 @@ impl Run {
             | Outcome::Panic { .. }
             | Outcome::Stalled(_)) => outcome,
         };
-        drop(actors);
+        drop((actors, storm));
         if let Some(mesh) = &self.mesh {
             mesh.rejoin(&self.strangers());
         }
@@ -57,6 +87,18 @@ impl Run {
             self.machines[position].start();
         }
         outset
+    }
+
+    /// Crashes those that the phase says so of, for as long as somebody holds `storm`.
+    fn crash_again_and_again(&self, phase: &Phase, storm: &Arc<()>) {
+        let CrashLoop { nodes, every, loses_power, down_for } = phase.crashes.clone();
+        let crash =
+            if loses_power { Crash::PowerLoss { keep: Keep::Sampled } } else { Crash::Sigkill };
+        for position in self.scenario.positions(&nodes) {
+            let (machine, storm) = (self.machines[position].clone(), Arc::downgrade(storm));
+            let squall = Squall { machine, storm, crash, every, down_for };
+            squall.wait(&self.world);
+        }
     }
 
     /// Hosts that are no nodes.

@@ -19,8 +19,8 @@ pub use quantity::{MILLION, Unit};
 pub use read::{Document, Entry, Written, read, set};
 pub use schema::{FIELDS, Field, Kind, NODES_MAX, Preset, Section, Shape, markdown};
 pub use spec::{
-    ClientSpec, DiskSpec, Expect, FaultSpec, Link, LinkUsed, Mix, NodeSpec, Phase, Retry, Spoil,
-    SpoilHow, Zone,
+    ClientSpec, CrashLoop, DiskSpec, Expect, FaultSpec, Link, LinkUsed, Mix, NodeSpec, Phase,
+    Retry, Spoil, SpoilHow, Zone,
 };
 pub use value::Value;
 
@@ -149,9 +149,9 @@ impl Scenario {
             all_in(path("clients"), &phase.clients, &clients)?;
             let mut named = nodes.clone();
             named.push(ALL_NODES);
-            let Phase { kill, start, freeze, spoil, ready, .. } = phase;
-            let lists = [kill, start, freeze, &spoil.nodes, ready];
-            let keys = ["kill", "start", "freeze", "spoil_nodes", "ready"];
+            let Phase { kill, start, freeze, spoil, ready, crashes, .. } = phase;
+            let lists = [kill, start, freeze, &spoil.nodes, ready, &crashes.nodes];
+            let keys = ["kill", "start", "freeze", "spoil_nodes", "ready", "crash_loop"];
             for (key, list) in keys.into_iter().zip(lists) {
                 all_in(path(key), list, &named)?;
             }

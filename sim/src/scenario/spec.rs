@@ -114,6 +114,10 @@ pub struct ClientSpec {
     pub keys_of: String,
     /// Writes each key once and is done.
     pub once: bool,
+    /// Reads all of its keys in a row once in this time; `None`: does what it draws.
+    pub sweep_every: Option<Duration>,
+    /// What it reads must never be evicted.
+    pub stays: bool,
     /// What it does how often.
     pub mix: Mix,
     /// The smallest body.
@@ -135,6 +139,8 @@ pub struct Mix {
     pub write: u64,
     /// Of the others: HEAD.
     pub head: u64,
+    /// Of the others: HEAD, and a GET within the promise of what that found.
+    pub vouch: u64,
     /// Of the others: for keys nobody wrote.
     pub miss: u64,
     /// Of all keys: named by the digest of their body.
@@ -181,6 +187,8 @@ pub struct Phase {
     pub kill: Vec<String>,
     /// Started again as it begins.
     pub start: Vec<String>,
+    /// Who crashes again and again while it lasts.
+    pub crashes: CrashLoop,
     /// Zones or nodes that are cut off while it lasts.
     pub cut: Vec<String>,
     /// Whether whoever is cut off is told.
@@ -200,6 +208,19 @@ impl Phase {
     pub fn is_catch_up(&self) -> bool {
         !self.ready.is_empty() && self.clients.is_empty()
     }
+}
+
+/// Nodes that crash again and again.
+#[derive(Clone, Debug)]
+pub struct CrashLoop {
+    /// Which.
+    pub nodes: Vec<String>,
+    /// From one crash to the next.
+    pub every: Duration,
+    /// Whether they lose their power, or the process is killed.
+    pub loses_power: bool,
+    /// From a crash to the restart.
+    pub down_for: Duration,
 }
 
 /// Artifacts that cannot be read whole any more.
@@ -333,9 +354,12 @@ pub(super) fn client(drawn: &Drawn, name: &str) -> ClientSpec {
         keys: table.number("keys"),
         keys_of: table.text("keys_of").to_owned(),
         once: table.flag("once"),
+        sweep_every: Some(table.duration("sweep_every")).filter(|every| !every.is_zero()),
+        stays: table.flag("stays"),
         mix: Mix {
             write: table.number("write_share"),
             head: table.number("head_share"),
+            vouch: table.number("vouch_share"),
             miss: table.number("miss_share"),
             cas: table.number("cas_share"),
             forged: table.number("forged_share"),
@@ -368,6 +392,12 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         until_written_bytes: (until > 0).then_some(until),
         kill: table.texts("kill").to_vec(),
         start: table.texts("start").to_vec(),
+        crashes: CrashLoop {
+            nodes: table.texts("crash_loop").to_vec(),
+            every: table.duration("crash_every"),
+            loses_power: table.text("crash_how") == "power-loss",
+            down_for: table.duration("crash_down_for"),
+        },
         cut: table.texts("cut").to_vec(),
         cut_refuses: table.text("cut_how") == "refuse",
         freeze: table.texts("freeze").to_vec(),

@@ -116,6 +116,12 @@ impl SimDisk {
         self.shared.state_now().volume.used_bytes()
     }
 
+    /// The blocks of all files with a name, kept as they change.
+    #[must_use]
+    pub fn named_bytes(&self) -> u64 {
+        self.shared.state().volume.named_bytes()
+    }
+
     /// The blocks of files that have no name any more and are still open, or mapped: bytes that were
     /// read from a file after it was frozen hold it.
     #[must_use]

@@ -73,6 +73,10 @@ impl Volume {
         self.foreign_blocks * self.block_bytes
     }
 
+    pub(crate) fn named_bytes(&self) -> u64 {
+        self.named_blocks * self.block_bytes
+    }
+
     pub(crate) fn open_unlinked_bytes(&self) -> u64 {
         (self.used_blocks - self.names.dir_count() - self.named_blocks) * self.block_bytes
     }

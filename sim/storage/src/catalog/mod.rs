@@ -73,6 +73,12 @@ impl SimCatalog {
         state.rows.range(space, &[], &[]).map(owned).collect()
     }
 
+    /// Rows of the largest batch that was handed in.
+    #[must_use]
+    pub fn largest_batch(&self) -> usize {
+        self.state.lock().largest_batch
+    }
+
     /// How many rows a keyspace has.
     #[must_use]
     pub fn peek_len(&self, space: Keyspace) -> usize {
@@ -280,6 +286,7 @@ impl Catalog for SimCatalog {
             {
                 let mut state = self.state.lock();
                 state.check_writable()?;
+                state.largest_batch = state.largest_batch.max(batch.0.len());
                 for operation in &batch.0 {
                     state.rows.assert_known(operation);
                 }

@@ -25,6 +25,8 @@ pub(crate) struct State {
     /// The last generation that was prepared.
     pub(crate) generation: u64,
     pub(crate) queue: Vec<Waiting>,
+    /// Rows of the largest batch that was handed in.
+    pub(crate) largest_batch: usize,
     /// The group that is being written.
     pub(crate) group: Vec<Waiting>,
     /// Somebody commits, opens or closes.
@@ -51,6 +53,7 @@ impl State {
             rollover_is_open: false,
             generation: 0,
             queue: Vec::new(),
+            largest_batch: 0,
             group: Vec::new(),
             is_busy: false,
             wakers: Vec::new(),

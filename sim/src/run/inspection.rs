@@ -1,0 +1,97 @@
+//! Looks at the disks of the nodes while they work: whether their books are right, and whether they
+//! leave room to others.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use kura_core::{ledger::floor_bytes, record::Area};
+use parking_lot::Mutex;
+use sim_engine::World;
+
+use super::machine::Machine;
+use crate::{
+    court::Court,
+    invariants::{batches_bounded, floor_is_kept, ledger_equals_disk},
+    scenario::Scenario,
+};
+
+/// How often.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// One node under inspection.
+struct Inspected {
+    machine: Weak<Machine>,
+    books: ledger_equals_disk::Watch,
+    floor: floor_is_kept::Watch,
+}
+
+/// Begins to look, for as long as the machines are there.
+pub(super) fn begin(world: &World, court: &Court, scenario: &Scenario, machines: &[Arc<Machine>]) {
+    // A node that stands still cannot follow, and what it was doing is not over.
+    if scenario.phases.iter().any(|phase| !phase.freeze.is_empty()) {
+        return;
+    }
+    let held = scenario.node.promise + scenario.node.write_grace;
+    let inspected = machines.iter().map(|machine| Inspected {
+        machine: Arc::downgrade(machine),
+        books: ledger_equals_disk::Watch::default(),
+        floor: floor_is_kept::Watch::new(held),
+    });
+    look_after(world, court.clone(), Arc::new(Mutex::new(inspected.collect())));
+}
+
+fn look_after(world: &World, court: Court, inspected: Arc<Mutex<Vec<Inspected>>>) {
+    world.schedule(world.now() + EVERY, move |world| {
+        let mut is_there = false;
+        for inspected in inspected.lock().iter_mut() {
+            if let Some(machine) = inspected.machine.upgrade() {
+                is_there = true;
+                inspected.look(&machine, world, &court);
+            }
+        }
+        if is_there {
+            look_after(world, court, inspected);
+        }
+    });
+}
+
+impl Inspected {
+    fn look(&mut self, machine: &Machine, world: &World, court: &Court) {
+        let (name, now) = (&machine.name, world.now());
+        let books = machine.open_life().and_then(|_| machine.books());
+        let sight = books.as_ref().map(|(ledger, walked)| (ledger, walked));
+        let verdict = self.books.check(name, now, sight);
+        let verdict = verdict.and_then(|()| batches_bounded::check(name, machine.largest_batch()));
+        if verdict.is_err() {
+            court.evidence().judge(now, verdict);
+        }
+        let verdict = self.floor.check(name, now, sight.and_then(|_| floor_of(machine)));
+        if verdict.is_err() {
+            court.evidence().judge(now, verdict);
+        }
+    }
+}
+
+/// The disk of a node whose unlinked files are all closed.
+fn floor_of(machine: &Machine) -> Option<floor_is_kept::Sight> {
+    if machine.disk.open_unlinked_bytes() > 0 {
+        return None;
+    }
+    let space = machine.disk.space();
+    let floor_bytes = floor_bytes(space.total_bytes);
+    if space.available_bytes >= floor_bytes {
+        return None;
+    }
+    let image = machine.image();
+    let ring = image.ring()?;
+    let beyond_one = |area: Area| ring.len(area).saturating_sub(1);
+    let objects = image.below(Area::Pool.dir()).count();
+    let may_go = beyond_one(Area::Blobs) + beyond_one(Area::Entries) + objects;
+    Some(floor_is_kept::Sight {
+        available_bytes: space.available_bytes,
+        floor_bytes,
+        may_go: may_go as u64,
+    })
+}
