@@ -1,12 +1,15 @@
 //! The court of a run: takes the evidence, keeps the first violation, and tells the story in order.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kura_env::Instant;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
-    history::History,
+    history::{History, NodeIndex},
     invariants::{Violation, compared::Compared},
 };
 
@@ -29,6 +32,8 @@ pub struct Evidence {
     pub history: History,
     /// What was compared by the invariants of a mesh.
     pub compared: Compared,
+    /// Which large objects each node has evicted, by their sequences, as seen at its disk.
+    pub evicted_objects: BTreeMap<NodeIndex, BTreeSet<u64>>,
     moments: Vec<Moment>,
     moments_dropped: u64,
     violation: Option<(Instant, Violation)>,

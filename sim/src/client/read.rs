@@ -163,7 +163,8 @@ impl Reader<'_> {
         let whole = whole_body::check_delivery(path, answer.len_bytes, received, body);
         evidence.judge(now, whole);
         evidence.judge(now, true_digest::check_delivery(path, &puts, body));
-        evidence.judge(now, acked_or_evicted::check_hit(path, owed, &puts, body));
+        let evicted = evidence.evicted_objects.get(&ask.node).cloned().unwrap_or_default();
+        evidence.judge(now, acked_or_evicted::check_hit(path, owed, (&puts, &evicted), body));
         let Match::Whole(id) = body else { return Ok(None) };
         evidence.history.count_hit(received);
         Ok(Some(id))
@@ -175,14 +176,14 @@ impl Reader<'_> {
     async fn confirm_miss(&mut self, ask: Ask<'_>, claims: Claims) -> Result<(), Failure> {
         let Claims { owed, promised_until, stays } = claims;
         let is_promised = promised_until.is_some_and(|until| until > self.clock.now());
-        if owed.is_none() && !is_promised || self.horizon().await?.is_none() {
+        if owed.is_none() && !is_promised || self.horizon(ask.node).await?.is_none() {
             return Ok(());
         }
         if self.get_once(ask, owed).await? != Seen::Miss {
             return Ok(());
         }
         let missed = self.clock.now();
-        let Some(horizon) = self.horizon().await? else { return Ok(()) };
+        let Some(horizon) = self.horizon(ask.node).await? else { return Ok(()) };
         let mut evidence = self.court.evidence();
         if let Some(owed) = owed {
             evidence.judge(missed, acked_or_evicted::check_miss(ask.path, owed, &horizon));
@@ -196,8 +197,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// What the node says that it has evicted, if it serves.
-    async fn horizon(&mut self) -> Result<Option<Horizon>, Failure> {
+    /// What the node says that it has evicted, if it serves. Which large objects are gone follows from no
+    /// horizon, because they go by their last use: that is seen at its disk.
+    async fn horizon(&mut self, node: NodeIndex) -> Result<Option<Horizon>, Failure> {
         let (status, text) = self.connection.text("/status").await?;
         if status != 200 {
             return Ok(None);
@@ -207,14 +209,10 @@ impl Reader<'_> {
             return Ok(None);
         }
         let ring = &json["ring"];
-        let objects = ring["pool"]["evicted_sequences"].as_array().map_or(&[][..], Vec::as_slice);
-        Ok(ring["horizon_sequence"].as_u64().zip(ring["entries"]["horizon_sequence"].as_u64()).map(
-            |(blobs, entries)| Horizon {
-                blobs,
-                entries,
-                objects: objects.iter().filter_map(serde_json::Value::as_u64).collect(),
-            },
-        ))
+        let sequence = |ring: &serde_json::Value| ring["horizon_sequence"].as_u64();
+        let sequences = sequence(ring).zip(sequence(&ring["entries"]));
+        let objects = self.court.evidence().evicted_objects.get(&node).cloned().unwrap_or_default();
+        Ok(sequences.map(|(blobs, entries)| Horizon { blobs, entries, objects }))
     }
 }
 

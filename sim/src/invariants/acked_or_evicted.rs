@@ -24,14 +24,19 @@ const CLOCK_GRAIN: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 ///
-/// If the body is older than what was owed.
+/// If the body is older than what was owed, which is not one of the `evicted` large objects: once
+/// such an object is gone, and power loss has taken the index too, what it had replaced may be found
+/// again in a ring.
 pub fn check_hit(
     path: &str,
     owed: Option<Owed>,
-    puts: &[Put],
+    (puts, evicted): (&[Put], &BTreeSet<u64>),
     body: Match,
 ) -> Result<(), Violation> {
     let (Some(owed), Match::Whole(found)) = (owed, body) else { return Ok(()) };
+    if evicted.contains(&owed.sequence) {
+        return Ok(());
+    }
     // A put whose client was told nothing may have been applied at any time.
     let newest = puts.iter().filter(|put| put.body.id == found).map(|put| match put.outcome {
         PutOutcome::Acked(sequence) => sequence,
@@ -52,14 +57,14 @@ pub fn check_hit(
     }
 }
 
-/// What a node says that it has evicted.
+/// What a node says that it has evicted, and what was seen of it.
 #[derive(Clone, Debug, Default)]
 pub struct Horizon {
     /// No client's write to the ring of bodies of this or a higher sequence.
     pub blobs: u64,
     /// No client's write to the ring of entries of this or a higher sequence.
     pub entries: u64,
-    /// Large objects, by their sequences: the ones that went last.
+    /// Large objects, by their sequences.
     pub objects: BTreeSet<u64>,
 }
 
@@ -122,16 +127,22 @@ mod tests {
             put(3, PutOutcome::Unknown),
         ];
         let owed = Some(Owed { sequence: 7, body: BodyId(2), start: Instant(0) });
-        let check = |owed, id| check_hit("/k", owed, &puts, Match::Whole(BodyId(id))).is_ok();
+        let (none, gone) = (BTreeSet::new(), BTreeSet::from([7]));
+        let after = |evicted, owed, id| {
+            check_hit("/k", owed, (&puts, evicted), Match::Whole(BodyId(id))).is_ok()
+        };
+        let check = |owed, id| after(&none, owed, id);
         assert!(check(owed, 2) && check(owed, 3) && check(None, 1));
         assert!(!check(owed, 1), "an older body");
+        assert!(after(&gone, owed, 1), "what took its place was evicted");
     }
 
     #[test]
     fn a_body_of_another_node_is_no_older_either() {
         let puts = [put(1, PutOutcome::AckedElsewhere), put(2, PutOutcome::Acked(7))];
         let owed = |start| Some(Owed { sequence: 7, body: BodyId(2), start: Instant(start) });
-        let check = |start| check_hit("/k", owed(start), &puts, Match::Whole(BodyId(1)));
+        let none = BTreeSet::new();
+        let check = |start| check_hit("/k", owed(start), (&puts, &none), Match::Whole(BodyId(1)));
         assert!(check(1_000_000).is_ok(), "too close to be told apart");
         assert!(check(10_000_000).is_err());
     }

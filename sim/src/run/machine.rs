@@ -234,6 +234,10 @@ impl Machine {
     /// Has an effect judged before it is done to its disk.
     fn see(&self, effect: &Effect) {
         let (now, errors) = (self.world.now(), self.weather.disk_errors());
+        if let Some(sequence) = self.turns.evicted_object(effect) {
+            let mut evidence = self.court.evidence();
+            evidence.evicted_objects.entry(self.index).or_default().insert(sequence);
+        }
         let verdict = self.turns.before(&self.name, (effect, &self.disk), now, errors);
         if verdict.is_err() {
             self.court.evidence().judge(now, verdict);

@@ -39,6 +39,8 @@ struct Seen {
     appended_bytes: u64,
     segments: u64,
     evictions: u64,
+    /// Whether this life has begun to save its ring, which is how recovery ends.
+    is_recovered: bool,
 }
 
 /// What is below the data directory at one moment.
@@ -66,13 +68,15 @@ impl Turns {
             | What::NetStall { .. } => false,
         };
         let quota_is_hidden = pressure.quota_bytes.is_some() && !pressure.quota_is_told;
+        // An append that others leave no room for seals its segment, unless its room was reserved.
+        let meets_the_end = !pressure.preallocation && !scenario.co_tenants.is_empty();
         let spoils = scenario.phases.iter().any(|phase| phase.spoil.artifacts > 0);
         Self {
             node: scenario.node.clone(),
             room_is_told: !quota_is_hidden
                 && !pressure.delayed_allocation
                 && !scenario.faults.iter().any(|spec| fills(&spec.fault.what)),
-            keeps_segments: scenario.node.survives_power_loss && !spoils,
+            keeps_segments: scenario.node.survives_power_loss && !spoils && !meets_the_end,
             seen: Mutex::default(),
         }
     }
@@ -91,6 +95,14 @@ impl Turns {
     ) -> Result<(), Violation> {
         let change = &effect.change;
         let path = change.path.as_str();
+        {
+            let mut seen = self.seen.lock();
+            if change.kind == EffectKind::Lock {
+                seen.is_recovered = false;
+            } else if change.kind == EffectKind::Create && path == "RING.new" {
+                seen.is_recovered = true;
+            }
+        }
         if path.ends_with(".seg") {
             let mut seen = self.seen.lock();
             match change.kind {
@@ -127,6 +139,18 @@ impl Turns {
         let lens = files.map(|file| (file.path.as_str().to_owned(), file.len_bytes)).collect();
         let moment = Moment { disk, now, disk_errors, lens };
         RINGS.into_iter().try_for_each(|ring| self.turned(node, ring, (&from, &to), &moment))
+    }
+
+    /// The sequence of the large object that `effect` evicts. What recovery unlinks it may only unlink
+    /// because it is no object.
+    pub(super) fn evicted_object(&self, effect: &Effect) -> Option<u64> {
+        let change = &effect.change;
+        let (_, name) = change.path.as_str().rsplit_once('/')?;
+        let id = SegmentId::from_file_name(Area::Pool, name)?;
+        let is_eviction = change.kind == EffectKind::Unlink
+            && change.path.as_str() == id.path()
+            && self.seen.lock().is_recovered;
+        is_eviction.then(|| id.number())
     }
 
     /// What a ring loses from one saved state to the next.

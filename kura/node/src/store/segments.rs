@@ -1,7 +1,7 @@
 //! What readers see of the store: its segments, and nothing else.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
 };
 
@@ -53,13 +53,7 @@ struct ViewState {
     ring: Arc<Ring>,
     /// What was taken away. What nobody holds any more is forgotten.
     lingering: BTreeMap<SegmentId, Weak<Segment>>,
-    /// Sequences of the objects that left the pool last.
-    evicted_objects: VecDeque<u64>,
 }
-
-/// Evicted objects of the pool that are told of. Which ones are gone does not follow from a horizon,
-/// because they go by their last use.
-const EVICTED_TOLD_MAX: usize = 1024;
 
 impl View {
     /// The segment, if it is in its ring or in the pool, and open.
@@ -106,11 +100,6 @@ impl View {
         self.state.read().segments.keys().filter(|id| id.area() == area).count()
     }
 
-    /// Sequences of the objects that left the pool last.
-    pub(crate) fn evicted_objects(&self) -> Vec<u64> {
-        self.state.read().evicted_objects.iter().copied().collect()
-    }
-
     /// Lets readers see one more segment.
     pub(crate) fn insert(&self, segment: Arc<Segment>) {
         self.state.write().segments.insert(segment.id, segment);
@@ -128,10 +117,6 @@ impl View {
         let mut state = self.state.write();
         if let Some(segment) = state.segments.remove(&id) {
             state.lingering.insert(id, Arc::downgrade(&segment));
-            state.evicted_objects.push_back(id.number());
-            if state.evicted_objects.len() > EVICTED_TOLD_MAX {
-                state.evicted_objects.pop_front();
-            }
         }
     }
 

@@ -38,7 +38,6 @@ impl Store {
             "objects": pool.len(),
             "bytes": pool.bytes(),
             "bytes_max": pool_bytes,
-            "evicted_sequences": self.0.view.evicted_objects(),
         });
         all
     }
