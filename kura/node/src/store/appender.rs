@@ -590,9 +590,9 @@ impl Appender {
         let watermark = Watermark { offset: end, hlc: self.hlc.0 };
         rows::add_watermark(&mut self.unindexed, segment, watermark);
         self.index_leftovers().await?;
-        let changes =
+        let mut changes =
             written.iter().filter(|written| !written.replica && written.copied_from.is_none());
-        if let Some(newest) = changes.last() {
+        if let Some(newest) = changes.next_back() {
             self.head.grow(newest.place.sequence + 1);
         }
         Ok(())

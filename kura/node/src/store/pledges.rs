@@ -101,6 +101,23 @@ impl Pledges {
     }
 }
 
+/// Promises that are to be made durable.
+#[derive(Default)]
+struct Marks {
+    until_ms: u64,
+    segments: BTreeSet<SegmentId>,
+    /// In the old part of a ring.
+    places: Vec<Place>,
+}
+
+/// What a promise would take.
+struct Weighed {
+    is_old: bool,
+    /// Until when it is promised already, in wall milliseconds.
+    marked_ms: u64,
+    cost_bytes: u64,
+}
+
 impl Appender {
     /// Promises artifacts, and tells of each whether it is. What is gone is not, nor what cannot be
     /// promised.
@@ -133,32 +150,21 @@ impl Appender {
         let mut promised_bytes = self.promised_bytes(now_ms);
         let capacity_bytes = self.capacity.bytes;
         let mut held = Vec::with_capacity(artifacts.len());
-        let mut segments = BTreeSet::new();
-        let mut batch = Batch::default();
-        let mut pledged = Vec::new();
-        let until_ms = rules.due_ms(now_ms) + rules.step_ms();
+        let mut marks =
+            Marks { until_ms: rules.due_ms(now_ms) + rules.step_ms(), ..Marks::default() };
         for (address, place) in artifacts {
             if self.current(address).await? != Some(*place) {
                 held.push(false);
                 continue;
             }
-            let segment = place.segment;
-            let is_old = self.ring.after_read(segment) == AfterRead::Refresh;
-            let marked_ms = if is_old {
-                self.pledges.until_ms(place).max(self.ring.promised_until_ms(segment))
-            } else {
-                self.ring.promised_until_ms(segment)
-            };
-            if rules.mark_ms(now_ms, marked_ms).is_none() || segments.contains(&segment) {
+            let Weighed { is_old, marked_ms, cost_bytes } = self.weigh(place);
+            let is_marked = rules.mark_ms(now_ms, marked_ms).is_none();
+            if is_marked || marks.segments.contains(&place.segment) {
                 held.push(true);
                 continue;
             }
-            let cost_bytes = match (segment.area(), is_old) {
-                (Area::Pool, _) | (_, true) => place.record_bytes(),
-                (area, false) => self.ring_capacity(area).segment_bytes,
-            };
             let is_new = marked_ms <= now_ms;
-            let has_room = self.pledges.marks.len() + pledged.len() < PLEDGES_MAX;
+            let has_room = self.pledges.marks.len() + marks.places.len() < PLEDGES_MAX;
             if is_new && !may_vouch(promised_bytes, cost_bytes, capacity_bytes)
                 || is_old && !has_room
             {
@@ -168,26 +174,49 @@ impl Appender {
             promised_bytes += if is_new { cost_bytes } else { 0 };
             held.push(true);
             if is_old {
-                let key = contents_key(segment, place.offset);
-                batch.put(PLEDGES_SPACE, key, encode(until_ms, place.record_bytes()));
-                pledged.push(place);
+                marks.places.push(*place);
             } else {
-                segments.insert(segment);
+                marks.segments.insert(place.segment);
             }
         }
+        self.mark(marks, now_ms).await?;
+        Ok(held)
+    }
+
+    /// What a promise of the artifact at `place` would take.
+    fn weigh(&self, place: &Place) -> Weighed {
+        let segment = place.segment;
+        let is_old = self.ring.after_read(segment) == AfterRead::Refresh;
+        let segment_ms = self.ring.promised_until_ms(segment);
+        let cost_bytes = match (segment.area(), is_old) {
+            (Area::Pool, _) | (_, true) => place.record_bytes(),
+            (area, false) => self.ring_capacity(area).segment_bytes,
+        };
+        let pledged_ms = if is_old { self.pledges.until_ms(place) } else { 0 };
+        Weighed { is_old, marked_ms: segment_ms.max(pledged_ms), cost_bytes }
+    }
+
+    /// Makes promises durable.
+    async fn mark(&mut self, marks: Marks, now_ms: u64) -> Result<(), Refusal> {
+        let Marks { until_ms, segments, places } = marks;
         if !segments.is_empty() {
             let segments: Vec<SegmentId> = segments.into_iter().collect();
             self.adopt(self.ring.clone().promised(&segments, until_ms, now_ms)).await?;
         }
-        if !batch.is_empty() {
-            let committed = self.env.catalog.commit(batch, CommitDurability::Synced).await;
-            committed.map_err(Refusal::Catalog)?;
-            for place in pledged {
-                let at = (place.segment, place.offset);
-                self.pledges.insert(at, until_ms, place.record_bytes());
-            }
+        if places.is_empty() {
+            return Ok(());
         }
-        Ok(held)
+        let mut batch = Batch::default();
+        for place in &places {
+            let key = contents_key(place.segment, place.offset);
+            batch.put(PLEDGES_SPACE, key, encode(until_ms, place.record_bytes()));
+        }
+        let committed = self.env.catalog.commit(batch, CommitDurability::Synced).await;
+        committed.map_err(Refusal::Catalog)?;
+        for place in places {
+            self.pledges.insert((place.segment, place.offset), until_ms, place.record_bytes());
+        }
+        Ok(())
     }
 
     /// Artifacts were copied forward: what was promised of them is promised of where they lie now,

@@ -38,7 +38,7 @@ use super::{
     pledges::Pledges,
     ring_file::{self, SavedRing},
     rows,
-    scan::{Scan, open_segment},
+    scan::{Scan, Scans, open_segment},
     segments::View,
     space::Volume,
     staging::STAGING_DIR,
@@ -123,28 +123,10 @@ pub(super) async fn recover(
     let space = env.disk.space().await?;
     let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes)?;
     tell(&capacity);
-    let newest = plan.ring.members().map(|member| member.id).filter(|id| plan.ring.is_newest(*id));
-    let newest = newest.collect();
-    let next_sequence = plan.ring.sequence_ceiling();
-    let mut scan = Scan { env, metrics, hlc_seen: 0, newest, next_sequence };
+    let mut scan = Scan::new(env, metrics, &plan.ring);
     let view = Arc::new(View::default());
-    let (mut ring, mut orphans) = (plan.ring.clone(), plan.orphans);
-    let mut ends = BTreeMap::new();
-    let total = plan.ring.members().count();
-    for (done, member) in plan.ring.members().enumerate() {
-        progress(format!("recovering: {done} of {total} segments read"));
-        match scan.segment(member.id).await? {
-            Some(scanned) => {
-                view.insert(scanned.segment.clone());
-                ends.insert(member.id, scanned);
-            }
-            None => {
-                metrics.store.recovered_unreadable.inc();
-                ring = ring.retained(|id| id != member.id);
-                orphans.push(member.id);
-            }
-        }
-    }
+    let Scans { ring, mut ends, unreadable } = scan.ring(&plan.ring, &view, progress).await?;
+    let orphans: Vec<SegmentId> = plan.orphans.into_iter().chain(unreadable).collect();
     let (pool, pool_dirs) = scan.pool(&view, progress).await?;
     metrics.store.swept_orphans.inc_by(orphans.len() as u64);
     let is_here = |id: SegmentId| match id.area() {
@@ -159,8 +141,8 @@ pub(super) async fn recover(
     });
     let logs = Fitter { metrics, capacity }.make_fit(&ring, ends, &view).await?;
 
-    let now_ms = env.clock.wall().0;
-    let pledges = Pledges::load(&*env.catalog, now_ms).await?;
+    let pledges = Pledges::load(&*env.catalog, env.clock.wall().0).await?;
+    let next_sequence = plan.ring.sequence_ceiling();
     let ring = ring.with_ceiling(next_sequence, scan.hlc_seen);
     let logs = if save(env, &ring).await? { logs } else { BTreeMap::new() };
     view.adopt(Arc::new(ring.clone()));

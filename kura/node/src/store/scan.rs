@@ -1,6 +1,10 @@
 //! The scan of one segment at a start: every record behind its watermark is checked and adopted.
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use kura_core::{
     address::Address,
@@ -11,6 +15,7 @@ use kura_core::{
         SegmentId, chunk_sum,
     },
     recovery::{Found, look, scan_start},
+    ring::Ring,
 };
 use kura_env::{Batch, CommitDurability, DiskError, DiskErrorKind, DiskPath, Env, File, FileKind};
 
@@ -123,7 +128,45 @@ struct Adopted {
     is_synced: Option<bool>,
 }
 
-impl Scan<'_> {
+/// What was found in the segments of a ring.
+pub(super) struct Scans {
+    /// The ring without those that cannot be used at all.
+    pub(super) ring: Ring,
+    pub(super) ends: BTreeMap<SegmentId, Scanned>,
+    pub(super) unreadable: Vec<SegmentId>,
+}
+
+impl<'a> Scan<'a> {
+    /// A scan of the segments of `ring`.
+    pub(super) fn new(env: &'a Env, metrics: &'a Metrics, ring: &Ring) -> Self {
+        let newest = ring.members().map(|member| member.id).filter(|id| ring.is_newest(*id));
+        let (newest, next_sequence) = (newest.collect(), ring.sequence_ceiling());
+        Self { env, metrics, hlc_seen: 0, newest, next_sequence }
+    }
+
+    /// Reads all segments of `ring`, and lets readers see those that can be used.
+    pub(super) async fn ring(
+        &mut self,
+        ring: &Ring,
+        view: &View,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Scans, RecoverError> {
+        let mut scans = Scans { ring: ring.clone(), ends: BTreeMap::new(), unreadable: Vec::new() };
+        let total = ring.members().count();
+        for (done, member) in ring.members().enumerate() {
+            progress(format!("recovering: {done} of {total} segments read"));
+            if let Some(scanned) = self.segment(member.id).await? {
+                view.insert(scanned.segment.clone());
+                scans.ends.insert(member.id, scanned);
+            } else {
+                self.metrics.store.recovered_unreadable.inc();
+                scans.unreadable.push(member.id);
+            }
+        }
+        scans.ring = scans.ring.retained(|id| !scans.unreadable.contains(&id));
+        Ok(scans)
+    }
+
     /// Reads one segment from its watermark to the end of its log. `None` if it cannot be used at
     /// all.
     pub(super) async fn segment(&mut self, id: SegmentId) -> Result<Option<Scanned>, RecoverError> {
