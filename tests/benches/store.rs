@@ -204,6 +204,7 @@ async fn through_the_store(dir: &Path, writers: u64) -> Puts {
         staging_bytes_max: 1024 * MIB,
         memory_bytes_max: 256 * MIB,
         memory_body_bytes_max: MIB / 4,
+        index_bytes_max: 256 * MIB,
         body_bytes_max: 64 * MIB,
         durability: Durability::PowerLoss,
         promise: Duration::ZERO,

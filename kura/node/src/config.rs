@@ -32,6 +32,8 @@ pub struct StoreConfig {
     pub memory_bytes_max: u64,
     /// Bodies up to this size fill in memory, larger ones in a staging file.
     pub memory_body_bytes_max: u64,
+    /// Bytes of the index in memory. Too low: reads of what is asked for often go to the catalog.
+    pub index_bytes_max: u64,
     /// The largest body; never over what fits a segment.
     pub body_bytes_max: u64,
     /// What an acknowledged write survives.

@@ -286,6 +286,7 @@ impl Service {
         if let Some(store) = self.store() {
             status["ring"] = store.ring_status();
             status["staging"] = store.staging_status();
+            status["index"] = store.index_status();
             status["disk"] = store.disk_status();
             status["catalog"] = store.catalog_status().into();
         }

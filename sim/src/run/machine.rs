@@ -484,6 +484,7 @@ fn node_config(spec: &NodeSpec, listen: SocketAddr) -> NodeConfig {
             staging_bytes_max: spec.staging_bytes_max,
             memory_bytes_max: spec.memory_bytes_max,
             memory_body_bytes_max: spec.memory_body_bytes_max,
+            index_bytes_max: spec.index_bytes_max,
             body_bytes_max: spec.body_bytes_max,
             promise: spec.promise,
             write_grace: spec.write_grace,

@@ -250,6 +250,7 @@ pub const FIELDS: &[Field] = &[
     field(Node, "staging_budget", bytes(1), Is("8GiB"), "bytes of bodies in flight on disk"),
     field(Node, "memory_budget", bytes(1), Is("256MiB"), "bytes of bodies in flight in memory"),
     field(Node, "memory_body", bytes(0), Is("256KiB"), "bodies up to this size fill in memory"),
+    field(Node, "index", bytes(0), Is("1MiB"), "bytes of the index in memory"),
     field(Node, "body_max", bytes(1), Is("64MiB"), "the largest body"),
     field(Node, "durability", Kind::Choice(&["power-loss", "process-crash"]), Is("power-loss"),
         "what an acknowledged write survives"),

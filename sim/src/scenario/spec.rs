@@ -71,6 +71,8 @@ pub struct NodeSpec {
     pub memory_bytes_max: u64,
     /// Bodies up to this size fill in memory.
     pub memory_body_bytes_max: u64,
+    /// Bytes of the index in memory.
+    pub index_bytes_max: u64,
     /// The largest body.
     pub body_bytes_max: u64,
     /// Whether an acknowledged write survives power loss, or the death of the process only.
@@ -328,6 +330,7 @@ pub(super) fn node(drawn: &Drawn) -> NodeSpec {
         staging_bytes_max: table.number("staging_budget"),
         memory_bytes_max: table.number("memory_budget"),
         memory_body_bytes_max: table.number("memory_body"),
+        index_bytes_max: table.number("index"),
         body_bytes_max: table.number("body_max"),
         survives_power_loss: table.text("durability") == "power-loss",
         idle_timeout: table.duration("idle_timeout"),

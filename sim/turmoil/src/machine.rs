@@ -291,6 +291,7 @@ fn config(position: usize, addrs: &[IpAddr]) -> NodeConfig {
             staging_bytes_max: STAGING_BYTES_MAX,
             memory_bytes_max: 1 << 20,
             memory_body_bytes_max: 16 << 10,
+            index_bytes_max: 1 << 20,
             body_bytes_max: 128 << 10,
             durability: Durability::PowerLoss,
             promise: Duration::ZERO,

@@ -177,6 +177,7 @@ fn config(number: usize, peers: Vec<String>) -> NodeConfig {
             staging_bytes_max: 4 << 20,
             memory_bytes_max: 1 << 20,
             memory_body_bytes_max: 64 << 10,
+            index_bytes_max: 1 << 20,
             body_bytes_max: 1 << 30,
             durability: Durability::PowerLoss,
             promise: Duration::ZERO,

@@ -61,6 +61,7 @@ impl Bed {
             staging_bytes_max: 1 << 20,
             memory_bytes_max: 1 << 20,
             memory_body_bytes_max: 4 << 10,
+            index_bytes_max: 1 << 20,
             body_bytes_max: 1 << 30,
             durability: Durability::PowerLoss,
             promise: Duration::ZERO,

@@ -87,6 +87,7 @@ impl Bed {
                 staging_bytes_max: 4 << 20,
                 memory_bytes_max: 1 << 20,
                 memory_body_bytes_max: 64 << 10,
+                index_bytes_max: 1 << 20,
                 body_bytes_max: BODY_BYTES_MAX,
                 durability: Durability::PowerLoss,
                 promise: Duration::ZERO,

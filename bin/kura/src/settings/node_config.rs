@@ -45,6 +45,7 @@ impl Settings {
             staging_bytes_max: self.known_bytes(Key::StagingMax),
             memory_bytes_max: self.known_bytes(Key::MemoryMax),
             memory_body_bytes_max: self.known_bytes(Key::MemoryBody),
+            index_bytes_max: self.known_bytes(Key::IndexMax),
             body_bytes_max: self.known_bytes(Key::MaxBody),
             durability,
             promise: self.duration(Key::Promise),

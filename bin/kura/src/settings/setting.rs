@@ -27,6 +27,7 @@ pub(crate) enum Key {
     Capacity,
     Segment,
     MaxBody,
+    IndexMax,
     Durability,
     Promise,
     WriteGrace,

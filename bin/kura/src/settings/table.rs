@@ -36,7 +36,7 @@ pub(crate) static SECTIONS: [Section; 7] = [
 ];
 
 /// Every setting, by section. The order is that of [`Key`].
-pub(crate) static SETTINGS: [Setting; 24] = [
+pub(crate) static SETTINGS: [Setting; 25] = [
     Setting {
         key: Key::DataDir,
         toml: "node.data_dir",
@@ -275,6 +275,21 @@ pub(crate) static SETTINGS: [Setting; 24] = [
         stakes: Stakes::Ends {
             too_low: "Large artifacts are never cached.",
             too_high: "A few huge artifacts push many small ones out.",
+        },
+    },
+    Setting {
+        key: Key::IndexMax,
+        toml: "store.index_max",
+        variable: "KURA_INDEX_MAX_BYTES",
+        flag: "index-max",
+        kind: Kind::Bytes { min: 0, max: TIB },
+        default: DefaultValue::Fixed(Value::Bytes(256 * MIB)),
+        meaning: "Bytes of memory for where the artifacts lie that are asked for most: 192 bytes \
+                  for each, so that 256MiB hold 1.3 million. Taken as it fills. The others are \
+                  found by way of the catalog.",
+        stakes: Stakes::Ends {
+            too_low: "Reads of what is asked for often go to the catalog, which costs more.",
+            too_high: "Memory that the page cache could use for bodies.",
         },
     },
     Setting {

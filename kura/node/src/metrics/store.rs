@@ -43,6 +43,8 @@ store_metrics! {
     segment_syncs: "Syncs of the newest segment, each of which serves all who wait",
     hits: "Reads that found their artifact",
     misses: "Reads that did not find their artifact",
+    index_hits: "Looks that the index in memory answered",
+    index_misses: "Looks that went to the catalog",
     wrong_places: "Reads whose place held another record, answered as a miss",
     damaged_reads: "Reads that met bytes other than those written",
     forgotten: "References removed because they led to nothing",

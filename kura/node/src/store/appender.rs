@@ -41,6 +41,7 @@ use super::{
     append::Written,
     budget::{Budget, Reservation},
     eviction::{Debt, eviction_steps},
+    index::{Index, Look, Name},
     ledger::Books,
     peers::Head,
     pledges::Pledges,
@@ -166,6 +167,7 @@ pub(super) struct Appender {
     pub(super) purses: Arc<Purses>,
     /// What bodies in flight may take.
     staging: Arc<Budget>,
+    index: Arc<Index>,
     /// What the store holds of its volume.
     pub(super) books: Arc<Books>,
     /// What the volume has left.
@@ -230,6 +232,7 @@ impl Appender {
             ring: recovered.ring,
             logs: recovered.logs,
             pool: shared.pool,
+            index: shared.index,
             fresh: VecDeque::new(),
             pool_dirs: recovered.pool_dirs,
             pledges: recovered.pledges,
@@ -457,8 +460,13 @@ impl Appender {
 
     /// The place of what is here under this name.
     pub(super) async fn current(&self, address: &Address) -> Result<Option<Place>, Refusal> {
-        let row = self.env.catalog.get(PLACES_SPACE, &place_key(address)).await;
-        let place = row.map_err(Refusal::Catalog)?.as_deref().and_then(Place::decode);
+        let key = place_key(address);
+        let place = if let Look::Found(place) = self.index.look(Name::of(&key)) {
+            Some(place)
+        } else {
+            let row = self.env.catalog.get(PLACES_SPACE, &key).await;
+            row.map_err(Refusal::Catalog)?.as_deref().and_then(Place::decode)
+        };
         Ok(place.filter(|place| self.view.segment(place.segment).is_some()))
     }
 
@@ -607,8 +615,17 @@ impl Appender {
         Ok(())
     }
 
-    /// Commits to the catalog, opening it again once if it refuses.
+    /// Commits to the catalog, opening it again once if it refuses, and tells the index in memory.
     pub(super) async fn commit(&self, batch: Batch) -> Result<(), Refusal> {
+        let outcome = self.commit_twice(batch.clone()).await;
+        match &outcome {
+            Ok(()) => self.index.committed(&batch),
+            Err(_) => self.index.failed(&batch),
+        }
+        outcome
+    }
+
+    async fn commit_twice(&self, batch: Batch) -> Result<(), Refusal> {
         let Err(error) = self.env.catalog.commit(batch.clone(), CommitDurability::Buffered).await
         else {
             return Ok(());

@@ -12,6 +12,7 @@ mod appender;
 mod budget;
 mod eviction;
 mod fit;
+mod index;
 mod ledger;
 mod peers;
 mod pieces;
@@ -61,6 +62,7 @@ pub(crate) use {
 use self::{
     appender::{Appender, Command},
     budget::Budget,
+    index::{Index, Look, Name},
     ledger::Books,
     peers::Head,
     refresh::{Purses, Refresher},
@@ -103,6 +105,7 @@ struct SharedWithReaders {
     pool: Arc<Mutex<Recency<SegmentId>>>,
     purses: Arc<Purses>,
     staging: Arc<Budget>,
+    index: Arc<Index>,
 }
 
 struct Shared {
@@ -110,6 +113,7 @@ struct Shared {
     limits: Limits,
     capacity: Capacity,
     view: Arc<View>,
+    index: Arc<Index>,
     /// What the store holds of its volume.
     books: Arc<Books>,
     /// What the volume has left.
@@ -156,6 +160,7 @@ impl Store {
         let purses = Purses::new(&capacity);
         let staging = Staging::new(&env, config.staging_bytes_max, metrics.clone());
         let memory = Budget::new(config.memory_bytes_max);
+        let index = Arc::new(Index::new(config.index_bytes_max));
         let (node, incarnation) = (recovered.node, recovered.incarnation);
         let (head, feed_floor) = (Head::new(recovered.next_sequence), recovered.feed_floor);
         let shared = SharedWithReaders {
@@ -163,6 +168,7 @@ impl Store {
             pool: pool.clone(),
             purses: purses.clone(),
             staging: staging.budget().clone(),
+            index: index.clone(),
         };
         let appender = Appender::new(env.clone(), config, recovered, metrics.clone(), shared);
         let appender = env.tasks.spawn("appender", Box::pin(appender.run(queue)));
@@ -172,6 +178,7 @@ impl Store {
             limits,
             capacity,
             view,
+            index,
             books,
             volume,
             pool,
@@ -325,11 +332,25 @@ impl Store {
     /// lies on disk.
     async fn find(&self, address: &Address) -> Result<Option<(Place, Arc<Segment>)>, Refusal> {
         let key = place_key(address);
+        let name = Name::of(&key);
         let mut last = None;
         loop {
+            let unseen = match self.0.index.look(name) {
+                Look::Found(place) => {
+                    if let Some(segment) = self.0.view.segment(place.segment) {
+                        self.0.metrics.store.index_hits.inc();
+                        return Ok(Some((place, segment)));
+                    }
+                    self.0.index.forget(name);
+                    continue;
+                }
+                Look::Unknown(unseen) => unseen,
+            };
+            self.0.metrics.store.index_misses.inc();
             let row = self.0.env.catalog.get(PLACES_SPACE, &key).await.map_err(Refusal::Catalog)?;
             let Some(place) = row.as_deref().and_then(Place::decode) else { return Ok(None) };
             if let Some(segment) = self.0.view.segment(place.segment) {
+                self.0.index.fill(unseen, place);
                 return Ok(Some((place, segment)));
             }
             // The ring may have turned between the two looks, while the name moved to a newer

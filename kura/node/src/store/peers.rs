@@ -13,7 +13,7 @@ use kura_core::{
     address::Address,
     capacity::{Capacity, RingCapacity},
     feed::{CURSORS, Cursor, Extent, FeedRow, feed_key, parse_feed_key, supersedes},
-    place::{Place, contents_key, parse_contents_key, parse_contents_row, place_key},
+    place::{Place, contents_key, parse_contents_key, parse_contents_row},
     record::{SegmentId, Version},
 };
 use kura_env::{Batch, CommitDurability, Keyspace};
@@ -242,8 +242,6 @@ impl Store {
 
     /// The place of what is here under this name.
     async fn version(&self, address: &Address) -> Result<Option<Place>, Refusal> {
-        let row = self.0.env.catalog.get(PLACES_SPACE, &place_key(address)).await;
-        let place = row.map_err(Refusal::Catalog)?.as_deref().and_then(Place::decode);
-        Ok(place.filter(|place| self.0.view.segment(place.segment).is_some()))
+        Ok(self.find(address).await?.map(|(place, _)| place))
     }
 }

@@ -42,6 +42,15 @@ impl Store {
         all
     }
 
+    /// The index in memory in numbers.
+    #[must_use]
+    pub fn index_status(&self) -> serde_json::Value {
+        serde_json::json!({
+            "artifacts": self.0.index.len(),
+            "artifacts_max": self.0.index.entries_max(),
+        })
+    }
+
     /// Staging in numbers.
     #[must_use]
     pub fn staging_status(&self) -> serde_json::Value {
