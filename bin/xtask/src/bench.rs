@@ -2,18 +2,27 @@
 
 use crate::{failure::Failure, process, workspace::Workspace};
 
-/// Runs the store's benchmark, with assertions off as in production.
+/// The benchmarks, in the order in which they run.
+const NAMES: [&str; 2] = ["store", "scale"];
+
+/// Runs the benchmarks of these names, or all, with assertions off as in production.
 ///
 /// # Errors
 ///
-/// If there is no benchmark, or it fails.
-pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
-    if !workspace.path("tests/benches/store.rs").is_file() {
-        return Err(Failure::Absent { what: "benchmark tests/benches/store.rs".to_owned() });
+/// If there is no such benchmark, or it fails.
+pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<(), Failure> {
+    let mut chosen: Vec<&str> = names.iter().map(String::as_str).collect();
+    if chosen.is_empty() {
+        chosen.extend(NAMES);
     }
-    let mut command = workspace.cargo(&["bench", "--package", "kura-tests", "--bench", "store"]);
-    if !arguments.is_empty() {
-        command.arg("--").args(arguments);
+    for name in &chosen {
+        if !workspace.path(&format!("tests/benches/{name}.rs")).is_file() {
+            return Err(Failure::Absent { what: format!("benchmark tests/benches/{name}.rs") });
+        }
     }
-    process::pass_through(&mut command)
+    for name in chosen {
+        let arguments = ["bench", "--package", "kura-tests", "--bench", name];
+        process::pass_through(&mut workspace.cargo(&arguments))?;
+    }
+    Ok(())
 }

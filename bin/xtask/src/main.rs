@@ -62,9 +62,8 @@ enum Chore {
     },
     /// Measures the store on this machine's disk
     Bench {
-        /// Passed on to the benchmark
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
+        /// store, scale; all if none is named
+        names: Vec<String>,
     },
 }
 
@@ -96,6 +95,6 @@ fn run(chore: &Chore) -> Result<(), Failure> {
             prove::run(&workspace, &choice)
         }
         Chore::Twin { mutants } => twin::run(&workspace, *mutants),
-        Chore::Bench { arguments } => bench::run(&workspace, arguments),
+        Chore::Bench { names } => bench::run(&workspace, names),
     }
 }
