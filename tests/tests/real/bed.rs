@@ -53,13 +53,15 @@ impl Bed {
 /// A body of `len` bytes that differs for each seed.
 pub(crate) fn body(seed: u64, len: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let words = std::iter::repeat_with(move || {
+    let mut bytes = Vec::with_capacity(len + size_of::<u64>());
+    while bytes.len() < len {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(len).collect()
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes.into()
 }
 
 /// The path under which content-addressed `body` lies.

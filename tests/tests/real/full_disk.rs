@@ -1,9 +1,5 @@
 //! A data directory on a disk that fills up: reads go on, writes are refused or make room, and the
 //! node comes back by itself.
-//!
-//! The disk is a small file system in memory, which takes the right to mount.
-
-use std::{fs, path::Path, process::Command};
 
 use bytes::Bytes;
 use kura_tests::{
@@ -11,59 +7,17 @@ use kura_tests::{
     skip::skip,
     wait::{A_MOMENT, until},
 };
-use tempfile::TempDir;
 
-use crate::bed::{Bed, body};
+use crate::{
+    bed::{Bed, body},
+    small_disk::SmallDisk,
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * 1024;
 
-/// A mounted file system of its own; unmounted on drop.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// Mounts one, or says why that cannot be.
-    fn mount(size_mib: usize) -> Result<Self, String> {
-        let at = tempfile::tempdir().expect("there is room for a directory");
-        let options = format!("size={size_mib}m,mode=700");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &options, "kura-test"]).arg(at.path());
-        match mount.output() {
-            Ok(output) if output.status.success() => Ok(Self(at)),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Err(error) => Err(format!("mount: {error}")),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Takes all of the space that is left, as another program on the same disk would.
-    fn fill(&self) {
-        let filler = fs::File::create(self.path().join("filler")).unwrap();
-        let mut at = 0;
-        for step in [MIB, 4 * KIB] {
-            let piece = vec![1; step];
-            while std::os::unix::fs::FileExt::write_all_at(&filler, &piece, at).is_ok() {
-                at += step as u64;
-            }
-        }
-    }
-
-    /// Gives that space back.
-    fn relieve(&self) {
-        fs::remove_file(self.path().join("filler")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a node that a failing test leaves behind may still have files open.
-        Command::new("umount").arg("--lazy").arg(self.path()).status().ok();
-    }
-}
-
+/// Less than an eighth of a segment: what goes to the ring and not to the pool.
+const SMALL_ENOUGH: usize = 768 * KIB;
 /// Writes at each stage of the test.
 const WRITES: u64 = 40;
 
@@ -139,16 +93,21 @@ async fn a_ring_that_is_full_evicts_its_eldest_and_never_refuses() {
         }
     };
     let home = Home::with_data_in(&disk.path().join("data"));
-    let node = home.start(&["--cas-capacity=64MiB", "--segment=8MiB"]).await;
+    let flags = ["--cas-capacity=64MiB", "--segment=8MiB", "--write-grace=0s"];
+    let node = home.start(&flags).await;
     let mut bed = Bed { node, home };
     for number in 0..200 {
-        let answer = bed.node.put(&format!("/a/{number}"), body(number, MIB)).await;
+        let answer = bed.node.put(&format!("/a/{number}"), body(number, SMALL_ENOUGH)).await;
         assert_eq!(answer.status, 201, "{number}: {}", answer.text());
     }
     assert!(bed.node.metric("kura_store_evicted_segments_total").await > 0);
     assert_eq!(bed.node.get("/a/0").await.status, 404, "the eldest is gone");
     for number in 170..200 {
-        assert_eq!(bed.node.get(&format!("/a/{number}")).await.body, body(number, MIB), "{number}");
+        assert_eq!(
+            bed.node.get(&format!("/a/{number}")).await.body,
+            body(number, SMALL_ENOUGH),
+            "{number}"
+        );
     }
     bed.unharmed_but("/a/0", 404, 200).await;
 }

@@ -166,7 +166,7 @@ impl Appender {
             let is_new = marked_ms <= now_ms;
             let has_room = self.pledges.marks.len() + marks.places.len() < PLEDGES_MAX;
             if is_new && !may_vouch(promised_bytes, cost_bytes, capacity_bytes)
-                || is_old && !has_room
+                || is_old && (!has_room || self.is_waited_for(place.segment))
             {
                 held.push(false);
                 continue;
@@ -181,6 +181,15 @@ impl Appender {
         }
         self.mark(marks, now_ms).await?;
         Ok(held)
+    }
+
+    /// Whether the ring has its one segment more and turns only when this one may go. No promise holds
+    /// it for longer then: whoever asks again and again would keep all writers out, and the copies
+    /// that were to free it as well.
+    fn is_waited_for(&self, segment: SegmentId) -> bool {
+        let area = segment.area();
+        let is_eldest = self.ring.eldest(area).is_some_and(|eldest| eldest.id == segment);
+        is_eldest && self.ring.len(area) > self.ring_capacity(area).segments_max
     }
 
     /// What a promise of the artifact at `place` would take.

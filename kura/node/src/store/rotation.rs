@@ -81,16 +81,20 @@ impl Appender {
         let rules = self.promise_rules();
         let now_ms = self.wall_ms();
         let ring = self.ring.clone();
-        // What is promised in the eldest segment is being copied forward, which needs room: for that
-        // long the ring has one segment more, and when that is full too it waits.
         let is_held = |member: &Member| {
             let written_ms = written_ms(&ring, member, now_ms);
             rules.hold(now_ms, member.promised_until_ms, written_ms) != Hold::Free
                 || self.pledges.holds(member.id, now_ms)
         };
+        // What is promised in the eldest segment is being copied forward, which needs room: for that
+        // long the ring has one segment more, and when that is full too it waits. Two have to go then
+        // for the next one; if only the first of them may, the ring keeps its one more.
+        let segments_max = self.ring_capacity(turn.area).segments_max;
+        let due = (ring.len(turn.area) + 1).saturating_sub(segments_max);
         let is_pledged = |member: Member| self.pledges.holds(member.id, now_ms);
-        let extra = usize::from(ring.eldest(turn.area).is_some_and(is_pledged));
-        let segments_max = self.ring_capacity(turn.area).segments_max + extra;
+        let extra = ring.eldest(turn.area).is_some_and(is_pledged)
+            || ring.members_of(turn.area).take(due).skip(1).any(|member| is_held(&member));
+        let segments_max = segments_max + usize::from(extra);
         let (ring, victims) =
             ring.rotated(turn, segments_max, is_held).map_err(|reason| match reason {
                 NoTurn::Held(member) => {
