@@ -311,6 +311,7 @@ fn a_disk_that_others_filled_refuses_writes_and_serves_reads_until_space_returns
 #[test]
 fn a_body_of_a_peer_is_refused_while_nobody_can_tell_what_is_here() {
     let mut bed = Bed::new(41);
+    bed.config.index_bytes_max = 0;
     bed.start().unwrap();
     bed.put(plain("key"), body(1, 3_000)).unwrap();
     let (store, older) = (bed.store(), body(2, 3_000));
@@ -381,11 +382,13 @@ fn a_blob_of_a_peer_that_a_client_writes_too_is_in_the_feed() {
 #[test]
 fn a_catalog_that_closed_opens_again_without_a_writer() {
     let mut bed = Bed::new(45);
+    bed.config.index_bytes_max = 64 << 10;
     bed.start().unwrap();
     bed.put(plain("key"), body(1, 100)).unwrap();
     bed.settle();
     bed.close_index();
-    bed.get(&plain("key")).unwrap_err();
+    assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(1, 100)), "known without the catalog");
+    bed.get(&plain("other")).unwrap_err();
     assert_eq!(bed.store().catalog_status(), "closed");
     bed.wait(6);
     assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(1, 100)));
