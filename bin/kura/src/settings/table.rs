@@ -338,10 +338,10 @@ pub(crate) static SETTINGS: [Setting; 24] = [
         default: DefaultValue::Fixed(Value::Bytes(8 * GIB)),
         meaning: "Bytes of bodies in flight on disk, over all requests. Bodies that are fetched \
                   from peers wait for room and take at most half. Uploads may take all that is \
-                  free, but only half while a body from a peer waits; one that does not fit is \
-                  answered 503 with `Retry-After`.",
+                  free, but only half while a body from a peer waits; one that does not fit waits \
+                  for up to 2 s and is then answered 503 with `Retry-After`.",
         stakes: Stakes::Ends {
-            too_low: "Large uploads are refused when several come at once.",
+            too_low: "Large uploads wait and are refused when several come at once.",
             too_high: "Uploads take space that the ring could use.",
         },
     },
