@@ -16,3 +16,4 @@ mod mesh;
 mod names;
 mod project;
 mod silence;
+mod staging;

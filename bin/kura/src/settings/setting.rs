@@ -30,6 +30,8 @@ pub(crate) enum Key {
     Durability,
     Promise,
     WriteGrace,
+    StagingDir,
+    OtherFileSystem,
     StagingMax,
     MemoryMax,
     MemoryBody,

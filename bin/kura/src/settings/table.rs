@@ -36,7 +36,7 @@ pub(crate) static SECTIONS: [Section; 7] = [
 ];
 
 /// Every setting, by section. The order is that of [`Key`].
-pub(crate) static SETTINGS: [Setting; 24] = [
+pub(crate) static SETTINGS: [Setting; 26] = [
     Setting {
         key: Key::DataDir,
         toml: "node.data_dir",
@@ -330,6 +330,38 @@ pub(crate) static SETTINGS: [Setting; 24] = [
         },
     },
     Setting {
+        key: Key::StagingDir,
+        toml: "staging.dir",
+        variable: "KURA_TMP_DIR",
+        flag: "tmp-dir",
+        kind: Kind::Path,
+        default: DefaultValue::Derived {
+            rule: "`tmp` in the data directory",
+            example: "\"/var/lib/kura-tmp\"",
+        },
+        meaning: "The directory for bodies in flight, on the file system of the data. They lie in a \
+                  directory of their own in it, named after the data directory, so that nodes may \
+                  share it; nothing else in it is touched. Both are made if they are not there.",
+        stakes: Stakes::Choice(
+            "What is left there when the setting is changed stays until it is removed by hand.",
+        ),
+    },
+    Setting {
+        key: Key::OtherFileSystem,
+        toml: "staging.other_filesystem",
+        variable: "KURA_TMP_DIR_OTHER_FILESYSTEM",
+        flag: "tmp-dir-other-filesystem",
+        kind: Kind::Switch,
+        default: DefaultValue::Fixed(Value::Switch(false)),
+        meaning: "Whether `staging.dir` may lie on another file system than the data. If not, a \
+                  node that finds it there does not start.",
+        stakes: Stakes::Choice(
+            "Large bodies are copied from there to their place, and other writes wait for that. \
+             Bodies in flight count against the space of the data all the same, and the space of \
+             the other file system is not watched: when it is full, uploads are answered 503.",
+        ),
+    },
+    Setting {
         key: Key::StagingMax,
         toml: "staging.disk_max",
         variable: "KURA_TMP_DIR_MAX_BYTES",
@@ -431,6 +463,7 @@ mod tests {
                 Kind::Count { .. }
                 | Kind::Address
                 | Kind::Path
+                | Kind::Switch
                 | Kind::Choice(_)
                 | Kind::Name
                 | Kind::Peers

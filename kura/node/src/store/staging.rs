@@ -1,4 +1,5 @@
-//! Staging: bodies in flight that are too large for memory, one file each under `tmp/`.
+//! Staging: bodies in flight that are too large for memory, one file each under `tmp/`, or elsewhere if
+//! that was chosen.
 //!
 //! One task makes and removes all of these files, one after the other. So a file is never made
 //! after it was removed, whoever stops waiting for it when, and its reservation is given back only
@@ -21,10 +22,15 @@ use kura_env::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::budget::{Budget, Exhausted, Lane, NoTurn, Reservation, share_bytes};
-use crate::{metrics::Metrics, service::Refusal};
+use crate::{config::StoreConfig, metrics::Metrics, service::Refusal};
 
 /// The directory of staging files, below the data directory.
 pub(crate) const STAGING_DIR: &str = "tmp";
+/// The directory of staging files where the disk keeps it elsewhere. It holds a lock as well, because
+/// another node may have been given the same place.
+pub const STAGING_ELSEWHERE: &str = "staging";
+/// The name of that lock.
+pub(crate) const STAGING_LOCK: &str = "LOCK";
 
 /// How long a body of a client waits for room before it is refused. Too low: a burst is refused that
 /// a moment's patience would take in. Too high: the client gives up first; the least patient one that
@@ -39,6 +45,7 @@ const STUCK_MAX: usize = 1024;
 pub(crate) struct Staging {
     budget: Arc<Budget>,
     clock: Arc<dyn Clock>,
+    dir: DiskPath,
     next: AtomicU64,
     requests: mpsc::UnboundedSender<Request>,
     metrics: Arc<Metrics>,
@@ -72,8 +79,10 @@ enum Request {
 }
 
 impl Staging {
-    /// Staging below `tmp/`, which must exist and be empty.
-    pub(crate) fn new(env: &Env, limit_bytes: u64, metrics: Arc<Metrics>) -> Self {
+    /// Staging in its directory, which must exist and hold no staging file.
+    pub(crate) fn new(env: &Env, config: &StoreConfig, metrics: Arc<Metrics>) -> Self {
+        let limit_bytes = config.staging_bytes_max;
+        let dir = if config.staging_elsewhere { STAGING_ELSEWHERE } else { STAGING_DIR };
         let (requests, queue) = mpsc::unbounded_channel();
         let budget = Budget::shown(limit_bytes, metrics.store.staging_bytes.clone());
         let keeper = Keeper {
@@ -86,7 +95,8 @@ impl Staging {
         };
         let task = env.tasks.spawn("staging", Box::pin(keeper.run(queue)));
         let clock = env.clock.clone();
-        Self { budget, clock, next: AtomicU64::new(1), requests, metrics, task }
+        let dir = DiskPath::new(dir);
+        Self { budget, clock, dir, next: AtomicU64::new(1), requests, metrics, task }
     }
 
     /// The budget of all staging files together.
@@ -156,7 +166,7 @@ impl Staging {
         at: BodyAt,
     ) -> Result<StagedFile, Refusal> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = DiskPath::new(STAGING_DIR).join(&format!("{number:016x}.part"));
+        let path = self.dir.join(&format!("{number:016x}.part"));
         let (reply, answer) = oneshot::channel();
         // A failed send or a missing answer means that the staging task is gone: the node stops.
         self.requests
