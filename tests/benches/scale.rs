@@ -74,6 +74,7 @@ impl Bed {
             memory_bytes_max: 256 * MIB,
             memory_body_bytes_max: MIB / 4,
             index_bytes_max: 256 * MIB,
+            staging_elsewhere: false,
             body_bytes_max: 64 * MIB,
             durability: Durability::ProcessCrash,
             promise: Duration::ZERO,

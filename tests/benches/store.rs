@@ -201,6 +201,7 @@ async fn through_the_store(dir: &Path, writers: u64) -> Puts {
     let config = StoreConfig {
         segment_bytes: 512 * MIB,
         capacity_bytes: Some(8 * 512 * MIB),
+        staging_elsewhere: false,
         staging_bytes_max: 1024 * MIB,
         memory_bytes_max: 256 * MIB,
         memory_body_bytes_max: MIB / 4,

@@ -39,9 +39,13 @@ pub(crate) const TABLE: [(&str, &str); 8] = [
     ),
     (
         "75",
-        "another process has the data directory: the message names it; try again when it is gone",
+        "another process has the data directory, or the one for bodies in flight: the message names \
+         it; try again when it is gone",
     ),
-    ("78", "bad settings: the message lists all of them"),
+    (
+        "78",
+        "bad settings: the message lists all of them, or names a directory on the wrong file system",
+    ),
     ("128 + n", "stopped at once by a second signal n (130: SIGINT, 143: SIGTERM) during a drain"),
 ];
 

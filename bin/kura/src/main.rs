@@ -9,6 +9,7 @@ mod logging;
 mod serve;
 mod settings;
 mod signals;
+mod staging;
 mod status;
 mod verify;
 

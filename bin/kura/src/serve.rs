@@ -18,7 +18,14 @@ use kura_node::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::{complain, exit::Exit, logging, settings::Settings, signals::Signals};
+use crate::{
+    complain,
+    exit::Exit,
+    logging,
+    settings::Settings,
+    signals::Signals,
+    staging::{self, Unfit},
+};
 
 /// How long threads of the runtime may take to end. Nothing of a node runs on them any more.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -59,6 +66,10 @@ enum Failure {
         path.display()
     )]
     DataDir { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Staging(#[from] Unfit),
+    #[error("{} for bodies in flight is in use by {holder}; choose another directory", path.display())]
+    StagingLocked { path: PathBuf, holder: String },
     #[error("the threads of the node cannot be started")]
     Host(#[source] io::Error),
     #[error(
@@ -78,6 +89,10 @@ impl Failure {
             StartError::Locked { holder } => {
                 Self::Locked { path: settings.data_dir().to_owned(), holder }
             }
+            StartError::StagingLocked { holder } => {
+                let path = settings.staging_dir().unwrap_or(settings.data_dir()).to_owned();
+                Self::StagingLocked { path, holder }
+            }
             StartError::Net(net) if matches!(net.kind, NetErrorKind::AddressInUse) => {
                 Self::AddressTaken(net)
             }
@@ -87,8 +102,10 @@ impl Failure {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Locked { .. } => Exit::Locked,
+            Self::Locked { .. } | Self::StagingLocked { .. } => Exit::Locked,
+            Self::Staging(Unfit::OtherFileSystem { .. }) => Exit::Config,
             Self::World(_)
+            | Self::Staging(Unfit::Missing { .. })
             | Self::DataDir { .. }
             | Self::Host(_)
             | Self::AddressTaken(_)
@@ -128,7 +145,9 @@ async fn live(
     let path = settings.data_dir();
     std::fs::create_dir_all(path)
         .map_err(|source| Failure::DataDir { path: path.to_owned(), source })?;
-    let host = host_env(HostOptions::new(path, &KEYSPACES), runtime.clone());
+    let elsewhere = staging::prepare(settings)?;
+    let options = HostOptions { elsewhere, ..HostOptions::new(path, &KEYSPACES) };
+    let host = host_env(options, runtime.clone());
     let Host { env, disk, catalog } = host.map_err(Failure::Host)?;
     let config = settings.node_config();
     let segments = segments(&env, &config.store).await;

@@ -1,6 +1,9 @@
 //! The program itself, as far as no node is needed: what it prints where, and how it ends.
 
-use std::process::{Command, Output};
+use std::{
+    os::unix::fs::MetadataExt,
+    process::{Command, Output},
+};
 
 /// Runs `kura` with nothing in its environment but `variables`.
 fn kura(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -82,4 +85,29 @@ fn a_data_directory_that_cannot_be_made_ends_with_74() {
         below.display()
     );
     assert!(said.starts_with(&expected), "{said}");
+}
+
+/// Two directories on different file systems, if this machine has such a pair to write to.
+fn two_file_systems() -> Option<(tempfile::TempDir, tempfile::TempDir)> {
+    let here = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).ok()?;
+    let there = tempfile::tempdir_in("/dev/shm").ok()?;
+    let device = |dir: &tempfile::TempDir| dir.path().metadata().map(|it| it.dev()).ok();
+    (device(&here)? != device(&there)?).then_some((here, there))
+}
+
+#[test]
+fn staging_on_another_file_system_is_refused_with_78_and_leaves_nothing() {
+    let Some((data, staging)) = two_file_systems() else {
+        eprintln!("skipped: no two file systems to write to");
+        return;
+    };
+    let (data, there) = (data.path().to_str().unwrap(), staging.path().to_str().unwrap());
+    let variables = [("KURA_DATA_DIR", data), ("KURA_TMP_DIR", there), ("KURA_PORT", "0")];
+    let output = kura(&["serve"], &variables);
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let said = text(&output.stderr);
+    for part in [there, data, "variable KURA_TMP_DIR", "staging.other_filesystem = true"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert_eq!(staging.path().read_dir().unwrap().count(), 0);
 }

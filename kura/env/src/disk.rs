@@ -68,6 +68,9 @@ impl fmt::Display for DiskPath {
     }
 }
 
+/// Ends the name of a file that a rename across file systems has not finished.
+pub const COPY_SUFFIX: &str = ".copy";
+
 /// What an entry of a directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
@@ -135,6 +138,10 @@ pub trait Disk: Send + Sync {
     fn mkdir<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>>;
 
     /// Moves `from` to `to`, atomically replacing what `to` named.
+    ///
+    /// A disk whose directories lie on several file systems may have to copy. It does that into a file
+    /// beside `to`, with [`COPY_SUFFIX`] behind its name, which a crash may leave, and syncs it before
+    /// it takes the name. Handles of `from` then lead to the old file.
     fn rename<'a>(
         &'a self,
         from: &'a DiskPath,

@@ -18,7 +18,8 @@ pub use catalog::{
 };
 pub use clock::{Clock, Elapsed, Instant, Wall, timeout};
 pub use disk::{
-    DirEntry, Disk, DiskError, DiskErrorKind, DiskPath, File, FileKind, Lock, LockOutcome, Space,
+    COPY_SUFFIX, DirEntry, Disk, DiskError, DiskErrorKind, DiskPath, File, FileKind, Lock,
+    LockOutcome, Space,
 };
 pub use effect::{DiskEffect, EffectKind, path_class};
 pub use entropy::{Entropy, EntropyStream};

@@ -14,7 +14,7 @@ mod threads;
 
 pub use catalog::{CatalogStats, HostCatalog};
 pub use clock::HostClock;
-pub use disk::{DiskStats, HostDisk};
+pub use disk::{DiskStats, Elsewhere, HostDisk};
 pub use entropy::HostEntropy;
 pub use net::HostNet;
 pub use tasks::HostTasks;
@@ -32,6 +32,8 @@ const CATALOG_DIRECTORY: &str = "catalog";
 pub struct HostOptions {
     /// The data directory; created if need be.
     pub root: PathBuf,
+    /// A directory of the data directory that lies elsewhere.
+    pub elsewhere: Option<Elsewhere>,
     /// The keyspaces of the catalog.
     pub keyspaces: Vec<Keyspace>,
     /// Threads that read from the disk, and as many that write. Too low: one slow call holds up
@@ -48,6 +50,7 @@ impl HostOptions {
     pub fn new(root: impl Into<PathBuf>, keyspaces: &[Keyspace]) -> Self {
         Self {
             root: root.into(),
+            elsewhere: None,
             keyspaces: keyspaces.to_vec(),
             disk_threads: 4,
             compute_threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -72,7 +75,8 @@ pub struct Host {
 ///
 /// If the data directory cannot be created, or the system has no threads left.
 pub fn host_env(options: HostOptions, runtime: Handle) -> io::Result<Host> {
-    let disk = Arc::new(HostDisk::new(options.root.clone(), options.disk_threads)?);
+    let disk = HostDisk::new(options.root.clone(), options.disk_threads)?;
+    let disk = Arc::new(disk.with_elsewhere(options.elsewhere));
     let directory = options.root.join(CATALOG_DIRECTORY);
     let catalog = Arc::new(HostCatalog::new(directory, &options.keyspaces)?);
     let env = Env {

@@ -25,6 +25,9 @@ pub struct StoreConfig {
     pub segment_bytes: u64,
     /// What the rings and the pool may hold together, in bytes. Unset: half of the file system.
     pub capacity_bytes: Option<u64>,
+    /// Whether staging files lie below [`STAGING_ELSEWHERE`](crate::store::STAGING_ELSEWHERE), which
+    /// the disk keeps outside of the data directory, and not below `tmp/`.
+    pub staging_elsewhere: bool,
     /// Bytes of bodies in flight on disk. Too low: large uploads are refused in parallel. Too high:
     /// uploads crowd out the ring.
     pub staging_bytes_max: u64,

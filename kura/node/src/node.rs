@@ -16,7 +16,7 @@ use crate::{
     metrics::{Metrics, Port},
     replicate::Replication,
     service::{Service, State},
-    store::{RecoverError, Store},
+    store::{RecoverError, STAGING_ELSEWHERE, STAGING_LOCK, Store},
     surface::Surface,
 };
 
@@ -33,12 +33,29 @@ pub enum StartError {
         /// What the holder says of itself.
         holder: String,
     },
+    /// Somebody else stages in the place that was chosen for that.
+    #[error("the directory for bodies in flight is in use by {holder}; choose another directory")]
+    StagingLocked {
+        /// What the holder says of itself.
+        holder: String,
+    },
     /// The lock could not be tried.
     #[error("the data directory cannot be locked")]
     Disk(#[source] DiskError),
     /// The address could not be bound.
     #[error(transparent)]
     Net(NetError),
+}
+
+/// Locks the directory of staging files that lies elsewhere.
+async fn lock_staging(env: &Env, holder: &str) -> Result<Box<dyn Lock>, StartError> {
+    let dir = DiskPath::new(STAGING_ELSEWHERE);
+    env.disk.mkdir(&dir).await.map_err(StartError::Disk)?;
+    match env.disk.lock(&dir.join(STAGING_LOCK), holder).await {
+        Ok(LockOutcome::Held(lock)) => Ok(lock),
+        Ok(LockOutcome::Taken(holder)) => Err(StartError::StagingLocked { holder }),
+        Err(error) => Err(StartError::Disk(error)),
+    }
 }
 
 /// How the life of a node ended.
@@ -72,6 +89,7 @@ pub struct Node {
     recovery: TaskHandle,
     peers: Option<PeerPlane>,
     _lock: Box<dyn Lock>,
+    _staging_lock: Option<Box<dyn Lock>>,
 }
 
 impl Node {
@@ -86,6 +104,10 @@ impl Node {
             Ok(LockOutcome::Held(lock)) => lock,
             Ok(LockOutcome::Taken(holder)) => return Err(StartError::Locked { holder }),
             Err(error) => return Err(StartError::Disk(error)),
+        };
+        let staging_lock = match config.store.staging_elsewhere {
+            true => Some(lock_staging(&env, holder).await?),
+            false => None,
         };
         let listener = env.net.listen(config.listen).await.map_err(StartError::Net)?;
         let local_addr = listener.local_addr();
@@ -128,6 +150,7 @@ impl Node {
             recovery,
             peers,
             _lock: lock,
+            _staging_lock: staging_lock,
         })
     }
 

@@ -481,6 +481,7 @@ fn node_config(spec: &NodeSpec, listen: SocketAddr) -> NodeConfig {
         store: StoreConfig {
             segment_bytes: spec.segment_bytes,
             capacity_bytes: spec.capacity_bytes,
+            staging_elsewhere: false,
             staging_bytes_max: spec.staging_bytes_max,
             memory_bytes_max: spec.memory_bytes_max,
             memory_body_bytes_max: spec.memory_body_bytes_max,

@@ -174,6 +174,7 @@ fn config(number: usize, peers: Vec<String>) -> NodeConfig {
         store: StoreConfig {
             segment_bytes: 1 << 20,
             capacity_bytes: Some(256 << 20),
+            staging_elsewhere: false,
             staging_bytes_max: 4 << 20,
             memory_bytes_max: 1 << 20,
             memory_body_bytes_max: 64 << 10,

@@ -1,13 +1,13 @@
 //! Answers given before the body is drained (`early_answer_storm`): the client sees the status, not
 //! a reset, also when many are refused at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use kura_tests::{
     client::Client,
     raw::{Left, Raw},
-    wait::A_MOMENT,
+    wait::{A_MOMENT, until},
 };
 use tokio::task::JoinSet;
 
@@ -17,6 +17,9 @@ const MIB: usize = 1024 * 1024;
 
 /// Clients at once.
 const CLIENTS: u64 = 64;
+
+/// Uploads that wait for staging at once.
+const PUTS: u64 = 8;
 
 #[tokio::test]
 async fn clients_that_are_refused_early_and_at_once_all_see_the_status() {
@@ -68,39 +71,59 @@ async fn a_client_that_never_stops_sending_is_left_within_a_bound() {
     bed.unharmed("/a/endless").await;
 }
 
-#[tokio::test]
-async fn uploads_beyond_the_staging_budget_are_told_to_come_back() {
-    let mut bed =
-        Bed::start(&["--tmp-dir-max=4MiB", "--max-body=2MiB", "--memory-body=4KiB"]).await;
-    // One upload holds half of the budget for as long as it takes.
-    let mut holder = Raw::connect(bed.node.addr()).await;
-    holder.send(put_head("/a/held", &[&format!("Content-Length: {}", 2 * MIB)])).await;
-    holder.send(body(0, MIB)).await;
-    bed.staging_in_use().await;
+/// Puts that come at once, each half of the budget: the status and `Retry-After` of each answer.
+async fn put_at_once(bed: &Bed) -> JoinSet<(u16, String)> {
     let mut clients = JoinSet::new();
-    for number in 1..=CLIENTS {
+    for number in 1..=PUTS {
         let mut client = Client::connect(bed.node.addr()).await;
         clients.spawn(async move {
             let answer = client.put(&format!("/a/{number}"), body(number, 2 * MIB)).await;
             (answer.status, answer.header("retry-after").to_owned())
         });
     }
-    let (mut stored, mut refused) = (0, 0);
-    while let Some(done) = clients.join_next().await {
-        match done.unwrap() {
-            (201, _) => stored += 1,
-            (503, retry_after) => {
-                assert_eq!(retry_after, "1");
-                refused += 1;
-            }
-            (status, _) => panic!("{status}"),
-        }
+    clients
+}
+
+#[tokio::test]
+async fn uploads_beyond_the_staging_budget_wait_a_moment_and_are_told_to_come_back() {
+    let flags = ["--tmp-dir-max=4MiB", "--max-body=2MiB", "--memory-body=4KiB", "--write-grace=0s"];
+    let mut bed = Bed::start(&flags).await;
+    // Each holds half of the budget for as long as it takes.
+    let mut holders = Vec::new();
+    for name in ["one", "other"] {
+        let mut holder = Raw::connect(bed.node.addr()).await;
+        let length = format!("Content-Length: {}", 2 * MIB);
+        holder.send(put_head(&format!("/a/{name}"), &[&length])).await;
+        holder.send(body(0, MIB)).await;
+        holders.push(holder);
     }
-    assert_eq!(stored + refused, CLIENTS);
-    assert!(stored > 0 && refused > 0, "{stored} stored, {refused} refused");
-    holder.send(body(1, MIB)).await;
-    assert_eq!(holder.answer().await.status, 201, "who has a reservation keeps it");
-    bed.unharmed_but("/a/none", 404, stored + 1).await;
+    until("both hold their part", A_MOMENT, async || {
+        (bed.node.staging_bytes().await == 4 << 20).then_some(())
+    })
+    .await;
+    let asked_at = Instant::now();
+    for (status, retry_after) in put_at_once(&bed).await.join_all().await {
+        assert_eq!((status, retry_after.as_str()), (503, "1"));
+    }
+    assert!(asked_at.elapsed() >= Duration::from_secs(2), "they were not let wait");
+    let timed_out = bed.node.metric("kura_store_staging_waits_timed_out_total").await;
+    assert_eq!(timed_out, PUTS);
+
+    let clients = put_at_once(&bed).await;
+    until("they wait", A_MOMENT, async || {
+        let status = bed.node.json("/status").await;
+        (status["staging"]["clients_waiting"] == PUTS).then_some(())
+    })
+    .await;
+    for mut holder in holders {
+        holder.send(body(1, MIB)).await;
+        assert_eq!(holder.answer().await.status, 201, "who has a reservation keeps it");
+    }
+    for (status, _) in clients.join_all().await {
+        assert_eq!(status, 201, "there was room in time");
+    }
+    assert_eq!(bed.node.metric("kura_store_staging_waited_total").await, PUTS);
+    bed.unharmed_but("/a/none", 404, PUTS + 2).await;
 }
 
 #[tokio::test]

@@ -18,5 +18,6 @@ mod names;
 mod project;
 mod silence;
 mod small_disk;
+mod staging;
 mod staging_budget;
 mod ten_disks;

@@ -58,6 +58,7 @@ impl Bed {
         let config = StoreConfig {
             segment_bytes: 256 << 10,
             capacity_bytes: Some((8 * (256 << 10) * 100_u64).div_ceil(70)),
+            staging_elsewhere: false,
             staging_bytes_max: 1 << 20,
             memory_bytes_max: 1 << 20,
             memory_body_bytes_max: 4 << 10,

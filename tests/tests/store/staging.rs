@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use kura_core::record::POOL_BODY_OFFSET;
-use kura_env::{DiskErrorKind, EffectKind};
+use kura_env::{DiskErrorKind, EffectKind, timeout};
 use kura_node::service::Refusal;
 use sim_storage::{Effect, EffectVerdict};
 
@@ -48,6 +49,73 @@ fn a_file_that_cannot_be_made_leaves_no_trace_in_the_gauge() {
     let refusal = bed.put(plain("key"), body(1, 20_000)).unwrap_err();
     assert!(matches!(refusal, Refusal::Disk(_)), "{refusal}");
     assert_eq!(bed.metrics().store.staging_bytes.get(), 0);
+}
+
+#[test]
+fn clients_wait_a_moment_for_room_in_order_of_arrival_and_are_then_refused() {
+    let mut bed = Bed::new(35);
+    bed.config.staging_bytes_max = 30_000;
+    bed.start().unwrap();
+    let store = bed.store();
+    let first = bed.run(async move { store.begin(plain("first"), Some(20_000)).await.unwrap() });
+    let asked_at = bed.now();
+    let (one, other) = (bed.store(), bed.store());
+    let turns = bed.run(async move {
+        // Two wait behind the first. The small one would fit beside it, but came later.
+        let large = one.begin(plain("large"), Some(25_000));
+        let small = other.begin(plain("small"), Some(9_000));
+        let (large, small) = join(large, small).await;
+        (large.err(), small.is_ok())
+    });
+    let (Some(Refusal::StagingFull { wanted_bytes: 25_000, .. }), true) = turns else {
+        panic!("{turns:?}")
+    };
+    let waited = bed.now() - asked_at;
+    assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(5), "{waited:?}");
+    let metrics = bed.metrics();
+    assert_eq!(metrics.store.staging_waits_timed_out.get(), 1);
+    assert_eq!(metrics.store.staging_refused.get(), 1);
+    assert_eq!(metrics.store.staging_waited.get(), 1);
+    bed.settle();
+    let files = bed.disk.walk();
+    let staged = files.iter().filter(|file| file.path.as_str().starts_with("tmp/"));
+    assert_eq!(staged.count(), 1, "nothing is made for who waits");
+
+    let store = bed.store();
+    let second = bed.run(async move {
+        let waiting = store.begin(plain("second"), Some(25_000));
+        let (second, ()) = join(waiting, async move { drop(first) }).await;
+        second.unwrap()
+    });
+    assert_eq!(metrics.store.staging_waited.get(), 2);
+    drop(second);
+    bed.settle();
+    let status = bed.store().staging_status();
+    assert_eq!((&status["in_use_bytes"], &status["clients_waiting"]), (&0.into(), &0.into()));
+    assert_eq!(metrics.store.staging_bytes.get(), 0);
+}
+
+#[test]
+fn who_stops_waiting_leaves_the_queue_and_a_body_that_has_begun_does_not_wait() {
+    let mut bed = Bed::new(36);
+    bed.config.staging_bytes_max = 30_000;
+    bed.start().unwrap();
+    let store = bed.store();
+    let first = bed.run(async move { store.begin(plain("first"), Some(28_000)).await.unwrap() });
+    let (store, clock) = (bed.store(), bed.env().0.clock);
+    let asked_at = bed.now();
+    bed.run(async move {
+        let waiting = store.begin(plain("second"), Some(20_000));
+        timeout(&*clock, Duration::from_millis(10), waiting).await.err().unwrap();
+        assert_eq!(store.staging_status()["clients_waiting"], 0);
+        let mut chunked = store.begin(plain("chunked"), None).await.unwrap();
+        let refusal = chunked.write(body(1, 20_000)).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::StagingFull { .. }), "{refusal}");
+    });
+    assert!(bed.now() - asked_at < Duration::from_secs(1));
+    drop(first);
+    bed.settle();
+    assert_eq!((bed.staged_bytes(), bed.metrics().store.staging_bytes.get()), (0, 0));
 }
 
 #[test]

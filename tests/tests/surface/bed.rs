@@ -84,6 +84,7 @@ impl Bed {
             store: StoreConfig {
                 segment_bytes: 2 << 20,
                 capacity_bytes: Some(16 << 20),
+                staging_elsewhere: false,
                 staging_bytes_max: 4 << 20,
                 memory_bytes_max: 1 << 20,
                 memory_body_bytes_max: 64 << 10,

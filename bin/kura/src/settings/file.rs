@@ -142,8 +142,8 @@ fn written(value: &Spanned<DeValue<'_>>) -> Written {
             let texts = items.iter().filter_map(|item| item.get_ref().as_str());
             Written::TomlStrings(texts.map(str::to_owned).collect())
         }
+        DeValue::Boolean(is_on) => Written::TomlBoolean(*is_on),
         other @ (DeValue::Float(_)
-        | DeValue::Boolean(_)
         | DeValue::Datetime(_)
         | DeValue::Array(_)
         | DeValue::Table(_)) => Written::TomlOther(other.type_str()),

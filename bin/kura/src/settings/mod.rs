@@ -152,6 +152,29 @@ impl Settings {
         }
     }
 
+    /// The directory that was chosen for bodies in flight, if it is not the data directory's own.
+    pub(crate) fn staging_dir(&self) -> Option<&Path> {
+        match self.value(Key::StagingDir) {
+            None => None,
+            Some(Value::Path(path)) if is_tmp_of(path, self.data_dir()) => None,
+            Some(Value::Path(path)) => Some(path),
+            found @ Some(_) => wrong_kind(Key::StagingDir, found),
+        }
+    }
+
+    /// Where the directory for bodies in flight was set.
+    pub(crate) fn staging_dir_origin(&self) -> Option<&Origin> {
+        self.entry(Key::StagingDir).map(|entry| &entry.origin)
+    }
+
+    /// Whether bodies in flight may lie on another file system than the data.
+    pub(crate) fn may_stage_on_other_file_system(&self) -> bool {
+        match self.value(Key::OtherFileSystem) {
+            Some(Value::Switch(is_on)) => *is_on,
+            found => wrong_kind(Key::OtherFileSystem, found),
+        }
+    }
+
     /// The filter of the log.
     pub(crate) fn log_filter(&self) -> &str {
         match self.value(Key::LogFilter) {
@@ -292,6 +315,11 @@ impl Draft {
     fn is_set(&self, key: Key) -> bool {
         self.settings.entries.contains_key(&key) || self.unreadable.contains(&key)
     }
+}
+
+/// Whether `path` is what staging is by default.
+fn is_tmp_of(path: &Path, data_dir: &Path) -> bool {
+    path.parent() == Some(data_dir) && path.file_name() == Some("tmp".as_ref())
 }
 
 /// The table says one thing about the kind of a setting and the code that asks another.

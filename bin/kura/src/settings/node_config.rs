@@ -42,6 +42,7 @@ impl Settings {
         StoreConfig {
             segment_bytes: self.known_bytes(Key::Segment),
             capacity_bytes: self.bytes(Key::Capacity),
+            staging_elsewhere: self.staging_dir().is_some(),
             staging_bytes_max: self.known_bytes(Key::StagingMax),
             memory_bytes_max: self.known_bytes(Key::MemoryMax),
             memory_body_bytes_max: self.known_bytes(Key::MemoryBody),

@@ -36,7 +36,7 @@ pub(crate) static SECTIONS: [Section; 7] = [
 ];
 
 /// Every setting, by section. The order is that of [`Key`].
-pub(crate) static SETTINGS: [Setting; 25] = [
+pub(crate) static SETTINGS: [Setting; 27] = [
     Setting {
         key: Key::DataDir,
         toml: "node.data_dir",
@@ -345,6 +345,38 @@ pub(crate) static SETTINGS: [Setting; 25] = [
         },
     },
     Setting {
+        key: Key::StagingDir,
+        toml: "staging.dir",
+        variable: "KURA_TMP_DIR",
+        flag: "tmp-dir",
+        kind: Kind::Path,
+        default: DefaultValue::Derived {
+            rule: "`tmp` in the data directory",
+            example: "\"/var/lib/kura-tmp\"",
+        },
+        meaning: "The directory for bodies in flight, on the file system of the data. They lie in a \
+                  directory of their own in it, named after the data directory, so that nodes may \
+                  share it; nothing else in it is touched. Both are made if they are not there.",
+        stakes: Stakes::Choice(
+            "What is left there when the setting is changed stays until it is removed by hand.",
+        ),
+    },
+    Setting {
+        key: Key::OtherFileSystem,
+        toml: "staging.other_filesystem",
+        variable: "KURA_TMP_DIR_OTHER_FILESYSTEM",
+        flag: "tmp-dir-other-filesystem",
+        kind: Kind::Switch,
+        default: DefaultValue::Fixed(Value::Switch(false)),
+        meaning: "Whether `staging.dir` may lie on another file system than the data. If not, a \
+                  node that finds it there does not start.",
+        stakes: Stakes::Choice(
+            "Large bodies are copied from there to their place, and other writes wait for that. \
+             Bodies in flight count against the space of the data all the same, and the space of \
+             the other file system is not watched: when it is full, uploads are answered 503.",
+        ),
+    },
+    Setting {
         key: Key::StagingMax,
         toml: "staging.disk_max",
         variable: "KURA_TMP_DIR_MAX_BYTES",
@@ -353,10 +385,10 @@ pub(crate) static SETTINGS: [Setting; 25] = [
         default: DefaultValue::Fixed(Value::Bytes(8 * GIB)),
         meaning: "Bytes of bodies in flight on disk, over all requests. Bodies that are fetched \
                   from peers wait for room and take at most half. Uploads may take all that is \
-                  free, but only half while a body from a peer waits; one that does not fit is \
-                  answered 503 with `Retry-After`.",
+                  free, but only half while a body from a peer waits; one that does not fit waits \
+                  for up to 2 s and is then answered 503 with `Retry-After`.",
         stakes: Stakes::Ends {
-            too_low: "Large uploads are refused when several come at once.",
+            too_low: "Large uploads wait and are refused when several come at once.",
             too_high: "Uploads take space that the ring could use.",
         },
     },
@@ -446,6 +478,7 @@ mod tests {
                 Kind::Count { .. }
                 | Kind::Address
                 | Kind::Path
+                | Kind::Switch
                 | Kind::Choice(_)
                 | Kind::Name
                 | Kind::Peers

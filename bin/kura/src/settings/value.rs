@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Address,
     /// A path in the file system.
     Path,
+    /// True or false.
+    Switch,
     /// One word of several.
     Choice(&'static [Choice]),
     /// A short name that fits a log line and a URL.
@@ -71,6 +73,8 @@ pub(crate) enum Value {
     Address(IpAddr),
     /// A path.
     Path(PathBuf),
+    /// True or false.
+    Switch(bool),
     /// The name of a choice.
     Choice(&'static str),
     /// A name.
@@ -94,6 +98,8 @@ pub(crate) enum Written {
     TomlInteger { digits: String, radix: u32 },
     /// As a TOML array of strings.
     TomlStrings(Vec<String>),
+    /// As a TOML boolean.
+    TomlBoolean(bool),
     /// As something else in TOML, which no setting is: its type.
     TomlOther(&'static str),
 }
@@ -109,6 +115,7 @@ impl fmt::Display for Written {
             Self::TomlInteger { digits, radix: 2 } => write!(f, "0b{digits}"),
             Self::TomlInteger { digits, .. } => f.write_str(digits),
             Self::TomlStrings(texts) => write!(f, "{texts:?}"),
+            Self::TomlBoolean(_) => f.write_str("a TOML boolean"),
             Self::TomlOther(kind) => write!(f, "a TOML {kind}"),
         }
     }
@@ -135,6 +142,9 @@ pub(crate) enum Rejected {
     /// More than is allowed.
     #[error("which is too high")]
     TooHigh,
+    /// Neither true nor false.
+    #[error("which is neither true nor false")]
+    NotTrueOrFalse,
     /// Not an address.
     #[error("which is not an IP address")]
     NotAnAddress,
@@ -176,6 +186,7 @@ impl Kind {
                     | Written::Variable(_)
                     | Written::TomlString(_)
                     | Written::TomlStrings(_)
+                    | Written::TomlBoolean(_)
                     | Written::TomlOther(_) => {
                         units::read_bytes(text(written)?).map_err(Rejected::Unit)?
                     }
@@ -193,6 +204,7 @@ impl Kind {
                 "" => Err(Rejected::Empty),
                 path => Ok(Value::Path(PathBuf::from(path))),
             },
+            Self::Switch => read_switch(written).map(Value::Switch),
             Self::Choice(choices) => read_choice(choices, text(written)?).map(Value::Choice),
             Self::Name => read_name(text(written)?),
             Self::Peers => read_peers(written).map(Value::Peers),
@@ -208,6 +220,7 @@ impl Kind {
             Self::Count { .. } => "NUMBER",
             Self::Address => "ADDRESS",
             Self::Path => "PATH",
+            Self::Switch => "BOOLEAN",
             Self::Choice(_) => "WORD",
             Self::Name => "NAME",
             Self::Peers => "ADDRESSES",
@@ -231,6 +244,7 @@ impl Kind {
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
             Self::Address => "an IPv4 or IPv6 address, such as \"127.0.0.1\" or \"::\"".to_owned(),
             Self::Path => "a path, in UTF-8".to_owned(),
+            Self::Switch => "true or false".to_owned(),
             Self::Choice(choices) => {
                 let names: Vec<_> = choices.iter().map(|c| format!("\"{}\"", c.name)).collect();
                 names.join(" or ")
@@ -260,6 +274,7 @@ impl fmt::Display for Value {
             Self::Count(count) => write!(f, "{count}"),
             Self::Address(address) => write!(f, "\"{address}\""),
             Self::Path(path) => f.write_str(&toml_string(&path.to_string_lossy())),
+            Self::Switch(is_on) => write!(f, "{is_on}"),
             Self::Choice(name) => write!(f, "\"{name}\""),
             Self::Name(name) => write!(f, "\"{name}\""),
             Self::Peers(peers) => write!(f, "\"{}\"", peers.join(",")),
@@ -277,9 +292,23 @@ fn toml_string(text: &str) -> String {
 fn text(written: &Written) -> Result<&str, Rejected> {
     match written {
         Written::Flag(text) | Written::Variable(text) | Written::TomlString(text) => Ok(text),
-        Written::TomlInteger { .. } | Written::TomlStrings(_) | Written::TomlOther(_) => {
-            Err(Rejected::Type)
+        Written::TomlInteger { .. }
+        | Written::TomlStrings(_)
+        | Written::TomlBoolean(_)
+        | Written::TomlOther(_) => Err(Rejected::Type),
+    }
+}
+
+fn read_switch(written: &Written) -> Result<bool, Rejected> {
+    match written {
+        Written::Flag(text) | Written::Variable(text) => {
+            text.trim().parse().map_err(|_| Rejected::NotTrueOrFalse)
         }
+        Written::TomlBoolean(is_on) => Ok(*is_on),
+        Written::TomlString(_)
+        | Written::TomlInteger { .. }
+        | Written::TomlStrings(_)
+        | Written::TomlOther(_) => Err(Rejected::Type),
     }
 }
 
@@ -288,9 +317,10 @@ fn read_count(written: &Written) -> Result<u64, Rejected> {
         Written::Variable(text) if text.starts_with("tcp://") => Err(Rejected::ServiceLink),
         Written::Flag(text) | Written::Variable(text) => whole(text.trim(), 10),
         Written::TomlInteger { digits, radix } => whole(digits, *radix),
-        Written::TomlString(_) | Written::TomlStrings(_) | Written::TomlOther(_) => {
-            Err(Rejected::Type)
-        }
+        Written::TomlString(_)
+        | Written::TomlStrings(_)
+        | Written::TomlBoolean(_)
+        | Written::TomlOther(_) => Err(Rejected::Type),
     }
 }
 
@@ -299,7 +329,9 @@ fn read_duration(written: &Written) -> Result<Duration, Rejected> {
         Written::TomlInteger { digits, .. } => (digits.as_str(), false),
         Written::Variable(text) => (text.trim(), true),
         Written::Flag(text) | Written::TomlString(text) => (text.trim(), false),
-        Written::TomlStrings(_) | Written::TomlOther(_) => return Err(Rejected::Type),
+        Written::TomlStrings(_) | Written::TomlBoolean(_) | Written::TomlOther(_) => {
+            return Err(Rejected::Type);
+        }
     };
     let bare = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     match (bare, milliseconds) {
@@ -335,6 +367,7 @@ fn read_peers(written: &Written) -> Result<Vec<String>, Rejected> {
         | Written::Variable(_)
         | Written::TomlString(_)
         | Written::TomlInteger { .. }
+        | Written::TomlBoolean(_)
         | Written::TomlOther(_) => peer_list::read(text(written)?, PEER_PORT),
     };
     peers.map_err(Rejected::Peers)

@@ -5,6 +5,7 @@
 //! a sync.
 
 mod appends;
+mod elsewhere;
 mod errno;
 mod file;
 mod group_sync;
@@ -24,6 +25,7 @@ use kura_env::{
 };
 use parking_lot::Mutex;
 
+pub use self::elsewhere::Elsewhere;
 use self::{
     errno::kind_of,
     file::{Counters, HostFile},
@@ -57,6 +59,7 @@ pub struct DiskStats {
 /// The data directory below a root.
 pub struct HostDisk {
     root: Arc<Path>,
+    elsewhere: Option<Elsewhere>,
     threads: Arc<DiskThreads>,
 }
 
@@ -118,7 +121,13 @@ impl HostDisk {
     pub fn new(root: impl Into<PathBuf>, threads: usize) -> io::Result<Self> {
         let root = root.into();
         fs::create_dir_all(&root)?;
-        Ok(Self { root: root.into(), threads: DiskThreads::start(threads)? })
+        Ok(Self { root: root.into(), elsewhere: None, threads: DiskThreads::start(threads)? })
+    }
+
+    /// The same, with one directory that lies elsewhere. The data directory does not list it.
+    #[must_use]
+    pub fn with_elsewhere(self, elsewhere: Option<Elsewhere>) -> Self {
+        Self { elsewhere, ..self }
     }
 
     /// What was done so far.
@@ -135,7 +144,8 @@ impl HostDisk {
     }
 
     fn full_path(&self, path: &DiskPath) -> PathBuf {
-        self.root.join(path.as_str())
+        let elsewhere = self.elsewhere.as_ref().and_then(|it| it.full_path(path));
+        elsewhere.unwrap_or_else(|| self.root.join(path.as_str()))
     }
 
     /// Runs a call about `path` on a thread for writes; names change there, one after another or
@@ -193,7 +203,7 @@ impl Disk for HostDisk {
         to: &'a DiskPath,
     ) -> BoxFuture<'a, Result<(), DiskError>> {
         let to = self.full_path(to);
-        self.call("rename", from, move |from| fs::rename(from, to))
+        self.call("rename", from, move |from| elsewhere::rename(&from, &to))
     }
 
     fn unlink<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>> {

@@ -3,15 +3,23 @@
 //!
 //! Two lanes share it, so that neither can keep the other out:
 //!
-//! - Replicas together hold at most their share, half of the budget. They wait for room in order of
-//!   arrival.
-//! - Clients never wait. They may hold all that is free; while a replica waits, only what its share
-//!   leaves. So room that clients give back goes to who waits, however many clients come.
+//! - Who waits is let in in order of arrival within its lane, and is passed by nobody of its lane who
+//!   begins later. Only who holds a part already gets more of it at once or not at all: if two waited
+//!   for what the other holds, both would wait for nothing.
+//! - Replicas together hold at most their share, half of the budget.
+//! - Clients may hold all that is free; while a replica waits, only what its share leaves. So room
+//!   that clients give back goes to who waits, however many clients come.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+use crate::metrics::Level;
+
+/// Bodies of clients that wait for room at once; further ones are refused. Too low: a burst is
+/// refused that a moment's patience would take in. Too high: the last ones wait for nothing.
+pub(crate) const CLIENTS_WAITING_MAX: usize = 256;
 
 /// The part of a budget of `limit_bytes` that each lane can count on. What is larger may find no
 /// room, however long it waits.
@@ -33,25 +41,33 @@ pub(crate) enum Lane {
 pub(crate) struct Budget {
     limit_bytes: u64,
     state: Mutex<State>,
+    /// Shows what is in use, at every moment.
+    in_use: Level,
 }
 
 #[derive(Default)]
 struct State {
-    client_bytes: u64,
-    replica_bytes: u64,
-    /// Replicas that wait, in order of arrival. As many as there are fetches under way at the most.
+    clients: LaneState,
+    replicas: LaneState,
+}
+
+#[derive(Default)]
+struct LaneState {
+    held_bytes: u64,
+    /// Who waits, in order of arrival. Of clients at most [`CLIENTS_WAITING_MAX`]; as many replicas as
+    /// there are fetches under way at the most.
     waiting: VecDeque<(u64, oneshot::Sender<()>)>,
 }
 
 impl State {
     fn in_use_bytes(&self) -> u64 {
-        self.client_bytes + self.replica_bytes
+        self.clients.held_bytes + self.replicas.held_bytes
     }
 
-    fn held_by(&mut self, lane: Lane) -> &mut u64 {
+    fn lane(&mut self, lane: Lane) -> &mut LaneState {
         match lane {
-            Lane::Clients => &mut self.client_bytes,
-            Lane::Replicas => &mut self.replica_bytes,
+            Lane::Clients => &mut self.clients,
+            Lane::Replicas => &mut self.replicas,
         }
     }
 }
@@ -63,9 +79,23 @@ pub(crate) struct Exhausted {
     pub(crate) in_use_bytes: u64,
 }
 
+/// Why waiting is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoTurn {
+    /// There never will be room: it is more than the lane may hold.
+    TooLarge,
+    /// [`CLIENTS_WAITING_MAX`] wait already.
+    TooMany,
+}
+
 impl Budget {
     pub(crate) fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { limit_bytes, state: Mutex::default() })
+        Self::shown(limit_bytes, Level::default())
+    }
+
+    /// A budget of which `in_use` shows the bytes in use.
+    pub(crate) fn shown(limit_bytes: u64, in_use: Level) -> Arc<Self> {
+        Arc::new(Self { limit_bytes, state: Mutex::default(), in_use })
     }
 
     pub(crate) fn limit_bytes(&self) -> u64 {
@@ -76,52 +106,82 @@ impl Budget {
         self.state.lock().in_use_bytes()
     }
 
+    /// How many bodies of clients wait.
+    pub(crate) fn clients_waiting(&self) -> usize {
+        self.state.lock().clients.waiting.len()
+    }
+
     /// What `lane` can have now. Who waits in it already is not looked at.
     fn room_bytes(&self, state: &State, lane: Lane) -> u64 {
         let free = self.limit_bytes.saturating_sub(state.in_use_bytes());
         let share = share_bytes(self.limit_bytes);
         match lane {
-            Lane::Clients if state.waiting.is_empty() => free,
+            Lane::Clients if state.replicas.waiting.is_empty() => free,
             Lane::Clients => {
-                free.min((self.limit_bytes - share).saturating_sub(state.client_bytes))
+                free.min((self.limit_bytes - share).saturating_sub(state.clients.held_bytes))
             }
-            Lane::Replicas => free.min(share.saturating_sub(state.replica_bytes)),
+            Lane::Replicas => free.min(share.saturating_sub(state.replicas.held_bytes)),
         }
     }
 
-    /// Reserves `bytes` for a replica as soon as there is room, in order of arrival. `None` if there
-    /// never will be: it is more than the share of replicas.
-    pub(crate) async fn wait(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
-        if bytes > share_bytes(self.limit_bytes) {
-            return None;
+    /// The most that `lane` may ever hold.
+    fn reach_bytes(&self, lane: Lane) -> u64 {
+        match lane {
+            Lane::Clients => self.limit_bytes,
+            Lane::Replicas => share_bytes(self.limit_bytes),
         }
-        let mut turn = Turn { budget: self, bytes, granted: None };
+    }
+
+    /// Reserves `bytes` as soon as there is room, in order of arrival. Dropped before that, it leaves
+    /// the queue.
+    ///
+    /// A client may wait for more than half of the budget; it has that only while no replica waits.
+    pub(crate) async fn wait(
+        self: &Arc<Self>,
+        lane: Lane,
+        bytes: u64,
+    ) -> Result<Reservation, NoTurn> {
+        if bytes > self.reach_bytes(lane) {
+            return Err(NoTurn::TooLarge);
+        }
+        let mut turn = Turn { budget: self, lane, bytes, granted: None };
         {
             let mut state = self.state.lock();
+            if lane == Lane::Clients && state.clients.waiting.len() >= CLIENTS_WAITING_MAX {
+                return Err(NoTurn::TooMany);
+            }
             let (grant, granted) = oneshot::channel();
-            state.waiting.push_back((bytes, grant));
+            state.lane(lane).waiting.push_back((bytes, grant));
             turn.granted = Some(granted);
             self.admit(&mut state);
         }
-        // The sender is dropped only together with the budget.
+        // The sender is dropped only together with the budget, which this future holds.
         if let Some(granted) = &mut turn.granted {
-            granted.await.ok()?;
+            granted.await.map_err(|_| NoTurn::TooMany)?;
         }
         turn.granted = None;
-        Some(Reservation { budget: self.clone(), lane: Lane::Replicas, bytes })
+        Ok(Reservation { budget: self.clone(), lane, bytes })
     }
 
-    /// Lets in who waits first, as far as there is room.
+    /// Lets in who waits first in each lane, as far as there is room. Replicas before clients: once
+    /// none of them waits, clients may have all that is free.
     fn admit(&self, state: &mut State) {
-        while let Some((bytes, _)) = state.waiting.front()
-            && *bytes <= self.room_bytes(state, Lane::Replicas)
-        {
-            let Some((bytes, grant)) = state.waiting.pop_front() else { return };
-            // Who went away meanwhile needs nothing.
-            if grant.send(()).is_ok() {
-                state.replica_bytes += bytes;
+        for lane in [Lane::Replicas, Lane::Clients] {
+            while let Some((bytes, _)) = state.lane(lane).waiting.front()
+                && *bytes <= self.room_bytes(state, lane)
+            {
+                let Some((bytes, grant)) = state.lane(lane).waiting.pop_front() else { break };
+                // Who went away meanwhile needs nothing.
+                if grant.send(()).is_ok() {
+                    state.lane(lane).held_bytes += bytes;
+                }
             }
         }
+        self.show(state);
+    }
+
+    fn show(&self, state: &State) {
+        self.in_use.set(i64::try_from(state.in_use_bytes()).unwrap_or(i64::MAX));
     }
 
     /// A reservation of nothing, which always fits.
@@ -144,6 +204,7 @@ impl Budget {
 /// A place in the queue of those who wait. Given up half-way, it gives back what it was granted.
 struct Turn<'a> {
     budget: &'a Arc<Budget>,
+    lane: Lane,
     bytes: u64,
     granted: Option<oneshot::Receiver<()>>,
 }
@@ -153,10 +214,11 @@ impl Drop for Turn<'_> {
         let Some(mut granted) = self.granted.take() else { return };
         let mut state = self.budget.state.lock();
         granted.close();
+        let lane = state.lane(self.lane);
         if granted.try_recv().is_ok() {
-            state.replica_bytes -= self.bytes;
+            lane.held_bytes -= self.bytes;
         }
-        state.waiting.retain(|(_, grant)| !grant.is_closed());
+        lane.waiting.retain(|(_, grant)| !grant.is_closed());
         self.budget.admit(&mut state);
     }
 }
@@ -173,17 +235,18 @@ impl Reservation {
         self.bytes
     }
 
-    /// Reserves `more` on top. On refusal what was held stays held.
+    /// Reserves `more` on top, now or not at all. On refusal what was held stays held.
     pub(crate) fn grow(&mut self, more: u64) -> Result<(), Exhausted> {
         let mut state = self.budget.state.lock();
-        // Who waits has come first.
-        let is_late = self.lane == Lane::Replicas && !state.waiting.is_empty();
+        // Who waits has come first. Who holds a part already must be able to end, or nobody gets it.
+        let is_late = self.bytes == 0 && !state.lane(self.lane).waiting.is_empty();
         let room_bytes = if is_late { 0 } else { self.budget.room_bytes(&state, self.lane) };
         if more > room_bytes {
             return Err(Exhausted { in_use_bytes: self.budget.limit_bytes - room_bytes });
         }
-        *state.held_by(self.lane) += more;
+        state.lane(self.lane).held_bytes += more;
         self.bytes += more;
+        self.budget.show(&state);
         Ok(())
     }
 }
@@ -191,103 +254,10 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         let mut state = self.budget.state.lock();
-        *state.held_by(self.lane) -= self.bytes;
+        state.lane(self.lane).held_bytes -= self.bytes;
         self.budget.admit(&mut state);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        pin::Pin,
-        task::{Context, Poll, Waker},
-    };
-
-    use super::{
-        Lane::{Clients, Replicas},
-        *,
-    };
-
-    fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
-        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-    }
-
-    #[test]
-    fn who_waits_is_let_in_in_order_of_arrival_and_may_go_away() {
-        let budget = Budget::new(20);
-        let held = budget.reserve(Replicas, 8).unwrap();
-        let (mut large, mut gone, mut small) =
-            (Box::pin(budget.wait(9)), Box::pin(budget.wait(9)), Box::pin(budget.wait(1)));
-        for waiting in [&mut large, &mut gone, &mut small] {
-            assert!(poll(waiting).is_pending(), "the small one waits its turn");
-        }
-        assert!(budget.reserve(Replicas, 1).is_err(), "who does not wait is not let in first");
-        drop(gone);
-        drop(held);
-        let Poll::Ready(Some(first)) = poll(&mut large) else { panic!("its turn") };
-        let Poll::Ready(Some(last)) = poll(&mut small) else { panic!("fits beside") };
-        assert_eq!((first.bytes(), last.bytes(), budget.in_use_bytes()), (9, 1, 10));
-        // A grant that nobody took comes back.
-        let mut late = Box::pin(budget.wait(5));
-        assert!(poll(&mut late).is_pending());
-        drop((first, last));
-        assert_eq!(budget.in_use_bytes(), 5);
-        drop(late);
-        assert_eq!(budget.in_use_bytes(), 0);
-        let Poll::Ready(None) = poll(&mut Box::pin(budget.wait(11))) else {
-            panic!("never fits the share of replicas")
-        };
-    }
-
-    #[test]
-    fn what_is_reserved_comes_back_on_drop_and_never_exceeds_the_limit() {
-        let budget = Budget::new(10);
-        let mut first = budget.reserve(Clients, 6).unwrap();
-        assert_eq!(budget.reserve(Clients, 5).err(), Some(Exhausted { in_use_bytes: 6 }));
-        let second = budget.reserve(Clients, 3).unwrap();
-        assert!(first.grow(2).is_err() && first.grow(u64::MAX).is_err());
-        first.grow(1).unwrap();
-        assert_eq!((first.bytes(), budget.in_use_bytes()), (7, 10));
-        drop(first);
-        drop(second);
-        assert_eq!(budget.in_use_bytes(), 0);
-    }
-
-    #[test]
-    fn replicas_leave_clients_their_part() {
-        let budget = Budget::new(10);
-        let mut replicas: Vec<_> = (0..4).map(|_| Box::pin(budget.wait(2))).collect();
-        let mut granted = Vec::new();
-        for replica in &mut replicas {
-            if let Poll::Ready(Some(reservation)) = poll(replica) {
-                granted.push(reservation);
-            }
-        }
-        assert_eq!(granted.len(), 2, "a third would be over half of the budget");
-        let client = budget.reserve(Clients, 5).unwrap();
-        assert_eq!(
-            budget.reserve(Clients, 1).err(),
-            Some(Exhausted { in_use_bytes: 10 }),
-            "the last byte is kept for who waits"
-        );
-        drop((client, granted));
-    }
-
-    #[test]
-    fn room_that_clients_give_back_goes_to_who_waits_however_many_clients_come() {
-        let budget = Budget::new(10);
-        let mut clients: VecDeque<_> =
-            (0..5).map(|_| budget.reserve(Clients, 2).unwrap()).collect();
-        let mut replica = Box::pin(budget.wait(5));
-        for _ in 0..3 {
-            assert!(poll(&mut replica).is_pending());
-            clients.pop_front();
-            // Another one comes at once, as they do under load.
-            clients.extend(budget.reserve(Clients, 2));
-        }
-        let Poll::Ready(Some(replica)) = poll(&mut replica) else { panic!("kept out by clients") };
-        assert_eq!((clients.len(), budget.in_use_bytes()), (2, 9));
-        drop(replica);
-        assert!(budget.reserve(Clients, 6).is_ok(), "nobody waits: all that is free");
-    }
-}
+mod tests;

@@ -52,6 +52,8 @@ pub use budget::share_bytes;
 pub use peers::{ListToken, Page};
 pub use reading::Reading;
 pub use recovery::RecoverError;
+pub use staging::STAGING_ELSEWHERE;
+pub(crate) use staging::STAGING_LOCK;
 pub use upload::Upload;
 pub(crate) use {
     ledger::{files_below, segment_of},
@@ -158,7 +160,7 @@ impl Store {
         let pool = recovered.pool.clone();
         let (books, volume) = (recovered.books.clone(), recovered.volume.clone());
         let purses = Purses::new(&capacity);
-        let staging = Staging::new(&env, config.staging_bytes_max, metrics.clone());
+        let staging = Staging::new(&env, &config, metrics.clone());
         let memory = Budget::new(config.memory_bytes_max);
         let index = Arc::new(Index::new(config.index_bytes_max));
         let (node, incarnation) = (recovered.node, recovered.incarnation);

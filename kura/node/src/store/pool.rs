@@ -4,7 +4,8 @@
 //! rename and is never copied:
 //!
 //! 1. room: the objects used longest ago go until it fits
-//! 2. write the headers, sync, and give the file its name; sync the directory
+//! 2. write the headers, sync, and give the file its name; sync the directory. A file that was staged
+//!    elsewhere may be copied for that
 //! 3. index: rows, in one batch, not synced
 //! 4. answer
 //!
@@ -113,16 +114,26 @@ impl Appender {
         file.sync_data().await?;
         let path = segment_path(segment.id);
         self.env.disk.rename(staged.path(), &path).await?;
-        if let Err(error) = self.env.disk.sync_dir(&dir).await {
-            // Whether the name survives is unknown; so that nobody is told both, it goes.
-            self.env.disk.unlink(&path).await.ok();
-            return Err(error);
-        }
+        let named = self.env.disk.sync_dir(&dir).await;
+        let opened = match named {
+            // It may have been copied.
+            Ok(()) if self.config.staging_elsewhere => self.env.disk.open(&path).await,
+            Ok(()) => Ok(file.clone()),
+            Err(error) => Err(error),
+        };
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                // Whether the name survives is unknown; so that nobody is told both, it goes.
+                self.env.disk.unlink(&path).await.ok();
+                return Err(error);
+            }
+        };
         if let Err(error) = file.freeze().await {
             self.metrics.store.freezes_failed.inc();
             tracing::warn!(object = %segment.id, %error, "a large object is read without a mapping");
         }
-        self.measure(segment, &**file).await;
+        self.measure(segment, &*file).await;
         Ok(())
     }
 

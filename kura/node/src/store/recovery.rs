@@ -41,7 +41,7 @@ use super::{
     scan::{Scan, Scans, open_segment},
     segments::View,
     space::Volume,
-    staging::STAGING_DIR,
+    staging::{STAGING_DIR, STAGING_ELSEWHERE, STAGING_LOCK},
 };
 use crate::{
     config::StoreConfig,
@@ -107,7 +107,7 @@ pub(super) async fn recover(
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<Recovered, RecoverError> {
     // Before anything is made: on a disk full of stale staging this is what gives room.
-    clear_staging(env, metrics).await?;
+    clear_staging(env, config, metrics).await?;
     make_directories(env).await?;
     env.catalog.open().await?;
     let identity = identity::load_or_create(env).await?;
@@ -189,9 +189,21 @@ async fn make_directories(env: &Env) -> Result<(), DiskError> {
     env.disk.sync_dir(&DiskPath::root()).await
 }
 
-/// Removes the files below `tmp/`, if there is such a directory yet.
-async fn clear_staging(env: &Env, metrics: &Metrics) -> Result<(), RecoverError> {
-    let dir = DiskPath::new(STAGING_DIR);
+/// Removes the files below `tmp/`, wherever staging is now, and below where it is now.
+async fn clear_staging(
+    env: &Env,
+    config: &StoreConfig,
+    metrics: &Metrics,
+) -> Result<(), RecoverError> {
+    clear_parts(env, DiskPath::new(STAGING_DIR), metrics).await?;
+    if config.staging_elsewhere {
+        clear_parts(env, DiskPath::new(STAGING_ELSEWHERE), metrics).await?;
+    }
+    Ok(())
+}
+
+/// Removes the staging files in `dir`, if there is such a directory yet.
+async fn clear_parts(env: &Env, dir: DiskPath, metrics: &Metrics) -> Result<(), RecoverError> {
     let entries = match env.disk.list(&dir).await {
         Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(()),
         listed => listed?,
@@ -200,7 +212,7 @@ async fn clear_staging(env: &Env, metrics: &Metrics) -> Result<(), RecoverError>
         if entry.kind == FileKind::File && entry.name.ends_with(".part") {
             env.disk.unlink(&dir.join(&entry.name)).await?;
             metrics.store.staging_cleared.inc();
-        } else {
+        } else if entry.name != STAGING_LOCK {
             tracing::warn!(name = entry.name, "not a staging file of ours: left alone");
         }
     }

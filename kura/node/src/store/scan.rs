@@ -17,7 +17,10 @@ use kura_core::{
     recovery::{Found, look, scan_start},
     ring::Ring,
 };
-use kura_env::{Batch, CommitDurability, DiskError, DiskErrorKind, DiskPath, Env, File, FileKind};
+use kura_env::{
+    Batch, COPY_SUFFIX, CommitDurability, DirEntry, DiskError, DiskErrorKind, DiskPath, Env, File,
+    FileKind,
+};
 
 use super::{
     CONTENTS_SPACE, PLACES_SPACE,
@@ -357,6 +360,9 @@ impl<'a> Scan<'a> {
             for entry in disk.list(&path).await? {
                 match SegmentId::from_file_name(Area::Pool, &entry.name) {
                     Some(id) if id.pool_dir() == dir.name => drop(found.insert(id)),
+                    None if is_unfinished_copy(&entry) => {
+                        disk.unlink(&path.join(&entry.name)).await?
+                    }
                     Some(_) | None => {
                         tracing::warn!(name = entry.name, "not an object of ours: left alone");
                     }
@@ -424,4 +430,11 @@ impl<'a> Scan<'a> {
         }
         synced.is_ok()
     }
+}
+
+/// Whether an entry of the pool is an object that a crash kept from being copied to its place.
+fn is_unfinished_copy(entry: &DirEntry) -> bool {
+    let object = entry.name.strip_suffix(COPY_SUFFIX);
+    entry.kind == FileKind::File
+        && object.is_some_and(|name| SegmentId::from_file_name(Area::Pool, name).is_some())
 }

@@ -1,4 +1,5 @@
-//! Staging: bodies in flight that are too large for memory, one file each under `tmp/`.
+//! Staging: bodies in flight that are too large for memory, one file each under `tmp/`, or elsewhere if
+//! that was chosen.
 //!
 //! One task makes and removes all of these files, one after the other. So a file is never made
 //! after it was removed, whoever stops waiting for it when, and its reservation is given back only
@@ -14,15 +15,27 @@ use std::{
 
 use bytes::Bytes;
 use kura_core::record::POOL_BODY_OFFSET;
-use kura_env::{Clock, Disk, DiskError, DiskErrorKind, DiskPath, Env, File, TaskEnd, TaskHandle};
+use kura_env::{
+    Clock, Disk, DiskError, DiskErrorKind, DiskPath, Elapsed, Env, File, TaskEnd, TaskHandle,
+    timeout,
+};
 use tokio::sync::{mpsc, oneshot};
 
-use super::budget::{Budget, Lane, Reservation, share_bytes};
-use crate::{metrics::Metrics, service::Refusal};
+use super::budget::{Budget, Exhausted, Lane, NoTurn, Reservation, share_bytes};
+use crate::{config::StoreConfig, metrics::Metrics, service::Refusal};
 
 /// The directory of staging files, below the data directory.
 pub(crate) const STAGING_DIR: &str = "tmp";
+/// The directory of staging files where the disk keeps it elsewhere. It holds a lock as well, because
+/// another node may have been given the same place.
+pub const STAGING_ELSEWHERE: &str = "staging";
+/// The name of that lock.
+pub(crate) const STAGING_LOCK: &str = "LOCK";
 
+/// How long a body of a client waits for room before it is refused. Too low: a burst is refused that
+/// a moment's patience would take in. Too high: the client gives up first; the least patient one that
+/// is known leaves a whole `PUT`, sending included, 5 s.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long after a failed removal it is tried again.
 const STUCK_RETRY: Duration = Duration::from_secs(5);
 /// Files that cannot be removed before no more are made.
@@ -31,6 +44,8 @@ const STUCK_MAX: usize = 1024;
 /// The staging files of one node.
 pub(crate) struct Staging {
     budget: Arc<Budget>,
+    clock: Arc<dyn Clock>,
+    dir: DiskPath,
     next: AtomicU64,
     requests: mpsc::UnboundedSender<Request>,
     metrics: Arc<Metrics>,
@@ -64,21 +79,24 @@ enum Request {
 }
 
 impl Staging {
-    /// Staging below `tmp/`, which must exist and be empty.
-    pub(crate) fn new(env: &Env, limit_bytes: u64, metrics: Arc<Metrics>) -> Self {
+    /// Staging in its directory, which must exist and hold no staging file.
+    pub(crate) fn new(env: &Env, config: &StoreConfig, metrics: Arc<Metrics>) -> Self {
+        let limit_bytes = config.staging_bytes_max;
+        let dir = if config.staging_elsewhere { STAGING_ELSEWHERE } else { STAGING_DIR };
         let (requests, queue) = mpsc::unbounded_channel();
-        let budget = Budget::new(limit_bytes);
+        let budget = Budget::shown(limit_bytes, metrics.store.staging_bytes.clone());
         let keeper = Keeper {
             disk: env.disk.clone(),
             clock: env.clock.clone(),
             // A weak sender: the task must end when staging and all of its files are gone.
             requests: requests.downgrade(),
-            budget: budget.clone(),
             metrics: metrics.clone(),
             stuck: Vec::new(),
         };
         let task = env.tasks.spawn("staging", Box::pin(keeper.run(queue)));
-        Self { budget, next: AtomicU64::new(1), requests, metrics, task }
+        let clock = env.clock.clone();
+        let dir = DiskPath::new(dir);
+        Self { budget, clock, dir, next: AtomicU64::new(1), requests, metrics, task }
     }
 
     /// The budget of all staging files together.
@@ -91,13 +109,40 @@ impl Staging {
         self.task.join().await
     }
 
-    /// A new, empty file for a client, with `bytes` of the budget.
-    pub(crate) async fn create(&self, bytes: u64, at: BodyAt) -> Result<StagedFile, Refusal> {
-        let reservation = self.budget.reserve(Lane::Clients, bytes).map_err(|exhausted| {
-            self.metrics.store.staging_refused.inc();
-            self.refusal(exhausted.in_use_bytes, bytes)
-        })?;
-        self.create_with(reservation, at).await
+    /// Room for a body of a client that has not begun; waits a moment for it, in order of arrival.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::StagingFull`] if nothing came free in time, or too many wait already.
+    pub(crate) async fn reserve(&self, bytes: u64) -> Result<Reservation, Refusal> {
+        let exhausted = match self.budget.reserve(Lane::Clients, bytes) {
+            Ok(reservation) => return Ok(reservation),
+            Err(exhausted) => exhausted,
+        };
+        let metrics = &self.metrics.store;
+        let turn = self.budget.wait(Lane::Clients, bytes);
+        match timeout(&*self.clock, CLIENT_PATIENCE, turn).await {
+            Ok(Ok(reservation)) => {
+                metrics.staging_waited.inc();
+                return Ok(reservation);
+            }
+            Ok(Err(NoTurn::TooLarge)) => {}
+            Ok(Err(NoTurn::TooMany)) => {
+                metrics.staging_waits_shed.inc();
+            }
+            Err(Elapsed { .. }) => {
+                metrics.staging_waits_timed_out.inc();
+            }
+        }
+        Err(self.refused(exhausted, bytes))
+    }
+
+    /// As [`Staging::reserve`], now or not at all: for a body that has begun. Its memory and what it
+    /// has of the connection are wanted by others, so it must not wait.
+    pub(crate) fn reserve_now(&self, bytes: u64) -> Result<Reservation, Refusal> {
+        self.budget
+            .reserve(Lane::Clients, bytes)
+            .map_err(|exhausted| self.refused(exhausted, bytes))
     }
 
     /// A new, empty file for a replica; waits until the budget has room.
@@ -106,21 +151,22 @@ impl Staging {
         bytes: u64,
         at: BodyAt,
     ) -> Result<StagedFile, Refusal> {
-        let reservation = self.budget.wait(bytes).await.ok_or(Refusal::TooLarge {
-            limit_bytes: share_bytes(self.budget.limit_bytes()),
-            declared_bytes: Some(bytes),
-        })?;
-        self.create_with(reservation, at).await
+        let reservation =
+            self.budget.wait(Lane::Replicas, bytes).await.map_err(|_| Refusal::TooLarge {
+                limit_bytes: share_bytes(self.budget.limit_bytes()),
+                declared_bytes: Some(bytes),
+            })?;
+        self.create(reservation, at).await
     }
 
-    async fn create_with(
+    /// A new, empty file with what was reserved for it.
+    pub(crate) async fn create(
         &self,
         reservation: Reservation,
         at: BodyAt,
     ) -> Result<StagedFile, Refusal> {
-        self.gauge();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = DiskPath::new(STAGING_DIR).join(&format!("{number:016x}.part"));
+        let path = self.dir.join(&format!("{number:016x}.part"));
         let (reply, answer) = oneshot::channel();
         // A failed send or a missing answer means that the staging task is gone: the node stops.
         self.requests
@@ -142,19 +188,13 @@ impl Staging {
     /// Reserves `more` bytes for a file that grows.
     pub(crate) fn grow(&self, staged: &mut StagedFile, more: u64) -> Result<(), Refusal> {
         let Some(reservation) = &mut staged.reservation else { return Ok(()) };
-        reservation.grow(more).map_err(|exhausted| {
-            self.metrics.store.staging_refused.inc();
-            self.refusal(exhausted.in_use_bytes, more)
-        })?;
-        self.gauge();
+        reservation.grow(more).map_err(|exhausted| self.refused(exhausted, more))?;
         Ok(())
     }
 
-    fn gauge(&self) {
-        self.metrics.store.staging_bytes.set(gauge_of(&self.budget));
-    }
-
-    fn refusal(&self, in_use_bytes: u64, wanted_bytes: u64) -> Refusal {
+    fn refused(&self, exhausted: Exhausted, wanted_bytes: u64) -> Refusal {
+        self.metrics.store.staging_refused.inc();
+        let Exhausted { in_use_bytes } = exhausted;
         Refusal::StagingFull { budget_bytes: self.budget.limit_bytes(), in_use_bytes, wanted_bytes }
     }
 }
@@ -192,7 +232,6 @@ struct Keeper {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     requests: mpsc::WeakUnboundedSender<Request>,
-    budget: Arc<Budget>,
     metrics: Arc<Metrics>,
     /// Files that could not be removed. Their bytes stay reserved, because they still lie there.
     /// While there are [`STUCK_MAX`] no file is made, so there are never more than that and those
@@ -210,8 +249,7 @@ impl Keeper {
                     for (path, reservation) in std::mem::take(&mut self.stuck) {
                         self.remove(path, reservation).await;
                     }
-                    self.gauge();
-                    retry_at = self.clock.now() + STUCK_RETRY;
+                                retry_at = self.clock.now() + STUCK_RETRY;
                     continue;
                 }
                 request = queue.recv() => request,
@@ -230,7 +268,6 @@ impl Keeper {
                 }
                 None => return,
             }
-            self.gauge();
         }
     }
 
@@ -264,12 +301,4 @@ impl Keeper {
             }
         }
     }
-
-    fn gauge(&self) {
-        self.metrics.store.staging_bytes.set(gauge_of(&self.budget));
-    }
-}
-
-fn gauge_of(budget: &Budget) -> i64 {
-    i64::try_from(budget.in_use_bytes()).unwrap_or(i64::MAX)
 }

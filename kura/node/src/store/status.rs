@@ -57,6 +57,7 @@ impl Store {
         let budget = self.0.staging.budget();
         serde_json::json!({
             "in_use_bytes": budget.in_use_bytes(),
+            "clients_waiting": budget.clients_waiting(),
             "budget_bytes": budget.limit_bytes(),
         })
     }

@@ -61,7 +61,8 @@ enum Filling {
 }
 
 impl Upload {
-    /// Reserves room for the body.
+    /// Reserves room for the body. What has to be staged may wait for that, so nothing of the body
+    /// may have been taken in before.
     pub(super) async fn begin(
         store: Store,
         address: Address,
@@ -82,8 +83,10 @@ impl Upload {
             Some(reservation) => Filling::Memory { pieces: Pieces::default(), reservation },
             None => {
                 let at = store.body_at(&address, declared_bytes);
-                store.find_room(wanted).await?;
-                let staged = store.staging().create(wanted, at).await?;
+                let room = store.staging().reserve(wanted).await?;
+                // Only now: the volume may have changed while this waited. What is reserved counts.
+                store.find_room(0).await?;
+                let staged = store.staging().create(room, at).await?;
                 let memory = write_memory(&store, Lane::Clients, declared_bytes);
                 Filling::staged(staged, memory)
             }
@@ -133,7 +136,8 @@ impl Upload {
         }
         store.keep_out()?;
         let in_memory = body_bytes <= store.limits().memory_body_bytes_max;
-        let filling = if in_memory && let Some(reservation) = store.memory().wait(body_bytes).await
+        let filling = if in_memory
+            && let Ok(reservation) = store.memory().wait(Lane::Replicas, body_bytes).await
         {
             Filling::Memory { pieces: Pieces::default(), reservation }
         } else {
@@ -246,8 +250,10 @@ impl Upload {
                     return Ok(());
                 }
                 let at = BodyAt::BehindHeader;
-                self.store.find_room(wanted).await?;
-                let staged = self.store.staging().create(wanted, at).await?;
+                let staging = self.store.staging();
+                let room = staging.reserve_now(wanted)?;
+                self.store.find_room(0).await?;
+                let staged = staging.create(room, at).await?;
                 // What is in memory already is written together with what comes.
                 let memory =
                     std::mem::replace(reservation, self.store.memory().nothing(Lane::Clients));
