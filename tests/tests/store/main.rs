@@ -5,6 +5,7 @@ mod bed;
 mod promises;
 mod reading;
 mod recovery;
+mod restart;
 mod staging;
 mod stories;
 mod trouble;
