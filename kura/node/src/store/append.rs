@@ -146,7 +146,7 @@ impl Appender {
         (place, header.into(), publish)
     }
 
-    fn take_sequence(&mut self) -> u64 {
+    pub(super) fn take_sequence(&mut self) -> u64 {
         self.next_sequence += 1;
         self.next_sequence - 1
     }

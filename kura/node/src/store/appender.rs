@@ -37,7 +37,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    PLACES_SPACE, SharedWithReaders,
+    COMMANDS_MAX, PLACES_SPACE, SharedWithReaders,
     append::Written,
     budget::{Budget, Reservation},
     eviction::{Debt, eviction_steps},
@@ -240,7 +240,7 @@ impl Appender {
             staging: shared.staging,
             books: recovered.books,
             volume: recovered.volume,
-            rounds: Rounds::default(),
+            rounds: Rounds::new(recovered.is_saved),
             debts: recovered.debts.into_iter().map(Debt::of).collect(),
             eviction_rests_until: Instant::default(),
             nonces,
@@ -266,12 +266,15 @@ impl Appender {
                 }
                 Next::Command(Command::FindRoom(bytes, reply)) => {
                     self.find_room(bytes, reply).await;
+                    self.tend_if_due().await;
                 }
                 Next::Command(Command::Forget(address, place)) => {
                     self.forget(&address, place).await;
+                    self.tend_if_due().await;
                 }
                 Next::Command(Command::Vouch(artifacts, reply)) => {
                     self.vouch(artifacts, reply).await;
+                    self.tend_if_due().await;
                 }
                 Next::Command(Command::Close(reply)) => closing = Some(reply),
                 Next::Tend => self.tend(1).await,
@@ -292,8 +295,7 @@ impl Appender {
             Err(mpsc::error::TryRecvError::Disconnected) => return Next::End,
             Err(mpsc::error::TryRecvError::Empty) => {}
         }
-        let due = self.look_due().min(self.catalog_due);
-        let due = self.eviction_due().map_or(due, |eviction| eviction.min(due));
+        let due = self.due();
         let command = tokio::select! {
             biased;
             command = queue.recv() => command,
@@ -317,6 +319,19 @@ impl Appender {
             }
         }
         self.catalog_due = self.env.clock.now() + FAILURE_REST;
+    }
+
+    /// What is due, where nobody writes and others keep coming.
+    async fn tend_if_due(&mut self) {
+        if self.due() <= self.env.clock.now() {
+            self.tend(1).await;
+        }
+    }
+
+    /// When something is to be done beside the work of others.
+    fn due(&self) -> Instant {
+        let due = self.look_due().min(self.catalog_due);
+        self.eviction_due().map_or(due, |eviction| eviction.min(due))
     }
 
     /// What is due beside the work of others: so many bounded steps of eviction, and a look at the
@@ -348,7 +363,11 @@ impl Appender {
         let mut bytes = first.record_bytes();
         let mut group = VecDeque::from([first]);
         let mut closing = None;
-        while group.len() < GROUP_RECORDS_MAX && bytes < GROUP_BYTES_MAX && closing.is_none() {
+        // Others than writers count as well: those who wait already are not kept waiting for who comes.
+        for _ in 0..COMMANDS_MAX {
+            if group.len() >= GROUP_RECORDS_MAX || bytes >= GROUP_BYTES_MAX || closing.is_some() {
+                break;
+            }
             match queue.try_recv() {
                 Ok(Command::Publish(publish)) => {
                     bytes += publish.record_bytes();
@@ -454,8 +473,14 @@ impl Appender {
         let place = self.current(&publish.address).await.ok().flatten()?;
         let is_own = place.version.node == self.node;
         let is_same = place.digest == publish.digest && place.body_bytes == publish.body_bytes;
-        let stays = self.ring.after_read(place.segment) == AfterRead::Keep;
-        (is_own && is_same && stays).then_some(place.sequence)
+        let is_large = place.segment.area() == Area::Pool;
+        let stays = is_large || self.ring.after_read(place.segment) == AfterRead::Keep;
+        let repeats = is_own && is_same && stays;
+        if repeats && is_large {
+            // As good as written now.
+            self.pool.lock().touch(place.segment, self.wall_ms() << 16);
+        }
+        repeats.then_some(place.sequence)
     }
 
     /// The place of what is here under this name.
@@ -488,6 +513,7 @@ impl Appender {
             self.make_space(Area::Blobs, refusal).await?;
         }
         self.keep_out()?;
+        self.save_unsaved().await?;
         if self.next_sequence + GROUP_RECORDS_MAX as u64 >= self.ring.sequence_ceiling() {
             self.adopt(self.ring.clone()).await?;
         }
@@ -606,7 +632,7 @@ impl Appender {
         Ok(())
     }
 
-    async fn index_leftovers(&mut self) -> Result<(), Refusal> {
+    pub(super) async fn index_leftovers(&mut self) -> Result<(), Refusal> {
         if self.unindexed.is_empty() {
             return Ok(());
         }

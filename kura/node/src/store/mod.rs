@@ -322,6 +322,15 @@ impl Store {
         header_bytes(address, body_bytes) as u64 + body_bytes > ring.record_bytes_max()
     }
 
+    /// The largest body that fills in memory. A large object needs a file, however small the segments
+    /// are that make it large.
+    fn memory_body_bytes_max(&self, address: &Address) -> u64 {
+        let ring = self.0.capacity.ring(area_of(address.space()));
+        let record_bytes_max = ring.record_bytes_max();
+        let headers = header_bytes(address, record_bytes_max) as u64;
+        self.limits().memory_body_bytes_max.min(record_bytes_max.saturating_sub(headers))
+    }
+
     /// Where the body of a staging file begins. One of unknown length may become large.
     fn body_at(&self, address: &Address, declared_bytes: Option<u64>) -> BodyAt {
         match declared_bytes {

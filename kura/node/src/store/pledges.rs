@@ -26,6 +26,9 @@ pub(crate) const PLEDGES_SPACE: Keyspace = Keyspace("pledges");
 /// Artifacts that can be promised one by one at a time. Beyond that the answer is "missing".
 const PLEDGES_MAX: usize = 1 << 20;
 
+/// Rows that are read back, or removed, at once.
+const PAGE_ROWS: usize = 1024;
+
 /// Artifacts in old segments that are promised one by one.
 #[derive(Default)]
 pub(super) struct Pledges {
@@ -90,14 +93,23 @@ impl Pledges {
     /// Reads back what an earlier life promised.
     pub(super) async fn load(catalog: &dyn Catalog, now_ms: u64) -> Result<Self, CatalogError> {
         let mut pledges = Self::default();
-        let rows = catalog.range(PLEDGES_SPACE, &[], &[], PLEDGES_MAX).await?;
-        for (key, row) in rows {
-            let Some((until, bytes)) = decode(&row) else { continue };
-            if let Some(place) = parse_contents_key(&key).filter(|_| until > now_ms) {
-                pledges.insert(place, until, bytes);
+        let mut from = Bytes::new();
+        loop {
+            let rows = catalog.range(PLEDGES_SPACE, &from, &[], PAGE_ROWS).await?;
+            let Some((last, _)) = rows.last() else { return Ok(pledges) };
+            from = [last, &[0][..]].concat().into();
+            let mut over = Batch::default();
+            for (key, row) in rows {
+                let promised = decode(&row).filter(|(until, _)| *until > now_ms);
+                match parse_contents_key(&key).zip(promised) {
+                    Some((place, (until, bytes))) => pledges.insert(place, until, bytes),
+                    None => over.delete(PLEDGES_SPACE, key),
+                }
+            }
+            if !over.is_empty() {
+                catalog.commit(over, CommitDurability::Buffered).await?;
             }
         }
-        Ok(pledges)
     }
 }
 
@@ -146,18 +158,20 @@ impl Appender {
             // Nothing is promised here: what is here now may be said to be.
             return Ok(vec![true; artifacts.len()]);
         }
-        self.pledges.expire(now_ms, &mut self.unindexed);
+        let mut over = Batch::default();
+        self.pledges.expire(now_ms, &mut over);
         let mut promised_bytes = self.promised_bytes(now_ms);
         let capacity_bytes = self.capacity.bytes;
         let mut held = Vec::with_capacity(artifacts.len());
         let mut marks =
             Marks { until_ms: rules.due_ms(now_ms) + rules.step_ms(), ..Marks::default() };
-        for (address, place) in artifacts {
-            if self.current(address).await? != Some(*place) {
+        for (address, _) in artifacts {
+            // It may have been copied forward, or written again, since it was looked up.
+            let Some(place) = self.current(address).await? else {
                 held.push(false);
                 continue;
-            }
-            let Weighed { is_old, marked_ms, cost_bytes } = self.weigh(place);
+            };
+            let Weighed { is_old, marked_ms, cost_bytes } = self.weigh(&place);
             let is_marked = rules.mark_ms(now_ms, marked_ms).is_none();
             if is_marked || marks.segments.contains(&place.segment) {
                 held.push(true);
@@ -174,12 +188,12 @@ impl Appender {
             promised_bytes += if is_new { cost_bytes } else { 0 };
             held.push(true);
             if is_old {
-                marks.places.push(*place);
+                marks.places.push(place);
             } else {
                 marks.segments.insert(place.segment);
             }
         }
-        self.mark(marks, now_ms).await?;
+        self.mark(marks, over, now_ms).await?;
         Ok(held)
     }
 
@@ -205,17 +219,20 @@ impl Appender {
         Weighed { is_old, marked_ms: segment_ms.max(pledged_ms), cost_bytes }
     }
 
-    /// Makes promises durable.
-    async fn mark(&mut self, marks: Marks, now_ms: u64) -> Result<(), Refusal> {
+    /// Makes promises durable. What is `over` goes before them: it may be promised again.
+    async fn mark(&mut self, marks: Marks, over: Batch, now_ms: u64) -> Result<(), Refusal> {
         let Marks { until_ms, segments, places } = marks;
         if !segments.is_empty() {
             let segments: Vec<SegmentId> = segments.into_iter().collect();
             self.adopt(self.ring.clone().promised(&segments, until_ms, now_ms)).await?;
         }
         if places.is_empty() {
+            self.unindexed.0.extend(over.0);
             return Ok(());
         }
-        let mut batch = Batch::default();
+        // Leftovers may delete the very rows that are made here.
+        self.index_leftovers().await?;
+        let mut batch = over;
         for place in &places {
             let key = contents_key(place.segment, place.offset);
             batch.put(PLEDGES_SPACE, key, encode(until_ms, place.record_bytes()));

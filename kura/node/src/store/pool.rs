@@ -51,8 +51,12 @@ impl Appender {
         if let Err(refusal) = self.make_room_in_pool(record_bytes, publish.origin).await {
             return Err((Some(publish), refusal));
         }
-        // The number is the sequence of the first record that could have it.
+        // The number is the sequence of the first record that could have it. A copy has the sequence of
+        // what it was copied from, so that its number is one that no record has.
         let id = SegmentId::new(Area::Pool, self.next_sequence);
+        if publish.origin.copied_from().is_some() {
+            self.take_sequence();
+        }
         let offset = POOL_BODY_OFFSET - header_bytes(&publish.address, publish.body_bytes) as u64;
         let segment = Segment { id, nonce: self.nonce(), file: None };
         let (place, header, publish) = self.place(&segment, offset, publish);

@@ -38,7 +38,7 @@ use super::{
     pledges::Pledges,
     ring_file::{self, SavedRing},
     rows,
-    scan::{Scan, Scans, open_segment},
+    scan::{Objects, Scan, Scans, open_segment},
     segments::View,
     space::Volume,
     staging::{STAGING_DIR, STAGING_ELSEWHERE, STAGING_LOCK},
@@ -74,6 +74,8 @@ pub enum RecoverError {
 /// What recovery hands to the appender.
 pub(super) struct Recovered {
     pub(super) ring: Ring,
+    /// Whether RING says so too. Until it does, no sequence may be given out.
+    pub(super) is_saved: bool,
     pub(super) view: Arc<View>,
     pub(super) capacity: Capacity,
     pub(super) logs: BTreeMap<(Area, Flow), Log>,
@@ -127,24 +129,24 @@ pub(super) async fn recover(
     let view = Arc::new(View::default());
     let Scans { ring, mut ends, unreadable } = scan.ring(&plan.ring, &view, progress).await?;
     let orphans: Vec<SegmentId> = plan.orphans.into_iter().chain(unreadable).collect();
-    let (pool, pool_dirs) = scan.pool(&view, progress).await?;
+    let Objects { pool, dirs: pool_dirs, unreadable } = scan.pool(&view, progress).await?;
     metrics.store.swept_orphans.inc_by(orphans.len() as u64);
     let is_here = |id: SegmentId| match id.area() {
-        Area::Pool => pool.size_of(id).is_some(),
+        Area::Pool => pool.size_of(id).is_some() || unreadable.contains(&id),
         Area::Blobs | Area::Entries => ring.contains(id),
     };
     let debts = find_debts(env, is_here, orphans).await?;
-    // Appends do not go on where a later segment was already begun and is lost.
-    ends.retain(|id, scanned| {
-        let is_last = |missing: &SegmentId| missing.area() != id.area() || missing < id;
-        scanned.takes_appends && plan.missing.iter().all(is_last)
-    });
+    ends.retain(|id, scanned| scanned.takes_appends && is_last(*id, &plan.missing));
     let logs = Fitter { metrics, capacity }.make_fit(&ring, ends, &view).await?;
 
     let pledges = Pledges::load(&*env.catalog, env.clock.wall().0).await?;
-    let next_sequence = plan.ring.sequence_ceiling();
+    // Objects have sequences for their numbers: where RING was lost with all segments, they alone tell
+    // which were given out.
+    let numbers = pool.eldest_first().chain(unreadable).map(SegmentId::number);
+    let next_sequence = plan.ring.sequence_ceiling().max(numbers.max().map_or(0, |last| last + 1));
     let ring = ring.with_ceiling(next_sequence, scan.hlc_seen);
-    let logs = if save(env, &ring).await? { logs } else { BTreeMap::new() };
+    let is_saved = save(env, &ring).await?;
+    let logs = if is_saved { logs } else { BTreeMap::new() };
     view.adopt(Arc::new(ring.clone()));
     let books = Arc::new(Books::open(&*env.disk).await?);
     let volume = Volume::new(env.disk.space().await?);
@@ -154,6 +156,7 @@ pub(super) async fn recover(
     let Identity { node, incarnation, .. } = identity;
     Ok(Recovered {
         ring,
+        is_saved,
         view,
         capacity,
         logs,
@@ -171,9 +174,15 @@ pub(super) async fn recover(
     })
 }
 
+/// Whether appends may go on in a segment: not where a later one of its ring was already begun and is
+/// lost.
+fn is_last(id: SegmentId, missing: &[SegmentId]) -> bool {
+    missing.iter().all(|missing| missing.area() != id.area() || *missing < id)
+}
+
 /// Saves the ring to go on with. On a full disk that cannot be done, and must not keep the node from
-/// serving what it has: then nothing may be written before the next rotation saves the ring, so that
-/// the saved ceiling is never passed.
+/// serving what it has: then nothing may be written before it can be saved, so that the saved ceiling
+/// is never passed.
 async fn save(env: &Env, ring: &Ring) -> Result<bool, RecoverError> {
     match ring_file::save(&*env.disk, ring).await {
         Ok(_) => Ok(true),

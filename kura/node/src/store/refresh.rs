@@ -118,6 +118,7 @@ impl Refresher {
         }
         let order = Order { address: address.clone(), place: *place, trigger, _ticket: ticket };
         if self.orders.try_send(order).is_err() {
+            self.purses.earn(place.segment.area(), place.record_bytes());
             metrics.store.refreshes_shed.inc();
         } else if trigger == Trigger::Read {
             metrics.store.refreshes_by_read.inc();
@@ -132,6 +133,7 @@ async fn work(store: Weak<Shared>, mut queue: mpsc::Receiver<Order>) {
         let Some(shared) = store.upgrade() else { return };
         let store = Store(shared);
         if let Err(refusal) = copy(&store, &order).await {
+            store.0.refresher.purses.earn(order.place.segment.area(), order.place.record_bytes());
             store.metrics().store.refreshes_failed.inc();
             let (trigger, segment) = (order.trigger, order.place.segment);
             tracing::info!(%refusal, ?trigger, %segment, "an artifact was not copied forward");

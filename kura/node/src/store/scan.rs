@@ -139,6 +139,30 @@ pub(super) struct Scans {
     pub(super) unreadable: Vec<SegmentId>,
 }
 
+/// What was found in the pool.
+#[derive(Default)]
+pub(super) struct Objects {
+    /// In the order in which they came.
+    pub(super) pool: Recency<SegmentId>,
+    /// Directories that are there.
+    pub(super) dirs: BTreeSet<String>,
+    /// Those that the device cannot read now. They stay for the next start.
+    pub(super) unreadable: BTreeSet<SegmentId>,
+}
+
+/// What a file of the pool turns out to be.
+enum Object {
+    Here {
+        segment: Segment,
+        record_bytes: u64,
+        age: u64,
+    },
+    /// The device fails at it.
+    Unreadable,
+    /// It is no object, or a later one has its name.
+    None,
+}
+
 impl<'a> Scan<'a> {
     /// A scan of the segments of `ring`.
     pub(super) fn new(env: &'a Env, metrics: &'a Metrics, ring: &Ring) -> Self {
@@ -289,12 +313,12 @@ impl<'a> Scan<'a> {
 
     /// Takes a record into the index, unless a later one of the same name is there already. What the
     /// index says of this very segment does not count: a later record in here is found by this scan
-    /// if it is still there.
+    /// if it is still there. Whether its name leads there now.
     async fn adopt(
         &mut self,
         adopted: &mut Adopted,
         record: FoundRecord,
-    ) -> Result<(), RecoverError> {
+    ) -> Result<bool, RecoverError> {
         let FoundRecord { address, place, replica } = record;
         self.hlc_seen = self.hlc_seen.max(place.version.time);
         let row = self.env.catalog.get(PLACES_SPACE, &place_key(&address)).await?;
@@ -306,7 +330,7 @@ impl<'a> Scan<'a> {
         rows::add_record(&mut adopted.batch, &address, &place, is_current, replica);
         adopted.records += 1;
         self.metrics.store.recovered_records.inc();
-        Ok(())
+        Ok(is_current)
     }
 
     /// Commits what was adopted, once the segment is synced: what was read may have been in the
@@ -346,7 +370,7 @@ impl<'a> Scan<'a> {
         &mut self,
         view: &View,
         progress: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<(Recency<SegmentId>, BTreeSet<String>), RecoverError> {
+    ) -> Result<Objects, RecoverError> {
         let disk = &self.env.disk;
         let root = DiskPath::new(Area::Pool.dir());
         let (mut dirs, mut found) = (BTreeSet::new(), BTreeSet::new());
@@ -370,56 +394,75 @@ impl<'a> Scan<'a> {
             }
             dirs.insert(path.as_str().to_owned());
         }
-        let mut pool = Recency::default();
+        let mut objects = Objects { dirs, ..Objects::default() };
         let total = found.len();
         for (done, id) in found.into_iter().enumerate() {
             if done % PROGRESS_OBJECTS == 0 {
                 progress(format!("recovering: {done} of {total} large objects looked at"));
             }
             match self.object(id).await? {
-                Some((segment, record_bytes, age)) => {
-                    pool.insert(id, record_bytes, age);
+                Object::Here { segment, record_bytes, age } => {
+                    objects.pool.insert(id, record_bytes, age);
                     view.insert(segment.into());
                 }
-                None => {
+                Object::Unreadable => {
+                    self.metrics.store.recovered_unreadable.inc();
+                    objects.unreadable.insert(id);
+                }
+                Object::None => {
                     self.metrics.store.recovered_unreadable.inc();
                     self.env.disk.unlink(&segment_path(id)).await?;
                 }
             }
         }
-        Ok((pool, dirs))
+        Ok(objects)
     }
 
-    /// One object of the pool, its size and its age; `None` if it is none, or a later one has its name.
-    async fn object(&mut self, id: SegmentId) -> Result<Option<(Segment, u64, u64)>, RecoverError> {
+    /// One object of the pool. One that the catalog does not lead to is checked and adopted, whatever
+    /// part of the catalog is lost.
+    async fn object(&mut self, id: SegmentId) -> Result<Object, RecoverError> {
+        let errors = self.metrics.store.recovered_read_errors.get();
         let Some((segment, file, header)) = open_segment(self.env, id, self.metrics).await? else {
-            return Ok(None);
+            let is_sick = self.metrics.store.recovered_read_errors.get() > errors;
+            return Ok(if is_sick { Object::Unreadable } else { Object::None });
         };
         let (offset, len_bytes) = (u64::from(header.first_offset), file.len().await?);
-        let from = contents_key(id, offset);
-        let to = contents_key(id, offset + 1);
-        let rows = self.env.catalog.range(CONTENTS_SPACE, &from, &to, 1).await?;
-        if let Some((_, key)) = rows.first().and_then(|(_, row)| parse_contents_row(row)) {
-            let row = self.env.catalog.get(PLACES_SPACE, key).await?;
-            let place = row.as_deref().and_then(Place::decode).filter(|place| place.segment == id);
-            let Some(place) = place else { return Ok(None) };
-            let is_whole = place.offset + place.record_bytes() <= len_bytes;
-            return Ok(is_whole.then_some((segment, place.record_bytes(), header.age)));
+        if let Some(place) = self.known_place(id, offset).await? {
+            let (record_bytes, age) = (place.record_bytes(), header.age);
+            let is_whole = place.offset + record_bytes <= len_bytes;
+            return Ok(if is_whole {
+                Object::Here { segment, record_bytes, age }
+            } else {
+                Object::None
+            });
         }
-        let step = self.step((&segment, &*file), offset, len_bytes).await?;
-        let record = match step {
+        let record = match self.step((&segment, &*file), offset, len_bytes).await? {
             Step::Record { found, .. } => *found,
-            Step::Pass { .. } | Step::Unreadable | Step::End(_) => return Ok(None),
+            Step::Unreadable => return Ok(Object::Unreadable),
+            Step::Pass { .. } | Step::End(_) => return Ok(Object::None),
         };
         let record_bytes = record.place.record_bytes();
         let mut adopted = Adopted::default();
-        self.adopt(&mut adopted, record).await?;
+        if !self.adopt(&mut adopted, record).await? {
+            return Ok(Object::None);
+        }
         if !self.sync(&segment, &*file).await {
-            return Ok(None);
+            return Ok(Object::Unreadable);
         }
         self.env.disk.sync_dir(&segment_path(id).parent()).await?;
         self.env.catalog.commit(adopted.batch, CommitDurability::Buffered).await?;
-        Ok(Some((segment, record_bytes, header.age)))
+        Ok(Object::Here { segment, record_bytes, age: header.age })
+    }
+
+    /// The place of an object, if the catalog has all of its rows.
+    async fn known_place(&self, id: SegmentId, offset: u64) -> Result<Option<Place>, RecoverError> {
+        let (from, to) = (contents_key(id, offset), contents_key(id, offset + 1));
+        let rows = self.env.catalog.range(CONTENTS_SPACE, &from, &to, 1).await?;
+        let Some((_, key)) = rows.first().and_then(|(_, row)| parse_contents_row(row)) else {
+            return Ok(None);
+        };
+        let row = self.env.catalog.get(PLACES_SPACE, key).await?;
+        Ok(row.as_deref().and_then(Place::decode).filter(|place| place.segment == id))
     }
 
     async fn sync(&self, segment: &Segment, file: &dyn File) -> bool {

@@ -41,6 +41,13 @@ pub(super) struct Rounds {
     is_unsaved: bool,
 }
 
+impl Rounds {
+    /// `is_saved` says whether RING is what the node goes by.
+    pub(super) fn new(is_saved: bool) -> Self {
+        Self { is_unsaved: !is_saved, ..Self::default() }
+    }
+}
+
 /// What the volume had when it was looked at last. Shared by all who take room on it.
 pub(crate) struct Volume(Mutex<Space>);
 
@@ -213,8 +220,13 @@ impl Appender {
             self.save_unsaved().await?;
             return self.drop_unopened().await;
         };
-        // What is on its way out may be enough.
-        if self.has_debts() || self.books.lingering_bytes(&self.view) >= missing_bytes {
+        // What is on its way out goes at once, files first: the deletion of its rows may find no room.
+        if self.unlink_ahead().await? {
+            self.look_soon();
+            return Ok(());
+        }
+        // What is evicted and still being read comes back by itself.
+        if self.books.lingering_bytes(&self.view) >= missing_bytes {
             return Ok(());
         }
         let mut areas = [Area::Blobs, Area::Entries, Area::Pool];
@@ -238,7 +250,7 @@ impl Appender {
     }
 
     /// Saves a ring that could not be saved when it changed.
-    async fn save_unsaved(&mut self) -> Result<(), Refusal> {
+    pub(super) async fn save_unsaved(&mut self) -> Result<(), Refusal> {
         if self.rounds.is_unsaved {
             self.adopt(self.ring.clone()).await?;
             self.rounds.is_unsaved = false;

@@ -145,18 +145,16 @@ impl Staging {
             .map_err(|exhausted| self.refused(exhausted, bytes))
     }
 
-    /// A new, empty file for a replica; waits until the budget has room.
-    pub(crate) async fn create_waiting(
-        &self,
-        bytes: u64,
-        at: BodyAt,
-    ) -> Result<StagedFile, Refusal> {
-        let reservation =
-            self.budget.wait(Lane::Replicas, bytes).await.map_err(|_| Refusal::TooLarge {
-                limit_bytes: share_bytes(self.budget.limit_bytes()),
-                declared_bytes: Some(bytes),
-            })?;
-        self.create(reservation, at).await
+    /// Room for a replica; waits until the budget has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooLarge`] if it never will.
+    pub(crate) async fn wait(&self, bytes: u64) -> Result<Reservation, Refusal> {
+        self.budget.wait(Lane::Replicas, bytes).await.map_err(|_| Refusal::TooLarge {
+            limit_bytes: share_bytes(self.budget.limit_bytes()),
+            declared_bytes: Some(bytes),
+        })
     }
 
     /// A new, empty file with what was reserved for it.

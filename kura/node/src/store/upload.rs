@@ -73,7 +73,7 @@ impl Upload {
             return Err(Refusal::TooLarge { limit_bytes, declared_bytes });
         }
         store.keep_out()?;
-        let memory_body_bytes = store.limits().memory_body_bytes_max;
+        let memory_body_bytes = store.memory_body_bytes_max(&address);
         // A body of unknown length begins in memory, with room for the largest that may stay there.
         let wanted = declared_bytes.unwrap_or(memory_body_bytes);
         let in_memory = (wanted <= memory_body_bytes)
@@ -135,15 +135,17 @@ impl Upload {
             return Err(Refusal::TooLarge { limit_bytes, declared_bytes });
         }
         store.keep_out()?;
-        let in_memory = body_bytes <= store.limits().memory_body_bytes_max;
+        let in_memory = body_bytes <= store.memory_body_bytes_max(address);
         let filling = if in_memory
             && let Ok(reservation) = store.memory().wait(Lane::Replicas, body_bytes).await
         {
             Filling::Memory { pieces: Pieces::default(), reservation }
         } else {
             let at = store.body_at(address, declared_bytes);
-            store.find_room(body_bytes).await?;
-            let staged = store.staging().create_waiting(body_bytes, at).await?;
+            let room = store.staging().wait(body_bytes).await?;
+            // Only now: the volume may have changed while this waited. What is reserved counts.
+            store.find_room(0).await?;
+            let staged = store.staging().create(room, at).await?;
             let memory = write_memory(&store, Lane::Replicas, declared_bytes);
             Filling::staged(staged, memory)
         };

@@ -1,0 +1,139 @@
+//! Large objects: each has a file of its own, and a number that is never given out twice.
+
+use fault_injection::{DiskFault, Fault, FaultId, Plan, What, When};
+use kura_core::address::{Address, Space};
+use kura_env::{Batch, Catalog as _, CommitDurability};
+use kura_node::store::KEYSPACES;
+use sim_storage::Crash;
+
+use crate::bed::{Bed, body, plain};
+
+const LARGE: usize = 60_000;
+
+fn objects(bed: &Bed) -> usize {
+    bed.disk.walk().iter().filter(|file| file.path.as_str().starts_with("pool/")).count()
+}
+
+/// Deletes all rows of `places`, as when that keyspace alone is lost.
+fn lose_places(bed: &Bed) {
+    let places = KEYSPACES[0];
+    let (_, catalog) = bed.env();
+    bed.run(async move {
+        catalog.open().await.unwrap();
+        let mut batch = Batch::default();
+        for (key, _) in catalog.range(places, &[], &[], usize::MAX).await.unwrap() {
+            batch.delete(places, key);
+        }
+        catalog.commit(batch, CommitDurability::Synced).await.unwrap();
+        catalog.close().await;
+    });
+}
+
+#[test]
+fn they_are_found_again_where_their_places_alone_are_lost() {
+    let mut bed = Bed::new(81);
+    bed.start().unwrap();
+    bed.put(plain("large"), body(1, LARGE)).unwrap();
+    bed.put(plain("small"), body(2, 3_000)).unwrap();
+    bed.close();
+    lose_places(&bed);
+    bed.start().unwrap();
+    assert_eq!(bed.get(&plain("large")).unwrap(), Some(body(1, LARGE)));
+    assert_eq!(bed.get(&plain("small")).unwrap(), Some(body(2, 3_000)));
+}
+
+#[test]
+fn one_that_cannot_be_read_now_stays_for_the_next_start() {
+    let mut bed = Bed::new(82);
+    bed.start().unwrap();
+    bed.put(plain("large"), body(1, LARGE)).unwrap();
+    bed.close();
+    for forgets in [false, true] {
+        if forgets {
+            bed.forget_index();
+        }
+        let when = When::EffectMatching { label: "read pool/*.blob".to_owned(), nth: 1 };
+        let what = What::DiskError { kind: DiskFault::Io };
+        let fault = Fault { id: FaultId(0), node: "node-1".to_owned(), when, what, times: 1 };
+        bed.plan = Plan { faults: vec![fault] };
+        bed.start().unwrap();
+        bed.settle();
+        assert_eq!(objects(&bed), 1, "forgets: {forgets}");
+        bed.close();
+        bed.plan = Plan::default();
+        bed.start().unwrap();
+        assert_eq!(bed.get(&plain("large")).unwrap(), Some(body(1, LARGE)), "forgets: {forgets}");
+        bed.close();
+    }
+}
+
+#[test]
+fn their_numbers_are_not_given_out_again_where_all_else_is_lost() {
+    let mut bed = Bed::new(83);
+    bed.start().unwrap();
+    for n in 0..3 {
+        bed.put(plain(&format!("large-{n}")), body(n, LARGE)).unwrap();
+    }
+    bed.close();
+    bed.forget_index();
+    let disk = bed.disk.attach();
+    bed.run(async move { disk.unlink(&kura_env::DiskPath::new("RING")).await.unwrap() });
+    bed.start().unwrap();
+    for n in 3..6 {
+        bed.put(plain(&format!("large-{n}")), body(n, LARGE)).unwrap();
+    }
+    for n in 0..6 {
+        let found = bed.get(&plain(&format!("large-{n}"))).unwrap();
+        assert_eq!(found, Some(body(n, LARGE)), "{n}");
+    }
+}
+
+#[test]
+fn one_that_is_here_is_not_stored_again() {
+    let mut bed = Bed::new(84);
+    bed.start().unwrap();
+    let content = body(1, LARGE);
+    let digest = kura_core::digest::Digest::of(&content);
+    let address = Address::new("team", Space::Cas, digest.to_string()).unwrap();
+    let first = bed.put(address.clone(), content.clone()).unwrap();
+    let again = bed.put(address.clone(), content.clone()).unwrap();
+    assert_eq!((first.sequence, objects(&bed)), (again.sequence, 1));
+    assert_eq!(bed.get(&address).unwrap(), Some(content));
+}
+
+#[test]
+fn small_segments_make_small_bodies_large_and_they_are_stored_all_the_same() {
+    let mut bed = Bed::new(85);
+    bed.config.memory_body_bytes_max = 256 << 10;
+    bed.start().unwrap();
+    for len in (1_000..120_000).step_by(7_001) {
+        for space in [Space::Plain, Space::Ac] {
+            let address = Address::new("team", space, format!("{len:064x}")).unwrap();
+            let content = body(len as u64, len);
+            bed.put(address.clone(), content.clone()).unwrap();
+            assert_eq!(bed.get(&address).unwrap(), Some(content), "{space:?} {len}");
+        }
+    }
+}
+
+#[test]
+fn a_start_on_a_full_disk_gives_no_number_out_that_the_next_one_gives_out_again() {
+    let mut bed = Bed::new(86);
+    bed.start().unwrap();
+    bed.put(plain("first"), body(1, LARGE)).unwrap();
+    bed.close();
+    // The ring that a start saves finds no room.
+    let when = When::EffectMatching { label: "append RING.new".to_owned(), nth: 1 };
+    let what = What::DiskError { kind: DiskFault::NoSpace };
+    let fault = Fault { id: FaultId(0), node: "node-1".to_owned(), when, what, times: 1 };
+    bed.plan = Plan { faults: vec![fault] };
+    bed.start().unwrap();
+    bed.put(plain("second"), body(2, LARGE)).unwrap();
+    bed.crash(Crash::Sigkill);
+    bed.plan = Plan::default();
+    bed.start().unwrap();
+    bed.put(plain("third"), body(3, LARGE)).unwrap();
+    for (key, n) in [("first", 1), ("second", 2), ("third", 3)] {
+        assert_eq!(bed.get(&plain(key)).unwrap(), Some(body(n, LARGE)), "{key}");
+    }
+}
