@@ -159,12 +159,20 @@ impl Reader<'_> {
         let (body, path) = (matcher.finish(), ask.path);
         let received = matcher.received_bytes();
         let now = self.clock.now();
+        let is_current = acked_or_evicted::check_hit(path, owed, &puts, body);
+        let is_current = match (is_current, owed) {
+            (Err(violation), Some(owed)) => {
+                let horizon = self.horizon(ask.node).await?;
+                let is_excused = |horizon| acked_or_evicted::excuses(path, owed, &horizon);
+                if horizon.is_some_and(is_excused) { Ok(()) } else { Err(violation) }
+            }
+            (judged, _) => judged,
+        };
         let mut evidence = self.court.evidence();
         let whole = whole_body::check_delivery(path, answer.len_bytes, received, body);
         evidence.judge(now, whole);
         evidence.judge(now, true_digest::check_delivery(path, &puts, body));
-        let evicted = evidence.evicted_objects.get(&ask.node).cloned().unwrap_or_default();
-        evidence.judge(now, acked_or_evicted::check_hit(path, owed, (&puts, &evicted), body));
+        evidence.judge(now, is_current);
         let Match::Whole(id) = body else { return Ok(None) };
         evidence.history.count_hit(received);
         Ok(Some(id))
