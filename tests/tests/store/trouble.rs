@@ -171,3 +171,19 @@ fn a_backlog_is_cleared_beside_the_writers() {
     bed.settle();
     assert_eq!(bed.segments().len(), 5);
 }
+
+#[test]
+fn a_file_that_cannot_be_removed_keeps_no_other_and_no_writer() {
+    let mut bed = Bed::new(56);
+    let when = When::EffectMatching { label: "unlink blobs/*.seg".to_owned(), nth: 1 };
+    let what = What::DiskError { kind: DiskFault::Io };
+    let fault = Fault { id: FaultId(0), node: "node-1".to_owned(), when, what, times: 3 };
+    bed.plan = Plan { faults: vec![fault] };
+    bed.start().unwrap();
+    for n in 0..200 {
+        bed.put(plain(&format!("key-{n}")), body(n, 30_000)).unwrap();
+    }
+    assert_eq!(bed.metrics().store.eviction_errors.get(), 3);
+    bed.wait(60);
+    assert_eq!(bed.segments().len(), 8, "in the end it is gone");
+}

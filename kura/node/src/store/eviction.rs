@@ -70,10 +70,20 @@ impl Appender {
                 return;
             }
             if let Err(refusal) = self.evict_step().await {
-                self.metrics.store.eviction_errors.inc();
-                tracing::warn!(%refusal, "an evicted segment could not be cleared up");
+                self.leave_for_later(&refusal);
                 self.eviction_rests_until = now + FAILURE_REST;
             }
+        }
+    }
+
+    /// Puts the debt that was worked on behind the others: a file that cannot be removed keeps no
+    /// other one.
+    pub(super) fn leave_for_later(&mut self, refusal: &Refusal) {
+        self.metrics.store.eviction_errors.inc();
+        let segment = self.debts.front().map(|debt| debt.segment.to_string());
+        tracing::warn!(segment, %refusal, "what was evicted could not be cleared up");
+        if let Some(debt) = self.debts.pop_front() {
+            self.debts.push_back(debt);
         }
     }
 

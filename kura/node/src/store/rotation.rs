@@ -149,9 +149,17 @@ impl Appender {
     async fn work_off(&mut self, area: Area) -> Result<(), Refusal> {
         let debts = self.debts.len();
         while debts > DEBTS_MAX && self.debts.len() >= debts {
-            if let Err(refusal) = self.evict_step().await {
-                self.make_space(area, refusal).await?;
-                return Ok(());
+            match self.evict_step().await {
+                Ok(()) => {}
+                Err(refusal) if is_full(&refusal) => {
+                    self.make_space(area, refusal).await?;
+                    return Ok(());
+                }
+                // It takes room and nothing else; whether that is left is asked for separately.
+                Err(refusal) => {
+                    self.leave_for_later(&refusal);
+                    return Ok(());
+                }
             }
         }
         Ok(())
