@@ -137,3 +137,24 @@ fn a_start_on_a_full_disk_gives_no_number_out_that_the_next_one_gives_out_again(
         assert_eq!(bed.get(&plain(key)).unwrap(), Some(body(n, LARGE)), "{key}");
     }
 }
+
+#[test]
+fn they_are_promised_where_it_is_lost_what_was() {
+    let mut bed = Bed::new(87);
+    bed.config.promise = std::time::Duration::from_secs(20);
+    bed.start().unwrap();
+    let store = bed.store();
+    bed.put(plain("large"), body(1, LARGE)).unwrap();
+    let held = bed.run(async move { store.vouch(&[plain("large")]).await }).unwrap();
+    assert_eq!(held, [true]);
+    bed.close();
+    let disk = bed.disk.attach();
+    bed.run(async move { disk.unlink(&kura_env::DiskPath::new("RING")).await.unwrap() });
+    bed.start().unwrap();
+    // More than the pool takes.
+    for n in 0..20 {
+        bed.put(plain(&format!("other-{n}")), body(n, LARGE)).ok();
+    }
+    assert_eq!(bed.get(&plain("large")).unwrap(), Some(body(1, LARGE)));
+    assert!(bed.metrics().store.evicted_objects.get() > 5, "others had to go");
+}

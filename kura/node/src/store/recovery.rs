@@ -116,7 +116,7 @@ pub(super) async fn recover(
     ring_file::remove_leftover(&*env.disk).await?;
 
     let on_disk = list_segments(env).await?;
-    let saved = load_ring(env, &on_disk, config.promise, metrics).await?;
+    let (saved, lost) = load_ring(env, &on_disk, config.promise, metrics).await?;
     let plan = plan(&saved, &on_disk);
     for missing in &plan.missing {
         // The usual case is the segment that a rotation was about to create.
@@ -140,11 +140,9 @@ pub(super) async fn recover(
     let logs = Fitter { metrics, capacity }.make_fit(&ring, ends, &view).await?;
 
     let pledges = Pledges::load(&*env.catalog, env.clock.wall().0).await?;
-    // Objects have sequences for their numbers: where RING was lost with all segments, they alone tell
-    // which were given out.
     let numbers = pool.eldest_first().chain(unreadable).map(SegmentId::number);
-    let next_sequence = plan.ring.sequence_ceiling().max(numbers.max().map_or(0, |last| last + 1));
-    let ring = ring.with_ceiling(next_sequence, scan.hlc_seen);
+    let next_sequence = next_sequence(&plan.ring, numbers);
+    let ring = lost.promise_objects(ring, &pool).with_ceiling(next_sequence, scan.hlc_seen);
     let is_saved = save(env, &ring).await?;
     let logs = if is_saved { logs } else { BTreeMap::new() };
     view.adopt(Arc::new(ring.clone()));
@@ -172,6 +170,12 @@ pub(super) async fn recover(
         node,
         incarnation,
     })
+}
+
+/// The first sequence that may be given out. Objects have sequences for their numbers: where RING was
+/// lost with all segments, they alone tell which were.
+fn next_sequence(ring: &Ring, objects: impl Iterator<Item = u64>) -> u64 {
+    ring.sequence_ceiling().max(objects.max().map_or(0, |last| last + 1))
 }
 
 /// Whether appends may go on in a segment: not where a later one of its ring was already begun and is
@@ -249,13 +253,16 @@ async fn load_ring(
     on_disk: &[SegmentId],
     promise: Duration,
     metrics: &Metrics,
-) -> Result<Ring, RecoverError> {
+) -> Result<(Ring, Lost), RecoverError> {
+    let (now_ms, promise_ms) = (env.clock.wall().0, u64::try_from(promise.as_millis()));
+    let until_ms = now_ms.saturating_add(promise_ms.unwrap_or(u64::MAX));
+    let lost = Lost { now_ms, until_ms };
     match ring_file::load(&*env.disk).await? {
-        SavedRing::Ring(ring) => return Ok(ring),
+        SavedRing::Ring(ring) => return Ok((ring, Lost { until_ms: 0, ..lost })),
         SavedRing::Invalid(format @ InvalidRing::Format(_)) => {
             return Err(RecoverError::Format(format));
         }
-        SavedRing::Absent if on_disk.is_empty() => return Ok(Ring::default()),
+        SavedRing::Absent if on_disk.is_empty() => return Ok((Ring::default(), lost)),
         SavedRing::Absent => tracing::warn!("RING is missing: made again from the segments"),
         SavedRing::Invalid(invalid) => {
             tracing::warn!(%invalid, "RING is damaged: made again from the segments");
@@ -278,8 +285,25 @@ async fn load_ring(
             });
         }
     }
-    let promise_ms = u64::try_from(promise.as_millis()).unwrap_or(u64::MAX);
-    Ok(Ring::rebuilt(members, env.clock.wall().0.saturating_add(promise_ms)))
+    Ok((Ring::rebuilt(members, until_ms), lost))
+}
+
+/// Until when everything is promised, because what was is lost with RING. In wall milliseconds; 0 if
+/// RING is there.
+#[derive(Clone, Copy)]
+struct Lost {
+    now_ms: u64,
+    until_ms: u64,
+}
+
+impl Lost {
+    fn promise_objects(self, ring: Ring, pool: &Recency<SegmentId>) -> Ring {
+        if self.until_ms == 0 {
+            return ring;
+        }
+        let objects: Vec<SegmentId> = pool.eldest_first().collect();
+        ring.promised(&objects, self.until_ms, self.now_ms)
+    }
 }
 
 /// Segments to clear up: orphans on the disk, and those of which only rows are left.
