@@ -29,11 +29,19 @@ const PLEDGES_MAX: usize = 1 << 20;
 /// Rows that are read back, or removed, at once.
 const PAGE_ROWS: usize = 1024;
 
+/// Marks whose time is over that one look removes.
+const EXPIRE_MAX: usize = 256;
+
+/// Where an artifact lies: the segment, and the offset in it.
+type At = (SegmentId, u64);
+
 /// Artifacts in old segments that are promised one by one.
 #[derive(Default)]
 pub(super) struct Pledges {
-    /// (segment, offset) -> until when, in wall milliseconds, and how many bytes.
-    marks: BTreeMap<(SegmentId, u64), (u64, u64)>,
+    /// Until when, in wall milliseconds, and how many bytes.
+    marks: BTreeMap<At, (u64, u64)>,
+    /// The same by their ends.
+    by_end: BTreeSet<(u64, At)>,
     /// Of all marks together.
     bytes: u64,
 }
@@ -48,45 +56,44 @@ impl Pledges {
         self.marks.get(&(place.segment, place.offset)).map_or(0, |(until, _)| *until)
     }
 
-    fn insert(&mut self, place: (SegmentId, u64), until_ms: u64, bytes: u64) {
-        if let Some((_, bytes)) = self.marks.insert(place, (until_ms, bytes)) {
+    fn insert(&mut self, at: At, until_ms: u64, bytes: u64) {
+        self.take(at);
+        self.marks.insert(at, (until_ms, bytes));
+        self.by_end.insert((until_ms, at));
+        self.bytes += bytes;
+    }
+
+    fn take(&mut self, at: At) {
+        if let Some((until_ms, bytes)) = self.marks.remove(&at) {
+            self.by_end.remove(&(until_ms, at));
             self.bytes -= bytes;
         }
-        self.bytes += bytes;
     }
 
     /// The artifact lies elsewhere now.
     pub(super) fn remove(&mut self, place: &Place) {
-        if let Some((_, bytes)) = self.marks.remove(&(place.segment, place.offset)) {
-            self.bytes -= bytes;
-        }
+        self.take((place.segment, place.offset));
     }
 
     /// The segment has left the ring.
     pub(super) fn forget(&mut self, segment: SegmentId, batch: &mut Batch) {
-        let gone: Vec<_> =
-            self.marks.range((segment, 0)..=(segment, u64::MAX)).map(|(place, _)| *place).collect();
-        for place in gone {
-            batch.delete(PLEDGES_SPACE, contents_key(place.0, place.1));
-            if let Some((_, bytes)) = self.marks.remove(&place) {
-                self.bytes -= bytes;
-            }
+        let gone: Vec<At> =
+            self.marks.range((segment, 0)..=(segment, u64::MAX)).map(|(at, _)| *at).collect();
+        for at in gone {
+            batch.delete(PLEDGES_SPACE, contents_key(at.0, at.1));
+            self.take(at);
         }
     }
 
-    /// Drops what is over, and has its rows deleted.
+    /// Drops some of what is over, and has the rows deleted.
     fn expire(&mut self, now_ms: u64, batch: &mut Batch) {
-        let over: Vec<(SegmentId, u64)> = self
-            .marks
-            .iter()
-            .filter(|(_, (until, _))| *until <= now_ms)
-            .map(|(at, _)| *at)
-            .collect();
-        for (segment, offset) in over {
-            batch.delete(PLEDGES_SPACE, contents_key(segment, offset));
-            if let Some((_, bytes)) = self.marks.remove(&(segment, offset)) {
-                self.bytes -= bytes;
-            }
+        for _ in 0..EXPIRE_MAX {
+            let Some((_, at)) = self.by_end.first().copied().filter(|(end, _)| *end <= now_ms)
+            else {
+                return;
+            };
+            batch.delete(PLEDGES_SPACE, contents_key(at.0, at.1));
+            self.take(at);
         }
     }
 
