@@ -9,7 +9,7 @@ use super::{Invariant, Violation};
 pub const INVARIANT: Invariant = Invariant {
     name: "never_full",
     demands: "while nobody else holds anything of a node's disk, and nothing lay staged there before, \
-              no call of the disk finds it full",
+              no call of the disk finds it full; a sync, if nobody did since the one before",
     checked: "after every disk effect of every node, where no fault of the plan fills the disk",
 };
 

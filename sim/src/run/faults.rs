@@ -1,6 +1,6 @@
 //! The faults of a run at the disks: asks the plan about every effect, and watches what lies staged.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fault_injection::{
     CrashKind, CrashMoment, DiskFault, Fault, FaultId, Faults, Injector, KeepUnsynced, Operation,
@@ -46,7 +46,7 @@ struct State {
     is_calm: bool,
     again_fired: u64,
     /// By class of the effect, how often a crash came there.
-    crashed_at: std::collections::BTreeMap<String, u64>,
+    crashed_at: BTreeMap<String, u64>,
 }
 
 impl Weather {
@@ -76,9 +76,9 @@ impl Weather {
     }
 
     /// How often each class of fault struck, those that never did included.
-    pub(super) fn fired(&self) -> std::collections::BTreeMap<String, u64> {
+    pub(super) fn fired(&self) -> BTreeMap<String, u64> {
         let never = self.specs.iter().map(|spec| (spec.fault.what.class(), 0));
-        let mut fired: std::collections::BTreeMap<String, u64> = never.collect();
+        let mut fired: BTreeMap<String, u64> = never.collect();
         fired.extend(self.injector.fired());
         if self.specs.iter().any(|spec| spec.again_nth > 0) {
             fired.insert("crash.again".to_owned(), self.state.lock().again_fired);
@@ -109,7 +109,7 @@ impl Weather {
     }
 
     /// How often a crash came at each class of effect.
-    pub(super) fn crashed_at(&self) -> std::collections::BTreeMap<String, u64> {
+    pub(super) fn crashed_at(&self) -> BTreeMap<String, u64> {
         self.state.lock().crashed_at.clone()
     }
 
@@ -187,6 +187,8 @@ pub(super) struct Watch {
     /// The life whose staging is known to have been empty once: what lay there before its start is
     /// not of its making.
     pub(super) swept: Option<LifeId>,
+    /// Whether somebody else held space since each file was synced.
+    pub(super) crowded: Crowded,
 }
 
 impl Watch {
@@ -253,6 +255,7 @@ impl EffectHook for Watch {
     }
 
     fn after(&mut self, effect: &Effect, outcome: &Result<(), DiskErrorKind>) {
+        let crowding_bytes = self.crowded.after(effect, self.disk.foreign_bytes());
         let Some(staged) = self.disk.dir_bytes("tmp") else { return };
         if staged.files == 0 {
             self.swept = Some(effect.life);
@@ -273,10 +276,40 @@ impl EffectHook for Watch {
             }
             if outcome.is_err() && !self.weather.fills_disks() {
                 let what = effect.change.to_string();
-                let foreign = self.disk.foreign_bytes();
-                self.judge(never_full::check(&self.node, &what, outcome, foreign));
+                self.judge(never_full::check(&self.node, &what, outcome, crowding_bytes));
             }
         }
+    }
+}
+
+/// What others hold, as far as it counts against a call of the disk. A sync reports what befell the
+/// bytes that were written since the one before, while others may have held what is free by now.
+#[derive(Default)]
+pub(super) struct Crowded {
+    effects: u64,
+    /// The effect behind which somebody else was last seen to hold something, and how much.
+    last: (u64, u64),
+    /// The effect that synced each file last, while it is there.
+    synced: BTreeMap<DiskPath, u64>,
+}
+
+impl Crowded {
+    /// An effect was done while others held `foreign_bytes`. Gives what they held at any time that
+    /// counts for it.
+    fn after(&mut self, effect: &Effect, foreign_bytes: u64) -> u64 {
+        self.effects += 1;
+        if foreign_bytes > 0 {
+            self.last = (self.effects, foreign_bytes);
+        }
+        let change = &effect.change;
+        if change.kind == EffectKind::Unlink {
+            self.synced.remove(&change.path);
+        }
+        if change.kind != EffectKind::SyncData {
+            return foreign_bytes;
+        }
+        let since = self.synced.insert(change.path.clone(), self.effects).unwrap_or(0);
+        if self.last.0 > since { self.last.1 } else { foreign_bytes }
     }
 }
 
@@ -305,6 +338,7 @@ mod tests {
             on_unlink: Box::new(|_| ()),
             on_effect: Box::new(|_| ()),
             swept: None,
+            crowded: Crowded::default(),
         }
     }
 

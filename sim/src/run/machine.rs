@@ -30,7 +30,7 @@ use sim_storage::{
 
 use super::{
     dials::Dials,
-    faults::{Fallen, Signals, Watch, Weather, crash_of},
+    faults::{Crowded, Fallen, Signals, Watch, Weather, crash_of},
     mesh::Mesh,
     spoil::{SpoiltDisk, Wounds},
     turns::Turns,
@@ -160,6 +160,7 @@ impl Machine {
             on_unlink: Box::new(move |path| keeper.remember(path.as_str())),
             on_effect: Box::new(move |effect| turner.see(effect)),
             swept: None,
+            crowded: Crowded::default(),
         }));
         let machine = self.clone();
         self.disk.set_on_crash(Box::new(move |report: &CrashReport| {
