@@ -27,12 +27,14 @@ async fn clients_that_are_refused_early_and_at_once_all_see_the_status() {
     let addr = bed.node.addr();
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
+        // Made before the head is sent: the node waits a moment for the body and no longer.
+        let content = body(number, 2 * MIB);
         clients.spawn(async move {
             let mut raw = Raw::connect(addr).await;
             // Refused by its name, before anything of the body is read.
             raw.send(put_head("/cas/none", &[&format!("Content-Length: {}", 2 * MIB)])).await;
             // All of it is sent before the client listens.
-            raw.send(body(number, 2 * MIB)).await;
+            raw.send(content).await;
             let status = raw.answer().await.status;
             raw.send("GET /up HTTP/1.1\r\nHost: a\r\n\r\n").await;
             (status, raw.answer().await.status)
