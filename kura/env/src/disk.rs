@@ -201,7 +201,8 @@ pub trait File: Send + Sync {
     fn read_at(&self, offset: u64, len_bytes: usize) -> BoxFuture<'_, Result<Bytes, DiskError>>;
 
     /// Reserves space so that the file can grow to `len_bytes` without meeting `NoSpace`. The
-    /// length does not change. `Unsupported` where the file system cannot.
+    /// length does not change. What is known not to fit is `NoSpace` and is not tried, and of what
+    /// turns out not to fit nothing is kept. `Unsupported` where the file system cannot.
     fn allocate(&self, len_bytes: u64) -> BoxFuture<'_, Result<(), DiskError>>;
 
     /// Makes the bytes and the length survive power loss. Not the name: that needs `sync_dir`.
