@@ -46,25 +46,21 @@ impl Rules {
     #[must_use]
     pub fn mark_ms(self, now_ms: u64, marked_ms: u64) -> Option<u64> {
         let due_ms = self.due_ms(now_ms);
-        (marked_ms < due_ms).then(|| due_ms.saturating_add(self.step_ms()))
+        (marked_ms < due_ms).then(|| self.furthest_ms(now_ms))
     }
 
-    /// A mark as it may still count. One further away than any that could have been made by now was
-    /// made under a wall clock that has been set back since; it counts for one promise from now.
+    /// The furthest mark that is made at this time. One further away was made under a wall clock that
+    /// has been set back since, and counts until here when it is read back.
     #[must_use]
-    pub fn trusted_ms(self, now_ms: u64, marked_ms: u64) -> u64 {
-        let furthest_ms = self.due_ms(now_ms).saturating_add(self.step_ms());
-        if marked_ms > furthest_ms { furthest_ms } else { marked_ms }
+    pub fn furthest_ms(self, now_ms: u64) -> u64 {
+        self.due_ms(now_ms).saturating_add(self.step_ms())
     }
 
     /// Whether a segment that is marked until `marked_ms`, and was last written by a client at
-    /// `written_ms`, may be evicted.
+    /// `written_ms`, may be evicted. Neither may be later than what is made at `now_ms`.
     #[must_use]
     pub fn hold(self, now_ms: u64, marked_ms: u64, written_ms: u64) -> Hold {
-        let fresh_ms = written_ms.saturating_add(self.write_grace_ms);
-        // A write from the future was made before the wall clock was set back.
-        let fresh_ms = fresh_ms.min(now_ms.saturating_add(self.write_grace_ms));
-        let until_ms = self.trusted_ms(now_ms, marked_ms).max(fresh_ms);
+        let until_ms = marked_ms.max(written_ms.saturating_add(self.write_grace_ms));
         match until_ms.checked_sub(now_ms) {
             Some(for_ms) if for_ms > 0 => Hold::Held { for_ms },
             Some(_) | None => Hold::Free,
@@ -73,11 +69,12 @@ impl Rules {
 }
 
 /// Whether one more artifact of `bytes` may be vouched for where `promised_bytes` of
-/// `capacity_bytes` are promised already. Above half of the ring a node could no longer turn it, so
-/// the honest answer is "missing".
+/// `capacity_bytes` are promised already, in one ring or in the pool. Above half of it a node could no
+/// longer turn it, so the honest answer is "missing". One artifact that is larger than that may be
+/// promised as long as it is the only one.
 #[must_use]
 pub fn may_vouch(promised_bytes: u64, bytes: u64, capacity_bytes: u64) -> bool {
-    promised_bytes.saturating_add(bytes) <= capacity_bytes / 2
+    promised_bytes == 0 || promised_bytes.saturating_add(bytes) <= capacity_bytes / 2
 }
 
 #[cfg(test)]
@@ -104,9 +101,8 @@ mod tests {
             (1_000_000, 1_000_000, 0, Hold::Free),
             (1_000_000, 0, 940_001, Hold::Held { for_ms: 1 }),
             (1_000_000, 0, 940_000, Hold::Free),
-            // The clock was set back: a mark counts for a promise and a step, a write for its grace.
-            (1_000_000, u64::MAX, 0, Hold::Held { for_ms: 1_125_000 }),
-            (1_000_000, 0, u64::MAX, Hold::Held { for_ms: 60_000 }),
+            (1_000_000, 1_000_002, 940_001, Hold::Held { for_ms: 2 }),
+            (1_000_000, 1_000_002, 1_000_000, Hold::Held { for_ms: 60_000 }),
         ] {
             assert_eq!(RULES.hold(now, marked, written), hold, "{now} {marked} {written}");
         }
@@ -117,6 +113,7 @@ mod tests {
         assert!(may_vouch(40, 10, 100));
         assert!(!may_vouch(41, 10, 100));
         assert!(!may_vouch(u64::MAX, 1, u64::MAX));
+        assert!(may_vouch(0, 60, 100) && !may_vouch(1, 60, 100));
     }
 
     proptest! {
@@ -128,7 +125,7 @@ mod tests {
             let earlier = rules.due_ms(earlier.min(now));
             let mark = rules.mark_ms(now, earlier).unwrap_or(earlier);
             prop_assert!(mark >= now + promise);
-            prop_assert_eq!(rules.trusted_ms(now, mark.min(rules.due_ms(now))), mark.min(now + promise));
+            prop_assert!(mark <= rules.furthest_ms(now));
             if promise > 0 {
                 let held = matches!(rules.hold(now + promise - 1, mark, 0), Hold::Held { .. });
                 prop_assert!(held);

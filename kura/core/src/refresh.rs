@@ -5,7 +5,8 @@
 //! that clients write, and holds no more than it started with. So over any stretch of time the copies
 //! are at most what was written plus the old part once: a hot set larger than the ring cannot make
 //! the ring chase itself. A vouch is a promise and goes first: it may use a share of the purse that
-//! reads may not touch.
+//! reads may not touch. What was promised and holds up the whole ring is copied whatever the purse
+//! holds: no more than half of a ring is ever promised, so these copies are at most what was written.
 
 /// Why an artifact is to be copied forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +15,8 @@ pub enum Trigger {
     Read,
     /// It was said to be here.
     Vouch,
+    /// It was said to be here, and the ring cannot turn before it is copied.
+    Turn,
 }
 
 /// Bytes that may be copied forward now.
@@ -43,12 +46,17 @@ impl Purse {
         self.left_bytes = self.left_bytes.saturating_add(bytes).min(self.size_bytes);
     }
 
-    /// Pays for a copy of `bytes`, if that may be. After a refusal nothing is spent.
+    /// Pays for a copy of `bytes`, if that may be; [`Trigger::Turn`] always may, and takes what there
+    /// is. After a refusal nothing is spent.
     #[must_use]
     pub fn spend(&mut self, trigger: Trigger, bytes: u64) -> bool {
         let kept_bytes = match trigger {
             Trigger::Read => self.size_bytes / 4,
             Trigger::Vouch => 0,
+            Trigger::Turn => {
+                self.left_bytes = self.left_bytes.saturating_sub(bytes);
+                return true;
+            }
         };
         match self.left_bytes.checked_sub(bytes) {
             Some(rest) if rest >= kept_bytes => {
@@ -85,6 +93,8 @@ mod tests {
         assert_eq!(purse.left_bytes(), 100);
         purse.resize(10);
         assert_eq!(purse.left_bytes(), 10);
+        assert!(purse.spend(Trigger::Turn, 11) && purse.left_bytes() == 0);
+        assert!(!purse.spend(Trigger::Vouch, 1));
     }
 
     proptest! {

@@ -419,6 +419,24 @@ impl Ring {
         self
     }
 
+    /// Until when anything is promised, in milliseconds; 0 if nothing is.
+    #[must_use]
+    pub fn furthest_promise_ms(&self) -> u64 {
+        let segments = self.members().map(|member| member.promised_until_ms);
+        segments.chain(self.pool_promises.values().copied()).max().unwrap_or(0)
+    }
+
+    /// The ring in which nothing is promised beyond `furthest_ms`.
+    #[must_use]
+    pub fn promised_at_most(mut self, furthest_ms: u64) -> Self {
+        let members = self.blobs.members.iter_mut().chain(self.entries.members.iter_mut());
+        let marks = members.map(|member| &mut member.promised_until_ms);
+        for until_ms in marks.chain(self.pool_promises.values_mut()) {
+            *until_ms = furthest_ms.min(*until_ms);
+        }
+        self
+    }
+
     /// A ring of the segments that were found, where RING itself is lost. The sequences that were
     /// given out are unknown, so it goes on far above. What was promised is unknown too: everything
     /// is, until `promised_until_ms`.
@@ -664,6 +682,10 @@ mod tests {
         let until = |id| ring.promised_until_ms(id);
         assert_eq!(promised.map(until), [77, 77]);
         assert_eq!(until(SegmentId::new(Area::Pool, 8)), 0, "it ended");
+        assert_eq!(ring.furthest_promise_ms(), 77);
+        let nearer = ring.clone().promised_at_most(50);
+        assert_eq!(promised.map(|id| nearer.promised_until_ms(id)), [50, 50]);
+        assert_eq!(nearer.promised_at_most(60).furthest_promise_ms(), 50);
         let bytes = ring.encode();
         assert_eq!(Ring::decode(&bytes), Ok(ring));
         for bit in 0..bytes.len() * 8 {

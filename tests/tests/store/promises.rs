@@ -6,7 +6,7 @@ use kura_core::address::Address;
 use kura_env::Instant;
 use kura_node::service::Refusal;
 
-use crate::bed::{Bed, body, plain};
+use crate::bed::{Bed, body, plain, put};
 
 const PROMISE: Duration = Duration::from_secs(10);
 /// Enough for the ring to turn many times, one write a second.
@@ -68,4 +68,57 @@ fn vouches_that_never_end_keep_their_word_and_writers_out_for_a_promise_at_most(
     assert!(longest < PROMISE * 3 / 2, "no write for {longest:?}");
     assert!(store.evicted_segments.get() > 8, "the ring turns");
     assert!(store.vouched.get() > 0 && store.vouches_declined.get() > 0);
+}
+
+#[test]
+fn what_is_promised_of_a_name_is_promised_of_what_takes_its_place() {
+    let mut bed = Bed::new(62);
+    bed.config.promise = PROMISE;
+    bed.start().unwrap();
+    // Each of them is an object of the pool, which has room for about a dozen.
+    bed.put(plain("kept"), body(1, 40_000)).unwrap();
+    let (store, asked) = (bed.store(), vec![plain("kept")]);
+    assert_eq!(bed.run(async move { store.vouch(&asked).await }).unwrap(), [true]);
+    bed.put(plain("kept"), body(2, 40_000)).unwrap();
+    for number in 0..30 {
+        bed.put(plain(&format!("other-{number}")), body(number, 40_000)).unwrap();
+    }
+    assert!(bed.metrics().store.evicted_objects.get() > 10, "the pool turns");
+    assert_eq!(bed.get(&plain("kept")).unwrap(), Some(body(2, 40_000)), "it was promised");
+}
+
+#[test]
+fn copies_that_were_not_made_are_made_when_writers_wait_for_them() {
+    let promise = Duration::from_secs(100);
+    let mut bed = Bed::new(63);
+    bed.config.promise = promise;
+    bed.start().unwrap();
+    let names: Vec<Address> = (0..14_000).map(|number| plain(&format!("key-{number}"))).collect();
+    let (store, all) = (bed.store(), names.clone());
+    bed.run(async move {
+        for name in all {
+            put(store.clone(), name, body(7, 60)).await.unwrap();
+        }
+    });
+    let evicted = usize::try_from(bed.metrics().store.evicted_artifacts.get()).unwrap();
+    assert!(evicted > 0, "the ring is full");
+    // Most of the eldest segment, and nothing else.
+    let promised = names[evicted..evicted + 1_300].to_vec();
+    let (store, asked) = (bed.store(), promised.clone());
+    let held = bed.run(async move { store.vouch(&asked).await }).unwrap();
+    assert!(held.iter().all(|held| *held));
+    assert!(bed.metrics().store.refreshes_shed.get() > 0, "more are old than may wait");
+    let (began, mut stored) = (bed.now(), 0);
+    while stored < 30 && bed.now() - began < promise / 2 {
+        match bed.put(plain(&format!("later-{stored}")), body(stored, 25_000)) {
+            Ok(_) => stored += 1,
+            Err(Refusal::Promised { .. }) => bed.wait(1),
+            Err(refusal) => panic!("{refusal}"),
+        }
+    }
+    assert_eq!(stored, 30, "writers wait for copies, not for the end of promises");
+    assert!(bed.metrics().store.refreshes_by_turn.get() > 0);
+    for name in &promised {
+        assert!(bed.get(name).unwrap().is_some(), "{name:?} was promised");
+    }
 }

@@ -63,6 +63,7 @@ store_metrics! {
     refreshed_bytes: "Bytes of bodies copied forward",
     refreshes_by_read: "Copies ordered because of a read",
     refreshes_by_vouch: "Copies ordered because of a vouch",
+    refreshes_by_turn: "Copies ordered because the ring cannot turn before",
     refreshes_joined: "Reads and vouches of what is being copied already",
     refreshes_unpaid: "Copies not made because the budget of the ring is spent",
     refreshes_shed: "Copies not made because too many wait",

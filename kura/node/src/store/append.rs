@@ -27,6 +27,8 @@ pub(super) struct Written {
     pub(super) replica: bool,
     /// Where it lay, if it was copied forward.
     pub(super) copied_from: Option<Place>,
+    /// Where that lies whose place it takes, and with it what was promised of it.
+    pub(super) replaces: Option<Place>,
     pub(super) reply: oneshot::Sender<Result<Published, Refusal>>,
     /// Held until the answer, so that memory in flight is counted to the end.
     pub(super) _body: Option<Body>,
@@ -55,7 +57,7 @@ impl Appender {
             let (place, header, publish) = self.place(&active.segment, active.end, publish);
             active.end += place.record_bytes();
             parts.push(header);
-            let Publish { address, body, reply, origin, .. } = publish;
+            let Publish { address, body, reply, origin, replaces, .. } = publish;
             let (replica, copied_from) = (origin.is_replica(), origin.copied_from());
             let body = match body {
                 Body::Memory { mut pieces, reservation } => {
@@ -77,7 +79,9 @@ impl Appender {
                 }
                 Body::Staged(_) => None,
             };
-            written.push(Written { place, address, replica, copied_from, reply, _body: body });
+            let replaces = copied_from.or(replaces);
+            let _body = body;
+            written.push(Written { place, address, replica, copied_from, replaces, reply, _body });
         }
         match failed {
             Some(error) => Err(error),

@@ -39,19 +39,20 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     COMMANDS_MAX, PLACES_SPACE, SharedWithReaders,
     append::Written,
-    budget::{Budget, Reservation},
+    budget::Reservation,
     eviction::{Debt, eviction_steps},
+    grace::{Graces, SteadyWall},
     index::{Index, Look, Name},
     ledger::Books,
     peers::Head,
     pledges::Pledges,
     recovery::Recovered,
-    refresh::Purses,
+    refresh::Orders,
     routing::Route,
     rows,
     segments::{Segment, View},
     space::{Rounds, Volume},
-    staging::StagedFile,
+    staging::{StagedFile, Staging},
 };
 use crate::{
     config::{Durability, StoreConfig},
@@ -87,6 +88,8 @@ pub(super) struct Publish {
     pub(super) digest: Digest,
     pub(super) chunk_sums: Vec<u32>,
     pub(super) origin: Origin,
+    /// What lies under this name already, as far as it matters.
+    pub(super) replaces: Option<Place>,
     pub(super) body: Body,
     pub(super) reply: oneshot::Sender<Result<Published, Refusal>>,
 }
@@ -156,17 +159,21 @@ pub(super) struct Appender {
     pub(super) logs: BTreeMap<(Area, Flow), Log>,
     /// Objects of the pool in the order of their last use, shared with readers.
     pub(super) pool: Arc<Mutex<Recency<SegmentId>>>,
-    /// Objects of the pool that clients wrote lately, and when, in wall milliseconds. Those whose
+    /// Objects of the pool that clients wrote lately, and when, by `wall`. Those whose
     /// grace is over go when the next one comes, so there are as many as the pool holds at most.
     pub(super) fresh: VecDeque<(SegmentId, u64)>,
     /// Directories of the pool that are there for sure.
     pub(super) pool_dirs: BTreeSet<String>,
+    /// The clock of promises and graces.
+    pub(super) wall: SteadyWall,
+    /// When clients wrote to each segment last.
+    pub(super) graces: Graces,
     /// Artifacts in the old part that are promised, and until when.
     pub(super) pledges: Pledges,
-    /// What may be copied forward, by ring.
-    pub(super) purses: Arc<Purses>,
+    /// Where copies are asked for.
+    pub(super) orders: Arc<Orders>,
     /// What bodies in flight may take.
-    staging: Arc<Budget>,
+    pub(super) staging: Arc<Staging>,
     index: Arc<Index>,
     /// What the store holds of its volume.
     pub(super) books: Arc<Books>,
@@ -229,6 +236,8 @@ impl Appender {
             view: recovered.view,
             hlc,
             born: hlc.next(env.clock.wall().0).0,
+            wall: recovered.wall,
+            graces: Graces::read_back(&recovered.ring, recovered.wall.now_ms(env.clock.now())),
             ring: recovered.ring,
             logs: recovered.logs,
             pool: shared.pool,
@@ -236,7 +245,7 @@ impl Appender {
             fresh: VecDeque::new(),
             pool_dirs: recovered.pool_dirs,
             pledges: recovered.pledges,
-            purses: shared.purses,
+            orders: shared.orders,
             staging: shared.staging,
             books: recovered.books,
             volume: recovered.volume,
@@ -334,11 +343,12 @@ impl Appender {
         self.eviction_due().map_or(due, |eviction| eviction.min(due))
     }
 
-    /// What is due beside the work of others: so many bounded steps of eviction, and a look at the
-    /// volume and the catalog.
+    /// What is due beside the work of others: so many bounded steps of eviction, copies that the ring
+    /// waits for, and a look at the volume and the catalog.
     async fn tend(&mut self, steps: u64) {
         self.tend_catalog().await;
         self.evict_some(steps).await;
+        self.hasten_copies().await;
         self.keep_floor().await;
     }
 
@@ -400,14 +410,23 @@ impl Appender {
                 Origin::Peer(version) => version.time,
                 Origin::Client | Origin::Copied { .. } => self.hlc.next(self.wall_ms()).0,
             };
-            let taken = match self.make_room(log, next.record_bytes(), age).await {
-                Ok(room_bytes) => take_fitting(&mut group, room_bytes),
-                Err(refusal) => {
-                    refuse(group.drain(..).map(|publish| publish.reply), &refusal);
-                    break;
+            let (is_urgent, record_bytes) = (self.is_urgent(next), next.record_bytes());
+            let room = self.make_room(log, record_bytes, age).await;
+            let taken = room.map(|room_bytes| self.take_fitting(&mut group, log, room_bytes));
+            let refusal = match taken {
+                Ok(taken) if !taken.is_empty() => {
+                    self.store(log, taken).await;
+                    continue;
                 }
+                // What is left is kept for copies that the ring waits for.
+                Ok(_) => Refusal::Promised { for_seconds: 1 },
+                Err(refusal) => refusal,
             };
-            self.store(log, taken).await;
+            // Those copies are not turned away together with who waits for them.
+            let is_left = |it: &Publish| !is_urgent && self.is_urgent(it);
+            let (left, refused) = group.into_iter().partition::<VecDeque<_>, _>(|it| is_left(it));
+            refuse(refused.into_iter().map(|publish| publish.reply), &refusal);
+            group = left;
         }
     }
 
@@ -416,9 +435,10 @@ impl Appender {
     async fn leave_out_known(&mut self, group: &mut VecDeque<Box<Publish>>) {
         // What is ahead in this very group counts as if it were here.
         let mut ahead = BTreeMap::new();
-        for publish in std::mem::take(group) {
+        for mut publish in std::mem::take(group) {
             if publish.origin == Origin::Client {
-                if let Some(sequence) = self.repeats(&publish).await {
+                publish.replaces = self.replaced(&publish.address).await;
+                if let Some(sequence) = self.repeats(&publish) {
                     self.metrics.store.repeated_puts.inc();
                     publish.answer_known(sequence);
                     continue;
@@ -454,6 +474,7 @@ impl Appender {
                 publish.answer_known(known.map_or(0, |place| place.sequence));
                 continue;
             }
+            publish.replaces = known;
             let next = match publish.origin {
                 Origin::Peer(version) => Place { version, digest: publish.digest, ..NOWHERE },
                 Origin::Client | Origin::Copied { .. } => NOWHERE,
@@ -465,12 +486,8 @@ impl Appender {
 
     /// The sequence of the record that makes this write of our own needless. One that came from a
     /// peer does not: it is not in this node's feed, and whom it came from may be gone.
-    async fn repeats(&self, publish: &Publish) -> Option<u64> {
-        if publish.address.space() != Space::Cas {
-            return None;
-        }
-        // A catalog that fails here fails the write itself, which then says so.
-        let place = self.current(&publish.address).await.ok().flatten()?;
+    fn repeats(&self, publish: &Publish) -> Option<u64> {
+        let place = publish.replaces.filter(|_| publish.address.space() == Space::Cas)?;
         let is_own = place.version.node == self.node;
         let is_same = place.digest == publish.digest && place.body_bytes == publish.body_bytes;
         let is_large = place.segment.area() == Area::Pool;
@@ -481,6 +498,16 @@ impl Appender {
             self.pool.lock().touch(place.segment, self.wall_ms() << 16);
         }
         repeats.then_some(place.sequence)
+    }
+
+    /// Where that lies which a client writes anew, if it matters: where it was vouched for, or a body
+    /// under its own digest, which may not have to be written again.
+    async fn replaced(&self, address: &Address) -> Option<Place> {
+        if address.space() != Space::Cas && !self.has_promises() {
+            return None;
+        }
+        // A catalog that fails here fails the write itself, which then says so.
+        self.current(address).await.ok().flatten()
     }
 
     /// The place of what is here under this name.
@@ -495,8 +522,14 @@ impl Appender {
         Ok(place.filter(|place| self.view.segment(place.segment).is_some()))
     }
 
+    /// The wall clock as it stands, for versions.
     pub(super) fn wall_ms(&self) -> u64 {
         self.env.clock.wall().0
+    }
+
+    /// The wall clock of promises and graces, in milliseconds.
+    pub(super) fn steady_ms(&self) -> u64 {
+        self.wall.now_ms(self.env.clock.now())
     }
 
     /// Whether writes may go on, and what has to go before them.
@@ -544,14 +577,30 @@ impl Appender {
         Ok(room_of(self).unwrap_or(0))
     }
 
+    /// Takes the longest run from the front that fits. The first one fits, and is left out only if it
+    /// would take room that is kept for copies.
+    fn take_fitting(
+        &self,
+        group: &mut VecDeque<Box<Publish>>,
+        log: (Area, Flow),
+        room_bytes: u64,
+    ) -> Vec<Publish> {
+        let kept_bytes = self.kept_for_copies(log);
+        let mut left = room_bytes;
+        let mut taken = Vec::new();
+        while let Some(next) = group.front() {
+            let kept_bytes = if self.is_urgent(next) { 0 } else { kept_bytes };
+            let rest = left.checked_sub(next.record_bytes());
+            let Some(rest) = rest.filter(|rest| *rest >= kept_bytes) else { break };
+            left = rest;
+            taken.extend(group.pop_front().map(|publish| *publish));
+        }
+        taken
+    }
+
     /// What a ring may hold.
     pub(super) fn ring_capacity(&self, area: Area) -> RingCapacity {
         self.capacity.ring(area)
-    }
-
-    /// Bytes that were granted to bodies in flight and may still be written.
-    pub(super) fn staging_to_come(&self) -> u64 {
-        self.staging.in_use_bytes()
     }
 
     /// Steps 1 to 4 for records that fit the open segment of a log.
@@ -588,7 +637,7 @@ impl Appender {
     pub(super) async fn finish(&mut self, segment: SegmentId, end: u64, written: Vec<Written>) {
         match self.index(segment, end, &written).await {
             Ok(()) => {
-                self.move_pledges(&written).await;
+                self.move_promises(&written).await;
                 for written in written {
                     if written.copied_from.is_some() {
                         self.metrics.store.refreshed.inc();
@@ -596,7 +645,7 @@ impl Appender {
                     } else {
                         self.metrics.store.puts.inc();
                         self.metrics.store.put_bytes.inc_by(written.place.body_bytes);
-                        self.purses.earn(segment.area(), written.place.record_bytes());
+                        self.orders.earn(segment.area(), written.place.record_bytes());
                     }
                     let published = Published {
                         sequence: written.place.sequence,
@@ -693,18 +742,6 @@ impl Appender {
             self.metrics.store.forgotten.inc();
         }
     }
-}
-
-/// Takes the longest run from the front that fits; always at least one, which the caller checked.
-fn take_fitting(group: &mut VecDeque<Box<Publish>>, room_bytes: u64) -> Vec<Publish> {
-    let mut left = room_bytes;
-    let mut taken = Vec::new();
-    while let Some(next) = group.front() {
-        let Some(rest) = left.checked_sub(next.record_bytes()) else { break };
-        left = rest;
-        taken.extend(group.pop_front().map(|publish| *publish));
-    }
-    taken
 }
 
 /// What is compared where nothing has been stored yet.

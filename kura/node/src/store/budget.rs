@@ -49,6 +49,8 @@ pub(crate) struct Budget {
 struct State {
     clients: LaneState,
     replicas: LaneState,
+    /// Of what is held, what has been written: it lies on the volume.
+    written_bytes: u64,
 }
 
 #[derive(Default)]
@@ -106,6 +108,12 @@ impl Budget {
         self.state.lock().in_use_bytes()
     }
 
+    /// Bytes that are held and were not written yet.
+    pub(crate) fn to_come_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        state.in_use_bytes().saturating_sub(state.written_bytes)
+    }
+
     /// How many bodies of clients wait.
     pub(crate) fn clients_waiting(&self) -> usize {
         self.state.lock().clients.waiting.len()
@@ -160,7 +168,7 @@ impl Budget {
             granted.await.map_err(|_| NoTurn::TooMany)?;
         }
         turn.granted = None;
-        Ok(Reservation { budget: self.clone(), lane, bytes })
+        Ok(Reservation { budget: self.clone(), lane, bytes, written_bytes: 0 })
     }
 
     /// Lets in who waits first in each lane, as far as there is room. Replicas before clients: once
@@ -186,7 +194,7 @@ impl Budget {
 
     /// A reservation of nothing, which always fits.
     pub(crate) fn nothing(self: &Arc<Self>, lane: Lane) -> Reservation {
-        Reservation { budget: self.clone(), lane, bytes: 0 }
+        Reservation { budget: self.clone(), lane, bytes: 0, written_bytes: 0 }
     }
 
     /// Reserves `bytes`, now or not at all.
@@ -228,11 +236,20 @@ pub(crate) struct Reservation {
     budget: Arc<Budget>,
     lane: Lane,
     bytes: u64,
+    /// At most `bytes`.
+    written_bytes: u64,
 }
 
 impl Reservation {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// So much of what is reserved has been written.
+    pub(crate) fn wrote(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes - self.written_bytes);
+        self.written_bytes += bytes;
+        self.budget.state.lock().written_bytes += bytes;
     }
 
     /// Reserves `more` on top, now or not at all. On refusal what was held stays held.
@@ -255,6 +272,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let mut state = self.budget.state.lock();
         state.lane(self.lane).held_bytes -= self.bytes;
+        state.written_bytes -= self.written_bytes;
         self.budget.admit(&mut state);
     }
 }

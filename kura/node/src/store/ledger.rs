@@ -31,7 +31,7 @@ struct State {
     ledger: Ledger,
     /// What the file of each segment and object holds: as many as there are files.
     files: BTreeMap<SegmentId, u64>,
-    /// What was unlinked while somebody read it. Who is no longer read leaves at the next look.
+    /// What was unlinked while somebody read it. What is no longer read leaves with the next one.
     unlinked: BTreeMap<SegmentId, u64>,
     ring_bytes: u64,
 }
@@ -65,8 +65,10 @@ impl Books {
 
     /// The file of `id` has lost its name.
     pub(super) fn unlinked(&self, id: SegmentId, view: &View) {
-        let is_held = view.lingering().contains(&id);
+        let lingering = view.lingering();
+        let is_held = lingering.contains(&id);
         let mut state = self.0.lock();
+        state.unlinked.retain(|id, _| lingering.contains(id));
         let Some(bytes) = state.files.remove(&id) else { return };
         state.ledger.sub(account(id), bytes);
         if is_held {

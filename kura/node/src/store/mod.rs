@@ -12,6 +12,7 @@ mod appender;
 mod budget;
 mod eviction;
 mod fit;
+mod grace;
 mod index;
 mod ledger;
 mod peers;
@@ -43,6 +44,7 @@ use kura_core::{
     recency::Recency,
     record::{Area, SegmentId, header_bytes},
     refresh::Trigger,
+    ring::AfterRead,
 };
 use kura_env::{CatalogHealth, Env, Keyspace, TaskEnd, TaskHandle};
 use parking_lot::Mutex;
@@ -67,7 +69,7 @@ use self::{
     index::{Index, Look, Name},
     ledger::Books,
     peers::Head,
-    refresh::{Purses, Refresher},
+    refresh::{Orders, Refresher},
     routing::area_of,
     segments::{Segment, View},
     space::Volume,
@@ -105,8 +107,8 @@ pub(crate) struct Limits {
 struct SharedWithReaders {
     head: Arc<Head>,
     pool: Arc<Mutex<Recency<SegmentId>>>,
-    purses: Arc<Purses>,
-    staging: Arc<Budget>,
+    orders: Arc<Orders>,
+    staging: Arc<Staging>,
     index: Arc<Index>,
 }
 
@@ -124,7 +126,7 @@ struct Shared {
     pool: Arc<Mutex<Recency<SegmentId>>>,
     refresher: Refresher,
     memory: Arc<Budget>,
-    staging: Staging,
+    staging: Arc<Staging>,
     commands: mpsc::Sender<Command>,
     head: Arc<Head>,
     /// Followers below it must compare everything, whatever the horizon says.
@@ -159,8 +161,8 @@ impl Store {
         let (view, capacity) = (recovered.view.clone(), recovered.capacity);
         let pool = recovered.pool.clone();
         let (books, volume) = (recovered.books.clone(), recovered.volume.clone());
-        let purses = Purses::new(&capacity);
-        let staging = Staging::new(&env, &config, metrics.clone());
+        let (orders, waiting) = Orders::open(&capacity, metrics.clone());
+        let staging = Arc::new(Staging::new(&env, &config, metrics.clone()));
         let memory = Budget::new(config.memory_bytes_max);
         let index = Arc::new(Index::new(config.index_bytes_max));
         let (node, incarnation) = (recovered.node, recovered.incarnation);
@@ -168,14 +170,14 @@ impl Store {
         let shared = SharedWithReaders {
             head: head.clone(),
             pool: pool.clone(),
-            purses: purses.clone(),
-            staging: staging.budget().clone(),
+            orders: orders.clone(),
+            staging: staging.clone(),
             index: index.clone(),
         };
         let appender = Appender::new(env.clone(), config, recovered, metrics.clone(), shared);
         let appender = env.tasks.spawn("appender", Box::pin(appender.run(queue)));
         let store = Self(Arc::new_cyclic(|store| Shared {
-            refresher: Refresher::start(&env, store.clone(), purses),
+            refresher: Refresher::start(&env, store.clone(), (orders, waiting)),
             env,
             limits,
             capacity,
@@ -312,8 +314,9 @@ impl Store {
             let now = self.0.env.clock.wall().0 << 16;
             self.0.pool.lock().touch(place.segment, now);
         }
-        let after_read = self.0.view.after_read(place.segment);
-        self.0.refresher.order((address, place), after_read, trigger, &self.0.metrics);
+        if self.0.view.after_read(place.segment) == AfterRead::Refresh {
+            self.0.refresher.orders.order((address, place), trigger);
+        }
     }
 
     /// Whether a body goes to the pool.

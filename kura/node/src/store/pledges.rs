@@ -4,20 +4,28 @@
 //! mark would keep the whole ring from turning, it marks the artifact alone, in the catalog, and has
 //! it copied forward. Either is durable before the answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use kura_core::{
     address::Address,
-    place::{Place, contents_key, parse_contents_key},
+    place::{Place, contents_key, parse_contents_key, parse_contents_row},
     promise::may_vouch,
-    record::{Area, SegmentId},
+    record::{Area, Flow, SegmentId},
+    refresh::Trigger,
     ring::AfterRead,
 };
-use kura_env::{Batch, Catalog, CatalogError, CommitDurability, Keyspace};
+use kura_env::{Batch, Catalog, CatalogError, CommitDurability, Instant, Keyspace};
 use tokio::sync::oneshot;
 
-use super::{append::Written, appender::Appender};
+use super::{
+    CONTENTS_SPACE,
+    append::Written,
+    appender::{Appender, Publish},
+};
 use crate::service::Refusal;
 
 /// (segment, offset) -> until when the artifact there is promised.
@@ -32,6 +40,10 @@ const PAGE_ROWS: usize = 1024;
 /// Marks whose time is over that one look removes.
 const EXPIRE_MAX: usize = 256;
 
+/// How often copies that the ring waits for are asked for again, and how many at once.
+const HASTEN_EVERY: Duration = Duration::from_secs(1);
+const HASTEN_MAX: usize = 256;
+
 /// Where an artifact lies: the segment, and the offset in it.
 type At = (SegmentId, u64);
 
@@ -44,12 +56,33 @@ pub(super) struct Pledges {
     by_end: BTreeSet<(u64, At)>,
     /// Of all marks together.
     bytes: u64,
+    /// The ring could not turn because of them.
+    pub(super) are_waited_for: bool,
+    /// When copies that the ring waits for are asked for again.
+    hasten_due: Instant,
 }
 
 impl Pledges {
     /// Whether anything in `segment` is promised, was not copied forward yet, and so holds it.
     pub(super) fn holds(&self, segment: SegmentId, now_ms: u64) -> bool {
         self.marks.range((segment, 0)..=(segment, u64::MAX)).any(|(_, (until, _))| *until > now_ms)
+    }
+
+    /// Some of what is promised in `segment` and was not copied forward yet.
+    fn some_of(&self, segment: SegmentId, now_ms: u64) -> Vec<At> {
+        let marks = self.marks.range((segment, 0)..=(segment, u64::MAX));
+        let held = marks.filter(|(_, (until, _))| *until > now_ms);
+        held.map(|(at, _)| *at).take(HASTEN_MAX).collect()
+    }
+
+    /// Of what is promised in `segment` and was not copied forward yet.
+    fn bytes_in(&self, segment: SegmentId, now_ms: u64) -> u64 {
+        let marks = self.marks.range((segment, 0)..=(segment, u64::MAX));
+        marks
+            .map(|(_, mark)| *mark)
+            .filter(|(until, _)| *until > now_ms)
+            .map(|(_, bytes)| bytes)
+            .sum()
     }
 
     fn until_ms(&self, place: &Place) -> u64 {
@@ -97,8 +130,12 @@ impl Pledges {
         }
     }
 
-    /// Reads back what an earlier life promised.
-    pub(super) async fn load(catalog: &dyn Catalog, now_ms: u64) -> Result<Self, CatalogError> {
+    /// Reads back what an earlier life promised; nothing longer than until `furthest_ms`.
+    pub(super) async fn load(
+        catalog: &dyn Catalog,
+        now_ms: u64,
+        furthest_ms: u64,
+    ) -> Result<Self, CatalogError> {
         let mut pledges = Self::default();
         let mut from = Bytes::new();
         loop {
@@ -109,7 +146,9 @@ impl Pledges {
             for (key, row) in rows {
                 let promised = decode(&row).filter(|(until, _)| *until > now_ms);
                 match parse_contents_key(&key).zip(promised) {
-                    Some((place, (until, bytes))) => pledges.insert(place, until, bytes),
+                    Some((at, (until, bytes))) => {
+                        pledges.insert(at, until.min(furthest_ms), bytes);
+                    }
                     None => over.delete(PLEDGES_SPACE, key),
                 }
             }
@@ -160,18 +199,16 @@ impl Appender {
 
     async fn promise(&mut self, artifacts: &[(Address, Place)]) -> Result<Vec<bool>, Refusal> {
         let rules = self.promise_rules();
-        let now_ms = self.wall_ms();
+        let now_ms = self.steady_ms();
         if rules.promise_ms == 0 {
             // Nothing is promised here: what is here now may be said to be.
             return Ok(vec![true; artifacts.len()]);
         }
         let mut over = Batch::default();
         self.pledges.expire(now_ms, &mut over);
-        let mut promised_bytes = self.promised_bytes(now_ms);
-        let capacity_bytes = self.capacity.bytes;
+        let mut promised_bytes = Area::ALL.map(|area| (area, self.promised_bytes(area, now_ms)));
         let mut held = Vec::with_capacity(artifacts.len());
-        let mut marks =
-            Marks { until_ms: rules.due_ms(now_ms) + rules.step_ms(), ..Marks::default() };
+        let mut marks = Marks { until_ms: rules.furthest_ms(now_ms), ..Marks::default() };
         for (address, _) in artifacts {
             // It may have been copied forward, or written again, since it was looked up.
             let Some(place) = self.current(address).await? else {
@@ -186,13 +223,16 @@ impl Appender {
             }
             let is_new = marked_ms <= now_ms;
             let has_room = self.pledges.marks.len() + marks.places.len() < PLEDGES_MAX;
-            if is_new && !may_vouch(promised_bytes, cost_bytes, capacity_bytes)
+            let area = place.segment.area();
+            let promised = promised_bytes.iter_mut().find(|(it, _)| *it == area);
+            let Some((_, promised)) = promised else { continue };
+            if is_new && !may_vouch(*promised, cost_bytes, self.promisable_bytes(area))
                 || is_old && (!has_room || self.is_waited_for(place.segment))
             {
                 held.push(false);
                 continue;
             }
-            promised_bytes += if is_new { cost_bytes } else { 0 };
+            *promised += if is_new { cost_bytes } else { 0 };
             held.push(true);
             if is_old {
                 marks.places.push(place);
@@ -252,40 +292,121 @@ impl Appender {
         Ok(())
     }
 
-    /// Artifacts were copied forward: what was promised of them is promised of where they lie now,
-    /// and then no longer of where they lay.
-    pub(super) async fn move_pledges(&mut self, written: &[Written]) {
-        let now_ms = self.wall_ms();
-        let copies = written.iter().filter_map(|it| Some((it.copied_from?, it.place.segment)));
-        let moved: Vec<(Place, SegmentId)> =
-            copies.filter(|(from, _)| self.pledges.until_ms(from) > now_ms).collect();
-        let until_ms = moved.iter().map(|(from, _)| self.pledges.until_ms(from)).max();
-        let Some(until_ms) = until_ms else { return };
-        let segments: Vec<SegmentId> = moved.iter().map(|(_, segment)| *segment).collect();
+    /// Whether a record is a copy out of the segment that the ring waits for.
+    pub(super) fn is_urgent(&self, publish: &Publish) -> bool {
+        let from = publish.origin.copied_from().map(|from| from.segment);
+        from.is_some_and(|segment| self.is_waited_for(segment))
+    }
+
+    /// Room in the open segment of a log that is kept for copies out of the segment that the ring
+    /// waits for, in bytes: without them it would never turn.
+    pub(super) fn kept_for_copies(&self, (area, flow): (Area, Flow)) -> u64 {
+        let eldest = self.ring.eldest(area).filter(|eldest| self.is_waited_for(eldest.id));
+        let Some(eldest) = eldest.filter(|_| flow == Flow::Live) else { return 0 };
+        self.pledges.bytes_in(eldest.id, self.steady_ms())
+    }
+
+    /// Asks again for copies of what is promised in the eldest segment of a ring that cannot turn
+    /// because of them: they were not paid for, or shed, or they failed, and writers wait for them.
+    pub(super) async fn hasten_copies(&mut self) {
+        let now = self.env.clock.now();
+        if now < self.pledges.hasten_due {
+            return;
+        }
+        self.pledges.hasten_due = now + HASTEN_EVERY;
+        let now_ms = self.steady_ms();
+        let are_waited_for = std::mem::take(&mut self.pledges.are_waited_for);
+        for area in [Area::Blobs, Area::Entries] {
+            let Some(eldest) = self.ring.eldest(area) else { continue };
+            if !are_waited_for && !self.is_waited_for(eldest.id) {
+                continue;
+            }
+            for at in self.pledges.some_of(eldest.id, now_ms) {
+                match self.copyable(at).await {
+                    Ok(Some((address, place))) => {
+                        self.orders.order((&address, &place), Trigger::Turn)
+                    }
+                    // Forgotten, or another record has taken over its name and its promise.
+                    Ok(None) => {
+                        self.pledges.take(at);
+                        self.unindexed.delete(PLEDGES_SPACE, contents_key(at.0, at.1));
+                    }
+                    Err(refusal) => {
+                        tracing::warn!(%refusal, "what the ring waits for could not be looked up");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The artifact at a place, if it still lies there.
+    async fn copyable(&self, at: At) -> Result<Option<(Address, Place)>, Refusal> {
+        let row = self.env.catalog.get(CONTENTS_SPACE, &contents_key(at.0, at.1)).await;
+        let row = row.map_err(Refusal::Catalog)?;
+        let key = row.as_deref().and_then(parse_contents_row).map(|(_, key)| key);
+        let Some(address) = key.and_then(|key| Address::decode(key).ok()) else { return Ok(None) };
+        let place = self.current(&address).await?;
+        Ok(place.filter(|it| (it.segment, it.offset) == at).map(|place| (address, place)))
+    }
+
+    /// Records took the place of others, most of them as copies: what was promised of those is promised
+    /// of where the artifacts lie now, and no longer of where they lay.
+    pub(super) async fn move_promises(&mut self, written: &[Written]) {
+        let now_ms = self.steady_ms();
+        let taken = written.iter().filter_map(|it| Some((it.replaces?, it.place.segment)));
+        let moved: Vec<(Place, SegmentId, u64)> = taken
+            .map(|(from, to)| (from, to, self.promised_until_ms(&from)))
+            .filter(|(_, _, until_ms)| *until_ms > now_ms)
+            .collect();
+        let Some(until_ms) = moved.iter().map(|(_, _, until_ms)| *until_ms).max() else { return };
+        let segments: Vec<SegmentId> = moved.iter().map(|(_, to, _)| *to).collect();
         if segments.iter().any(|segment| self.ring.promised_until_ms(*segment) < until_ms) {
             let ring = self.ring.clone().promised(&segments, until_ms, now_ms);
             if let Err(refusal) = self.adopt(ring).await {
-                // Both copies stay for as long as was promised: the old one is held by its pledge.
+                // Both copies stay for as long as was promised: the old one is held by its mark.
                 tracing::warn!(%refusal, "a promise could not be moved");
                 return;
             }
         }
-        for (from, _) in moved {
-            self.pledges.remove(&from);
-            self.unindexed.delete(PLEDGES_SPACE, contents_key(from.segment, from.offset));
+        for (from, _, _) in moved {
+            if self.pledges.until_ms(&from) > 0 {
+                self.pledges.remove(&from);
+                self.unindexed.delete(PLEDGES_SPACE, contents_key(from.segment, from.offset));
+            }
         }
     }
 
-    /// Bytes that may not be evicted because of promises.
-    fn promised_bytes(&self, now_ms: u64) -> u64 {
-        let marked = self.ring.members().filter(|member| member.promised_until_ms > now_ms);
-        let segments = marked.map(|member| self.ring_capacity(member.id.area()).segment_bytes);
-        let pool = self.pool.lock();
-        let objects = pool
-            .eldest_first()
-            .filter(|id| self.ring.promised_until_ms(*id) > now_ms)
-            .filter_map(|id| pool.size_of(id));
-        segments.sum::<u64>() + objects.sum::<u64>() + self.pledges.bytes
+    /// Whether anything may be promised now.
+    pub(super) fn has_promises(&self) -> bool {
+        self.ring.furthest_promise_ms() > self.steady_ms() || !self.pledges.marks.is_empty()
+    }
+
+    /// Until when what lies at a place is promised, in milliseconds; 0 if it is not.
+    fn promised_until_ms(&self, place: &Place) -> u64 {
+        self.ring.promised_until_ms(place.segment).max(self.pledges.until_ms(place))
+    }
+
+    /// Bytes of a ring, or of the pool, that may not be evicted because of promises.
+    fn promised_bytes(&self, area: Area, now_ms: u64) -> u64 {
+        if area == Area::Pool {
+            let pool = self.pool.lock();
+            let objects = pool.eldest_first();
+            let promised = objects.filter(|id| self.ring.promised_until_ms(*id) > now_ms);
+            return promised.filter_map(|id| pool.size_of(id)).sum();
+        }
+        let marked =
+            self.ring.members_of(area).filter(|member| member.promised_until_ms > now_ms).count();
+        let pledged = if area == Area::Blobs { self.pledges.bytes } else { 0 };
+        marked as u64 * self.ring_capacity(area).segment_bytes + pledged
+    }
+
+    /// What promises in an area are held against, in bytes.
+    fn promisable_bytes(&self, area: Area) -> u64 {
+        match area {
+            Area::Blobs | Area::Entries => self.ring_capacity(area).bytes(),
+            Area::Pool => self.capacity.pool_bytes,
+        }
     }
 }
 

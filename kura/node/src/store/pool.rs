@@ -60,7 +60,7 @@ impl Appender {
         let offset = POOL_BODY_OFFSET - header_bytes(&publish.address, publish.body_bytes) as u64;
         let segment = Segment { id, nonce: self.nonce(), file: None };
         let (place, header, publish) = self.place(&segment, offset, publish);
-        let Publish { address, body, reply, origin, .. } = publish;
+        let Publish { address, body, reply, origin, replaces, .. } = publish;
         let named = match &body {
             Body::Staged(staged) if staged.body_offset() == POOL_BODY_OFFSET => {
                 self.name_object(&segment, &place, (header, staged)).await
@@ -76,10 +76,11 @@ impl Appender {
         self.pool.lock().insert(id, place.record_bytes(), place.version.time);
         self.view.insert(segment.into());
         if !origin.is_replica() {
-            self.fresh.push_back((id, self.wall_ms()));
+            self.fresh.push_back((id, self.steady_ms()));
         }
         let (replica, copied_from) = (origin.is_replica(), origin.copied_from());
-        let written = Written { place, address, replica, copied_from, reply, _body: Some(body) };
+        let (replaces, _body) = (copied_from.or(replaces), Some(body));
+        let written = Written { place, address, replica, copied_from, replaces, reply, _body };
         self.finish(id, place.offset + place.record_bytes(), vec![written]).await;
         Ok(())
     }
@@ -149,8 +150,9 @@ impl Appender {
     ) -> Result<(), Refusal> {
         let limit_bytes = self.capacity.pool_bytes;
         let grace_ms = self.promise_rules().write_grace_ms;
-        let now_ms = self.wall_ms();
-        while self.fresh.front().is_some_and(|(_, at_ms)| at_ms + grace_ms <= now_ms) {
+        let now_ms = self.steady_ms();
+        while self.fresh.front().is_some_and(|(_, at_ms)| at_ms.saturating_add(grace_ms) <= now_ms)
+        {
             self.fresh.pop_front();
         }
         let victims = self.pool_victims(record_bytes, limit_bytes);
@@ -173,7 +175,7 @@ impl Appender {
     }
 
     fn pool_victims(&self, incoming_bytes: u64, limit_bytes: u64) -> Option<Vec<SegmentId>> {
-        let (rules, now_ms) = (self.promise_rules(), self.wall_ms());
+        let (rules, now_ms) = (self.promise_rules(), self.steady_ms());
         let fresh: BTreeMap<SegmentId, u64> = self.fresh.iter().copied().collect();
         let is_held = |id: SegmentId| {
             let written_ms = fresh.get(&id).copied().unwrap_or(0);

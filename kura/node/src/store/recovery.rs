@@ -16,12 +16,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use kura_core::{
     capacity::{Capacity, TooSmall, capacity},
     place::{contents_key, parse_contents_key},
+    promise::Rules,
     recency::Recency,
     record::{Area, Flow, SegmentId},
     recovery::plan,
@@ -34,9 +34,11 @@ use super::{
     CONTENTS_SPACE,
     appender::Log,
     fit::Fitter,
+    grace::SteadyWall,
     ledger::Books,
     pledges::Pledges,
     ring_file::{self, SavedRing},
+    rotation::promise_rules,
     rows,
     scan::{Objects, Scan, Scans, open_segment},
     segments::View,
@@ -82,6 +84,7 @@ pub(super) struct Recovered {
     /// Objects of the pool, in the order in which they came.
     pub(super) pool: Arc<Mutex<Recency<SegmentId>>>,
     pub(super) pool_dirs: BTreeSet<String>,
+    pub(super) wall: SteadyWall,
     pub(super) pledges: Pledges,
     pub(super) books: Arc<Books>,
     pub(super) volume: Arc<Volume>,
@@ -116,7 +119,7 @@ pub(super) async fn recover(
     ring_file::remove_leftover(&*env.disk).await?;
 
     let on_disk = list_segments(env).await?;
-    let (saved, lost) = load_ring(env, &on_disk, config.promise, metrics).await?;
+    let (saved, lost) = load_ring(env, &on_disk, promise_rules(config), metrics).await?;
     let plan = plan(&saved, &on_disk);
     for missing in &plan.missing {
         // The usual case is the segment that a rotation was about to create.
@@ -139,7 +142,7 @@ pub(super) async fn recover(
     ends.retain(|id, scanned| scanned.takes_appends && is_last(*id, &plan.missing));
     let logs = Fitter { metrics, capacity }.make_fit(&ring, ends, &view).await?;
 
-    let pledges = Pledges::load(&*env.catalog, env.clock.wall().0).await?;
+    let (wall, pledges) = load_pledges(env, config).await?;
     let numbers = pool.eldest_first().chain(unreadable).map(SegmentId::number);
     let next_sequence = next_sequence(&plan.ring, numbers);
     let ring = lost.promise_objects(ring, &pool).with_ceiling(next_sequence, scan.hlc_seen);
@@ -160,6 +163,7 @@ pub(super) async fn recover(
         logs,
         pool,
         pool_dirs,
+        wall,
         pledges,
         books,
         volume,
@@ -247,18 +251,32 @@ async fn list_segments(env: &Env) -> Result<Vec<SegmentId>, RecoverError> {
     Ok(found)
 }
 
+/// The clock of promises, and what an earlier life promised one by one.
+async fn load_pledges(
+    env: &Env,
+    config: &StoreConfig,
+) -> Result<(SteadyWall, Pledges), RecoverError> {
+    let wall = SteadyWall::starting(&*env.clock);
+    let now_ms = wall.now_ms(env.clock.now());
+    let furthest_ms = promise_rules(config).furthest_ms(now_ms);
+    Ok((wall, Pledges::load(&*env.catalog, now_ms, furthest_ms).await?))
+}
+
 /// The ring as it was saved, or, where that is lost, one made of the segments that lie there.
 async fn load_ring(
     env: &Env,
     on_disk: &[SegmentId],
-    promise: Duration,
+    rules: Rules,
     metrics: &Metrics,
 ) -> Result<(Ring, Lost), RecoverError> {
-    let (now_ms, promise_ms) = (env.clock.wall().0, u64::try_from(promise.as_millis()));
-    let until_ms = now_ms.saturating_add(promise_ms.unwrap_or(u64::MAX));
+    let now_ms = env.clock.wall().0;
+    let until_ms = rules.due_ms(now_ms);
     let lost = Lost { now_ms, until_ms };
     match ring_file::load(&*env.disk).await? {
-        SavedRing::Ring(ring) => return Ok((ring, Lost { until_ms: 0, ..lost })),
+        SavedRing::Ring(ring) => {
+            let ring = ring.promised_at_most(rules.furthest_ms(now_ms));
+            return Ok((ring, Lost { until_ms: 0, ..lost }));
+        }
         SavedRing::Invalid(format @ InvalidRing::Format(_)) => {
             return Err(RecoverError::Format(format));
         }

@@ -14,7 +14,7 @@ use kura_core::{
     place::Place,
     record::{Area, SegmentId},
     refresh::{Purse, Trigger},
-    ring::{AfterRead, Generations},
+    ring::Generations,
 };
 use kura_env::{Env, TaskHandle};
 use parking_lot::Mutex;
@@ -27,21 +27,20 @@ use crate::{metrics::Metrics, service::Refusal};
 const WAITING_MAX: usize = 1024;
 
 /// What may be copied forward, by ring.
-pub(super) struct Purses(Mutex<BTreeMap<Area, Purse>>);
+struct Purses(Mutex<BTreeMap<Area, Purse>>);
 
 impl Purses {
-    pub(super) fn new(capacity: &Capacity) -> Arc<Self> {
+    fn new(capacity: &Capacity) -> Self {
         let purse = |ring: RingCapacity| {
             let old = Generations::of(ring.segments_max).old as u64;
             Purse::new(old * ring.segment_bytes)
         };
         let purses =
             [(Area::Blobs, purse(capacity.blobs)), (Area::Entries, purse(capacity.entries))];
-        Arc::new(Self(Mutex::new(BTreeMap::from(purses))))
+        Self(Mutex::new(BTreeMap::from(purses)))
     }
 
-    /// A client's write of so many bytes was appended.
-    pub(super) fn earn(&self, area: Area, bytes: u64) {
+    fn earn(&self, area: Area, bytes: u64) {
         if let Some(purse) = self.0.lock().get_mut(&area) {
             purse.earn(bytes);
         }
@@ -73,58 +72,77 @@ impl Drop for Ticket {
 }
 
 /// Takes orders for copies.
-pub(super) struct Refresher {
-    orders: mpsc::Sender<Order>,
+pub(super) struct Orders {
+    queue: mpsc::Sender<Order>,
     under_way: Arc<Mutex<BTreeSet<(SegmentId, u64)>>>,
-    purses: Arc<Purses>,
+    purses: Purses,
+    metrics: Arc<Metrics>,
+}
+
+/// Orders that nobody works on yet.
+pub(super) struct Waiting(mpsc::Receiver<Order>);
+
+impl Orders {
+    /// With full purses for rings of this capacity.
+    pub(super) fn open(capacity: &Capacity, metrics: Arc<Metrics>) -> (Arc<Self>, Waiting) {
+        let (queue, waiting) = mpsc::channel(WAITING_MAX);
+        let purses = Purses::new(capacity);
+        (Arc::new(Self { queue, under_way: Arc::default(), purses, metrics }), Waiting(waiting))
+    }
+
+    /// A client's write of so many bytes was appended.
+    pub(super) fn earn(&self, area: Area, bytes: u64) {
+        self.purses.earn(area, bytes);
+    }
+
+    /// Has an artifact copied forward, if nobody else has asked and the purse has it.
+    pub(super) fn order(&self, (address, place): (&Address, &Place), trigger: Trigger) {
+        let at = (place.segment, place.offset);
+        let metrics = &self.metrics.store;
+        if !self.under_way.lock().insert(at) {
+            metrics.refreshes_joined.inc();
+            return;
+        }
+        let ticket = Ticket { under_way: self.under_way.clone(), at };
+        if !self.purses.spend(place.segment.area(), trigger, place.record_bytes()) {
+            metrics.refreshes_unpaid.inc();
+            return;
+        }
+        let order = Order { address: address.clone(), place: *place, trigger, _ticket: ticket };
+        if self.queue.try_send(order).is_err() {
+            self.purses.earn(place.segment.area(), place.record_bytes());
+            metrics.refreshes_shed.inc();
+            return;
+        }
+        match trigger {
+            Trigger::Read => metrics.refreshes_by_read.inc(),
+            Trigger::Vouch => metrics.refreshes_by_vouch.inc(),
+            Trigger::Turn => metrics.refreshes_by_turn.inc(),
+        };
+    }
+}
+
+/// Makes the copies that are ordered.
+pub(super) struct Refresher {
+    pub(super) orders: Arc<Orders>,
     /// Keeps the task alive; taken when the store closes.
     task: Mutex<Option<TaskHandle>>,
 }
 
 impl Refresher {
     /// Starts the task. It holds the store weakly, because the store owns it.
-    pub(super) fn start(env: &Env, store: Weak<Shared>, purses: Arc<Purses>) -> Self {
-        let (orders, queue) = mpsc::channel(WAITING_MAX);
-        let task = env.tasks.spawn("refresh", Box::pin(work(store, queue)));
-        Self { orders, under_way: Arc::default(), purses, task: Mutex::new(Some(task)) }
+    pub(super) fn start(
+        env: &Env,
+        store: Weak<Shared>,
+        (orders, waiting): (Arc<Orders>, Waiting),
+    ) -> Self {
+        let task = env.tasks.spawn("refresh", Box::pin(work(store, waiting.0)));
+        Self { orders, task: Mutex::new(Some(task)) }
     }
 
     /// No more copies.
     pub(super) fn stop(&self) {
         drop(self.task.lock().take());
-    }
-
-    /// Has an artifact copied forward, if it lies in the old part of its ring, nobody else has asked,
-    /// and there is room for it.
-    pub(super) fn order(
-        &self,
-        (address, place): (&Address, &Place),
-        after_read: AfterRead,
-        trigger: Trigger,
-        metrics: &Metrics,
-    ) {
-        if after_read != AfterRead::Refresh {
-            return;
-        }
-        let at = (place.segment, place.offset);
-        if !self.under_way.lock().insert(at) {
-            metrics.store.refreshes_joined.inc();
-            return;
-        }
-        let ticket = Ticket { under_way: self.under_way.clone(), at };
-        if !self.purses.spend(place.segment.area(), trigger, place.record_bytes()) {
-            metrics.store.refreshes_unpaid.inc();
-            return;
-        }
-        let order = Order { address: address.clone(), place: *place, trigger, _ticket: ticket };
-        if self.orders.try_send(order).is_err() {
-            self.purses.earn(place.segment.area(), place.record_bytes());
-            metrics.store.refreshes_shed.inc();
-        } else if trigger == Trigger::Read {
-            metrics.store.refreshes_by_read.inc();
-        } else {
-            metrics.store.refreshes_by_vouch.inc();
-        }
     }
 }
 
@@ -133,7 +151,7 @@ async fn work(store: Weak<Shared>, mut queue: mpsc::Receiver<Order>) {
         let Some(shared) = store.upgrade() else { return };
         let store = Store(shared);
         if let Err(refusal) = copy(&store, &order).await {
-            store.0.refresher.purses.earn(order.place.segment.area(), order.place.record_bytes());
+            store.0.refresher.orders.earn(order.place.segment.area(), order.place.record_bytes());
             store.metrics().store.refreshes_failed.inc();
             let (trigger, segment) = (order.trigger, order.place.segment);
             tracing::info!(%refusal, ?trigger, %segment, "an artifact was not copied forward");

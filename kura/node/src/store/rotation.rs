@@ -29,9 +29,8 @@ use super::{
     eviction::Debt,
     ring_file,
     segments::{Segment, segment_dir, segment_path},
-    space::written_ms,
 };
-use crate::service::Refusal;
+use crate::{config::StoreConfig, service::Refusal};
 
 /// Evicted segments that may wait for being cleared up. More: less work for each put at a turn of the
 /// ring, and that much more than the ring on the disk.
@@ -43,9 +42,6 @@ impl Appender {
         self.work_off(log.0).await?;
         self.make_up_for_full_disk(log.0).await?;
         let (area, flow) = log;
-        if let Some(active) = self.logs.entry(log).or_default().active.take() {
-            self.freeze(&active).await;
-        }
         let unopened = self.logs.entry(log).or_default().unopened;
         let member = match unopened.filter(|member| self.ring.contains(member.id)) {
             Some(member) => member,
@@ -55,7 +51,12 @@ impl Appender {
                 self.turn(turn).await?
             }
         };
-        self.logs.entry(log).or_default().unopened = Some(member);
+        // Only now: while the ring does not turn, what still fits is appended.
+        let open = self.logs.entry(log).or_default();
+        open.unopened = Some(member);
+        if let Some(active) = open.active.take() {
+            self.freeze(&active).await;
+        }
         loop {
             match self.open_segment(member).await {
                 Ok(active) => {
@@ -79,27 +80,31 @@ impl Appender {
     /// Takes one step of the ring and saves it. The segment that is to be opened.
     async fn turn(&mut self, turn: Turn) -> Result<Member, Refusal> {
         let rules = self.promise_rules();
-        let now_ms = self.wall_ms();
+        let now_ms = self.steady_ms();
         let ring = self.ring.clone();
         let is_held = |member: &Member| {
-            let written_ms = written_ms(&ring, member, now_ms);
+            let written_ms = self.graces.written_ms(member, now_ms);
             rules.hold(now_ms, member.promised_until_ms, written_ms) != Hold::Free
                 || self.pledges.holds(member.id, now_ms)
         };
         // What is promised in the eldest segment is being copied forward, which needs room: for that
-        // long the ring has one segment more, and when that is full too it waits. Two have to go then
+        // long the ring has one segment more, in which that room is kept. Two have to go then
         // for the next one; if only the first of them may, the ring keeps its one more.
         let segments_max = self.ring_capacity(turn.area).segments_max;
         let due = (ring.len(turn.area) + 1).saturating_sub(segments_max);
         let is_pledged = |member: Member| self.pledges.holds(member.id, now_ms);
-        let extra = ring.eldest(turn.area).is_some_and(is_pledged)
+        let makes_copies = turn.flow == Flow::Live;
+        let extra = makes_copies && ring.eldest(turn.area).is_some_and(is_pledged)
             || ring.members_of(turn.area).take(due).skip(1).any(|member| is_held(&member));
         let segments_max = segments_max + usize::from(extra);
         let (ring, victims) =
             ring.rotated(turn, segments_max, is_held).map_err(|reason| match reason {
                 NoTurn::Held(member) => {
                     self.metrics.store.turns_held.inc();
-                    let written_ms = written_ms(&self.ring, &member, now_ms);
+                    if self.pledges.holds(member.id, now_ms) {
+                        self.pledges.are_waited_for = true;
+                    }
+                    let written_ms = self.graces.written_ms(&member, now_ms);
                     let hold = rules.hold(now_ms, member.promised_until_ms, written_ms);
                     promised(hold)
                 }
@@ -141,6 +146,8 @@ impl Appender {
 
     pub(super) fn use_ring(&mut self, ring: Ring) {
         self.view.adopt(Arc::new(ring.clone()));
+        let now_ms = self.steady_ms();
+        self.graces.follow(&self.ring, &ring, now_ms);
         self.ring = ring;
     }
 
@@ -193,11 +200,7 @@ impl Appender {
     }
 
     pub(super) fn promise_rules(&self) -> Rules {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Rules {
-            promise_ms: millis(self.config.promise),
-            write_grace_ms: millis(self.config.write_grace),
-        }
+        promise_rules(&self.config)
     }
 
     /// Creates the file of a member of the ring, whose id was never used before.
@@ -272,10 +275,17 @@ impl Appender {
     }
 }
 
+/// For how long promises and graces last.
+pub(super) fn promise_rules(config: &StoreConfig) -> Rules {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Rules { promise_ms: millis(config.promise), write_grace_ms: millis(config.write_grace) }
+}
+
 fn promised(hold: Hold) -> Refusal {
     let for_ms = match hold {
         Hold::Held { for_ms } => for_ms,
-        Hold::Free => 0,
+        // By artifacts alone that are being copied forward.
+        Hold::Free => 1_000,
     };
     Refusal::Promised { for_seconds: for_ms.div_ceil(1000) }
 }

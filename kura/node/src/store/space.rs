@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use kura_core::{
     ledger::{Admission, Room, floor_bytes, full_check_bytes},
     promise::Hold,
-    record::{Area, Flow},
+    record::Area,
     ring::{Member, Ring},
 };
 use kura_env::{Instant, Space};
@@ -29,6 +29,9 @@ use crate::service::Refusal;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the catalog is measured: it grows by itself, and slowly.
 const CATALOG_EVERY: Duration = Duration::from_secs(10);
+/// How long the volume waits for readers of what was evicted before the next segment goes. Too low: a
+/// read of the eldest data costs younger data. Too high: one slow reader keeps writers out for longer.
+const READERS_PATIENCE: Duration = Duration::from_secs(10);
 /// A full volume takes away no more than all but so many segments of a ring.
 const SEGMENTS_LEFT: usize = 1;
 
@@ -37,6 +40,8 @@ const SEGMENTS_LEFT: usize = 1;
 pub(super) struct Rounds {
     space_due: Instant,
     catalog_due: Instant,
+    /// Since when the end of readers is waited for.
+    awaited_since: Option<Instant>,
     /// The ring in memory is ahead of RING.
     is_unsaved: bool,
 }
@@ -132,7 +137,7 @@ impl Store {
     pub(super) async fn find_room(&self, bytes: u64) -> Result<(), Refusal> {
         self.keep_out()?;
         let volume = &self.0.volume;
-        let granted_bytes = self.0.staging.budget().in_use_bytes();
+        let granted_bytes = self.0.staging.to_come_bytes();
         if volume.check(bytes, granted_bytes).is_ok() {
             return Ok(());
         }
@@ -158,13 +163,11 @@ impl Appender {
         loop {
             self.look().await?;
             let Admission::Short { missing_bytes } =
-                self.volume.admit(wanted_bytes, self.staging_to_come())
+                self.volume.admit(wanted_bytes, self.staging.to_come_bytes())
             else {
                 return Ok(());
             };
-            // What is evicted and still being read comes back by itself: evicting more is of no use.
-            let comes_back = self.books.lingering_bytes(&self.view) >= missing_bytes;
-            if comes_back || !self.give_way(area, None).await? {
+            if self.comes_back(missing_bytes) || !self.give_way(area, None).await? {
                 self.metrics.store.space_refused.inc();
                 return Err(self.volume.refusal(wanted_bytes));
             }
@@ -176,6 +179,18 @@ impl Appender {
         self.volume.check(0, 0).inspect_err(|_| {
             self.metrics.store.space_refused.inc();
         })
+    }
+
+    /// Whether what is missing comes back by itself, because it was evicted and is still being read:
+    /// evicting more is of no use then. It is waited for, but not for ever: a reader may be slow.
+    fn comes_back(&mut self, missing_bytes: u64) -> bool {
+        let now = self.env.clock.now();
+        let comes_back = self.books.lingering_bytes(&self.view) >= missing_bytes;
+        let since = self.rounds.awaited_since.filter(|_| comes_back);
+        let is_awaited =
+            comes_back && since.is_none_or(|since| now.since(since) < READERS_PATIENCE);
+        self.rounds.awaited_since = is_awaited.then(|| since.unwrap_or(now));
+        is_awaited
     }
 
     async fn look(&self) -> Result<(), Refusal> {
@@ -225,8 +240,7 @@ impl Appender {
             self.look_soon();
             return Ok(());
         }
-        // What is evicted and still being read comes back by itself.
-        if self.books.lingering_bytes(&self.view) >= missing_bytes {
+        if self.comes_back(missing_bytes) {
             return Ok(());
         }
         let mut areas = [Area::Blobs, Area::Entries, Area::Pool];
@@ -297,7 +311,7 @@ impl Appender {
         except: Option<Member>,
     ) -> Result<bool, Refusal> {
         let rules = self.promise_rules();
-        let now_ms = self.wall_ms();
+        let now_ms = self.steady_ms();
         for area in areas {
             if area == Area::Pool {
                 if self.give_up_object().await? {
@@ -309,7 +323,7 @@ impl Appender {
                 continue;
             }
             let is_held = |member: &Member| {
-                let written_ms = written_ms(&self.ring, member, now_ms);
+                let written_ms = self.graces.written_ms(member, now_ms);
                 let held = rules.hold(now_ms, member.promised_until_ms, written_ms) != Hold::Free;
                 held || except.is_some_and(|except| except.id == member.id)
                     || self.pledges.holds(member.id, now_ms)
@@ -333,9 +347,8 @@ impl Appender {
     /// file goes first, and RING is saved as soon as that can be done. A start before that finds a
     /// segment in RING that has no file, and drops it. Readers go by the ring in memory.
     async fn unlink_first(&mut self, ring: Ring, eldest: Member) -> Result<(), Refusal> {
-        self.view.adopt(Arc::new(ring.clone()));
         // With the ceiling that was saved: nothing above it may be given out.
-        self.ring = ring;
+        self.use_ring(ring);
         self.owe(&[eldest]);
         self.metrics.store.unlinked_first.inc();
         self.rounds.is_unsaved = true;
@@ -348,17 +361,4 @@ impl Appender {
         }
         Ok(())
     }
-}
-
-/// When clients wrote to a segment last, in wall milliseconds: when the next one was opened for them,
-/// or now. 0 for one that they never wrote to.
-pub(super) fn written_ms(ring: &Ring, member: &Member, now_ms: u64) -> u64 {
-    if member.flow == Flow::CatchUp {
-        return 0;
-    }
-    let later = ring
-        .members_of(member.id.area())
-        .filter(|other| other.flow == Flow::Live && other.id > member.id)
-        .min_by_key(|other| other.id);
-    later.map_or(now_ms, |later| later.age >> 16)
 }

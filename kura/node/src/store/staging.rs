@@ -46,6 +46,8 @@ pub(crate) struct Staging {
     budget: Arc<Budget>,
     clock: Arc<dyn Clock>,
     dir: DiskPath,
+    /// On another volume.
+    is_elsewhere: bool,
     next: AtomicU64,
     requests: mpsc::UnboundedSender<Request>,
     metrics: Arc<Metrics>,
@@ -96,12 +98,18 @@ impl Staging {
         let task = env.tasks.spawn("staging", Box::pin(keeper.run(queue)));
         let clock = env.clock.clone();
         let dir = DiskPath::new(dir);
-        Self { budget, clock, dir, next: AtomicU64::new(1), requests, metrics, task }
+        let is_elsewhere = config.staging_elsewhere;
+        Self { budget, clock, dir, is_elsewhere, next: AtomicU64::new(1), requests, metrics, task }
     }
 
     /// The budget of all staging files together.
     pub(crate) fn budget(&self) -> &Arc<Budget> {
         &self.budget
+    }
+
+    /// Bytes that bodies in flight were granted on the volume of the data and have not taken yet.
+    pub(crate) fn to_come_bytes(&self) -> u64 {
+        if self.is_elsewhere { 0 } else { self.budget.to_come_bytes() }
     }
 
     /// Waits for the end of the task that makes and removes the files.
@@ -212,6 +220,13 @@ impl StagedFile {
         &self.path
     }
 
+    /// So much was appended to it.
+    pub(crate) fn wrote(&mut self, bytes: u64) {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.wrote(bytes);
+        }
+    }
+
     pub(crate) fn reserved_bytes(&self) -> u64 {
         self.reservation.as_ref().map_or(0, Reservation::bytes)
     }
@@ -247,7 +262,7 @@ impl Keeper {
                     for (path, reservation) in std::mem::take(&mut self.stuck) {
                         self.remove(path, reservation).await;
                     }
-                                retry_at = self.clock.now() + STUCK_RETRY;
+                    retry_at = self.clock.now() + STUCK_RETRY;
                     continue;
                 }
                 request = queue.recv() => request,

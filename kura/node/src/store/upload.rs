@@ -228,6 +228,7 @@ impl Upload {
         };
         let (reply, answer) = oneshot::channel();
         let publish = Publish {
+            replaces: None,
             address: self.address.clone(),
             body_bytes: received_bytes,
             digest: actual,
@@ -276,10 +277,12 @@ impl Upload {
     /// Writes what has gathered to the staging file.
     async fn flush(&mut self) -> Result<(), Refusal> {
         let Filling::Staged { staged, pending, .. } = &mut self.filling else { return Ok(()) };
-        if pending.len_bytes() > 0 {
+        let bytes = pending.len_bytes();
+        if bytes > 0 {
             staged.file().append(pending.take()).await.map_err(|error| {
                 if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
             })?;
+            staged.wrote(bytes as u64);
         }
         Ok(())
     }

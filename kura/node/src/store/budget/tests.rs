@@ -270,6 +270,21 @@ impl Model<'_> {
     }
 }
 
+#[test]
+fn what_was_written_is_no_longer_to_come() {
+    let budget = Budget::new(10);
+    let mut one = budget.reserve(Clients, 6).unwrap();
+    let two = budget.reserve(Replicas, 3).unwrap();
+    one.wrote(4);
+    assert_eq!((budget.in_use_bytes(), budget.to_come_bytes()), (9, 5));
+    one.wrote(40);
+    assert_eq!(budget.to_come_bytes(), 3, "no more than was reserved");
+    drop(one);
+    assert_eq!((budget.in_use_bytes(), budget.to_come_bytes()), (3, 3));
+    drop(two);
+    assert_eq!(budget.to_come_bytes(), 0);
+}
+
 proptest! {
     #[test]
     fn lanes_keep_their_order_and_their_part_and_leave_nothing_unused(
