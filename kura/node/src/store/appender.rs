@@ -43,8 +43,10 @@ use super::{
     eviction::{Debt, eviction_steps},
     index::{Index, Look, Name},
     ledger::Books,
+    owners::Owners,
     peers::Head,
     pledges::Pledges,
+    pool::fresh_at_start,
     recovery::Recovered,
     refresh::Purses,
     routing::Route,
@@ -159,6 +161,11 @@ pub(super) struct Appender {
     /// Objects of the pool that clients wrote lately, and when, in wall milliseconds. Those whose
     /// grace is over go when the next one comes, so there are as many as the pool holds at most.
     pub(super) fresh: VecDeque<(SegmentId, u64)>,
+    /// Which object of the pool each name leads to.
+    pub(super) owners: Owners,
+    /// Objects whose names lead elsewhere, by rows of which some may wait among `unindexed`. They go
+    /// once those are in the catalog.
+    superseded: Vec<SegmentId>,
     /// Directories of the pool that are there for sure.
     pub(super) pool_dirs: BTreeSet<String>,
     /// Artifacts in the old part that are promised, and until when.
@@ -221,6 +228,7 @@ impl Appender {
         let nonces = env.entropy.stream("segment nonces");
         let hlc = Hlc(recovered.ring.hlc()).witness(recovered.hlc_seen);
         let head = shared.head;
+        let fresh = fresh_at_start(&shared.pool.lock(), env.clock.wall().0, config.write_grace);
         Self {
             env: env.clone(),
             config,
@@ -231,9 +239,11 @@ impl Appender {
             born: hlc.next(env.clock.wall().0).0,
             ring: recovered.ring,
             logs: recovered.logs,
+            fresh,
             pool: shared.pool,
             index: shared.index,
-            fresh: VecDeque::new(),
+            owners: recovered.owners,
+            superseded: Vec::new(),
             pool_dirs: recovered.pool_dirs,
             pledges: recovered.pledges,
             purses: shared.purses,
@@ -620,6 +630,8 @@ impl Appender {
     ) -> Result<(), Refusal> {
         for Written { place, address, replica, .. } in written {
             rows::add_record(&mut self.unindexed, address, place, true, *replica);
+            let name = Name::of(&place_key(address));
+            self.superseded.extend(self.owners.leads_to(name, place.segment));
         }
         let watermark = Watermark { offset: end, hlc: self.hlc.0 };
         rows::add_watermark(&mut self.unindexed, segment, watermark);
@@ -638,6 +650,11 @@ impl Appender {
         }
         self.commit(self.unindexed.clone()).await?;
         self.unindexed = Batch::default();
+        for object in std::mem::take(&mut self.superseded) {
+            if let Err(refusal) = self.remove_object(object).await {
+                tracing::warn!(%object, %refusal, "cleared up later");
+            }
+        }
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod eviction;
 mod fit;
 mod index;
 mod ledger;
+mod owners;
 mod peers;
 mod pieces;
 mod pledges;

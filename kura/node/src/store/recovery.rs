@@ -35,6 +35,7 @@ use super::{
     appender::Log,
     fit::Fitter,
     ledger::Books,
+    owners::Owners,
     pledges::Pledges,
     ring_file::{self, SavedRing},
     rows,
@@ -81,6 +82,8 @@ pub(super) struct Recovered {
     pub(super) logs: BTreeMap<(Area, Flow), Log>,
     /// Objects of the pool, in the order in which they came.
     pub(super) pool: Arc<Mutex<Recency<SegmentId>>>,
+    /// Which of them each name leads to.
+    pub(super) owners: Owners,
     pub(super) pool_dirs: BTreeSet<String>,
     pub(super) pledges: Pledges,
     pub(super) books: Arc<Books>,
@@ -129,7 +132,7 @@ pub(super) async fn recover(
     let view = Arc::new(View::default());
     let Scans { ring, mut ends, unreadable } = scan.ring(&plan.ring, &view, progress).await?;
     let orphans: Vec<SegmentId> = plan.orphans.into_iter().chain(unreadable).collect();
-    let Objects { pool, dirs: pool_dirs, unreadable } = scan.pool(&view, progress).await?;
+    let Objects { pool, owners, dirs: pool_dirs, unreadable } = scan.pool(&view, progress).await?;
     metrics.store.swept_orphans.inc_by(orphans.len() as u64);
     let is_here = |id: SegmentId| match id.area() {
         Area::Pool => pool.size_of(id).is_some() || unreadable.contains(&id),
@@ -159,6 +162,7 @@ pub(super) async fn recover(
         capacity,
         logs,
         pool,
+        owners,
         pool_dirs,
         pledges,
         books,
