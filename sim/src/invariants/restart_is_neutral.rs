@@ -96,7 +96,7 @@ impl Sight {
             objects: objects.filter_map(|(path, _)| object(path)).collect(),
             told,
         };
-        let places = image.places.iter().filter_map(|row| place(row));
+        let places = image.places.iter().filter_map(place);
         sight.places = places.filter(|(_, place)| sight.has(place.segment)).collect();
         sight
     }

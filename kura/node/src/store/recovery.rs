@@ -115,7 +115,7 @@ pub(super) async fn recover(
     clear_staging(env, config, metrics).await?;
     make_directories(env).await?;
     env.catalog.open().await?;
-    let identity = identity::load_or_create(env).await?;
+    let Identity { node, incarnation, .. } = identity::load_or_create(env).await?;
     ring_file::remove_leftover(&*env.disk).await?;
 
     let on_disk = list_segments(env).await?;
@@ -154,7 +154,6 @@ pub(super) async fn recover(
     let pool = Arc::new(Mutex::new(pool));
     let hlc_seen = scan.hlc_seen;
     let feed_floor = rows::feed_floor(&*env.catalog).await?;
-    let Identity { node, incarnation, .. } = identity;
     Ok(Recovered {
         ring,
         is_saved,
