@@ -1,16 +1,13 @@
 //! The court of a run: takes the evidence, keeps the first violation, and tells the story in order.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use kura_env::Instant;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     history::{History, NodeIndex},
-    invariants::{Violation, compared::Compared},
+    invariants::{Violation, compared::Compared, restart_is_neutral::Restarts},
 };
 
 /// Something of note, for the people who read why a run failed.
@@ -32,8 +29,11 @@ pub struct Evidence {
     pub history: History,
     /// What was compared by the invariants of a mesh.
     pub compared: Compared,
-    /// Which large objects each node has evicted, by their sequences, as seen at its disk.
-    pub evicted_objects: BTreeMap<NodeIndex, BTreeSet<u64>>,
+    /// What was compared around clean restarts.
+    pub restarts: Restarts,
+    /// The highest sequence of the large objects of each key that each node has evicted, as seen at
+    /// its disk.
+    pub evicted_objects: BTreeMap<(NodeIndex, String), u64>,
     moments: Vec<Moment>,
     moments_dropped: u64,
     violation: Option<(Instant, Violation)>,

@@ -82,7 +82,7 @@ impl<K: Ord + Copy> Recency<K> {
     }
 
     /// All keys, the one used longest ago first.
-    pub fn eldest_first(&self) -> impl Iterator<Item = K> + '_ {
+    pub fn eldest_first(&self) -> impl DoubleEndedIterator<Item = K> + '_ {
         self.order.iter().map(|(_, key)| *key)
     }
 

@@ -162,7 +162,7 @@ impl Reader<'_> {
         let is_current = acked_or_evicted::check_hit(path, owed, &puts, body);
         let is_current = match (is_current, owed) {
             (Err(violation), Some(owed)) => {
-                let horizon = self.horizon(ask.node).await?;
+                let horizon = self.horizon(ask).await?;
                 let is_excused = |horizon| acked_or_evicted::excuses(path, owed, &horizon);
                 if horizon.is_some_and(is_excused) { Ok(()) } else { Err(violation) }
             }
@@ -184,14 +184,14 @@ impl Reader<'_> {
     async fn confirm_miss(&mut self, ask: Ask<'_>, claims: Claims) -> Result<(), Failure> {
         let Claims { owed, promised_until, stays } = claims;
         let is_promised = promised_until.is_some_and(|until| until > self.clock.now());
-        if owed.is_none() && !is_promised || self.horizon(ask.node).await?.is_none() {
+        if owed.is_none() && !is_promised || self.horizon(ask).await?.is_none() {
             return Ok(());
         }
         if self.get_once(ask, owed).await? != Seen::Miss {
             return Ok(());
         }
         let missed = self.clock.now();
-        let Some(horizon) = self.horizon(ask.node).await? else { return Ok(()) };
+        let Some(horizon) = self.horizon(ask).await? else { return Ok(()) };
         let mut evidence = self.court.evidence();
         if let Some(owed) = owed {
             evidence.judge(missed, acked_or_evicted::check_miss(ask.path, owed, &horizon));
@@ -207,7 +207,7 @@ impl Reader<'_> {
 
     /// What the node says that it has evicted, if it serves. Which large objects are gone follows from no
     /// horizon, because they go by their last use: that is seen at its disk.
-    async fn horizon(&mut self, node: NodeIndex) -> Result<Option<Horizon>, Failure> {
+    async fn horizon(&mut self, ask: Ask<'_>) -> Result<Option<Horizon>, Failure> {
         let (status, text) = self.connection.text("/status").await?;
         if status != 200 {
             return Ok(None);
@@ -219,8 +219,9 @@ impl Reader<'_> {
         let ring = &json["ring"];
         let sequence = |ring: &serde_json::Value| ring["horizon_sequence"].as_u64();
         let sequences = sequence(ring).zip(sequence(&ring["entries"]));
-        let objects = self.court.evidence().evicted_objects.get(&node).cloned().unwrap_or_default();
-        Ok(sequences.map(|(blobs, entries)| Horizon { blobs, entries, objects }))
+        let key = (ask.node, ask.path.to_owned());
+        let object = self.court.evidence().evicted_objects.get(&key).copied();
+        Ok(sequences.map(|(blobs, entries)| Horizon { blobs, entries, object }))
     }
 }
 

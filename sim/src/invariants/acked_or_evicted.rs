@@ -1,6 +1,6 @@
 //! What was acknowledged is there until the ring turned over it, whatever crashed meanwhile.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use super::{Invariant, Violation};
 use crate::{
@@ -60,8 +60,9 @@ pub struct Horizon {
     pub blobs: u64,
     /// No client's write to the ring of entries of this or a higher sequence.
     pub entries: u64,
-    /// Large objects, by their sequences.
-    pub objects: BTreeSet<u64>,
+    /// The highest sequence of the large objects that were evicted of the key in question. One may be
+    /// later than everything that was acknowledged: whoever put it was not told.
+    pub object: Option<u64>,
 }
 
 impl Horizon {
@@ -69,7 +70,7 @@ impl Horizon {
     fn covers(&self, path: &str, sequence: u64) -> bool {
         let is_entry = path.rsplit('/').nth(1) == Some("ac");
         sequence < if is_entry { self.entries } else { self.blobs }
-            || self.objects.contains(&sequence)
+            || self.object.is_some_and(|object| sequence <= object)
     }
 }
 
@@ -93,7 +94,7 @@ pub fn check_miss(path: &str, owed: Owed, horizon: &Horizon) -> Result<(), Viola
     let BodyId(body) = owed.body;
     Err(INVARIANT.violated(format!(
         "GET {path}: a miss, though body {body} was acknowledged with sequence {} and nothing of \
-         bodies from {} on was evicted, nor of entries from {} on, nor that object",
+         bodies from {} on was evicted, nor of entries from {} on, nor that object or a later one of the key",
         owed.sequence, horizon.blobs, horizon.entries
     )))
 }
@@ -113,14 +114,16 @@ mod tests {
     #[test]
     fn a_miss_is_legal_only_below_the_horizon() {
         let owed = Owed { sequence: 7, body: BodyId(1), start: Instant(0) };
-        let blobs = |blobs| Horizon { blobs, entries: 1, objects: BTreeSet::new() };
+        let blobs = |blobs| Horizon { blobs, entries: 1, object: None };
         assert!(check_miss("/k", owed, &blobs(8)).is_ok());
         assert!(check_miss("/k", owed, &blobs(7)).is_err());
         assert!(check_miss("/k", owed, &blobs(1)).is_err());
         assert!(check_miss("/ns/ac/k", owed, &blobs(8)).is_err(), "entries have their own");
         assert!(check_miss("/ns/ac/k", owed, &Horizon { entries: 8, ..blobs(1) }).is_ok());
-        let objects = BTreeSet::from([7]);
-        assert!(check_miss("/k", owed, &Horizon { objects, ..blobs(1) }).is_ok());
+        let object = |sequence| Horizon { object: Some(sequence), ..blobs(1) };
+        assert!(check_miss("/k", owed, &object(7)).is_ok());
+        assert!(check_miss("/k", owed, &object(8)).is_ok(), "put by somebody who was not told");
+        assert!(check_miss("/k", owed, &object(6)).is_err(), "an elder one of the key");
     }
 
     #[test]
@@ -135,7 +138,7 @@ mod tests {
         assert!(check(owed, 2) && check(owed, 3) && check(None, 1));
         assert!(!check(owed, 1), "an older body");
         let owed = Owed { sequence: 7, body: BodyId(2), start: Instant(0) };
-        let blobs = |blobs| Horizon { blobs, entries: 1, objects: BTreeSet::new() };
+        let blobs = |blobs| Horizon { blobs, entries: 1, object: None };
         assert!(excuses("/k", owed, &blobs(8)) && !excuses("/k", owed, &blobs(7)));
     }
 

@@ -21,6 +21,7 @@ pub mod quiet_zone;
 pub mod ready_is_complete;
 pub mod reference_in_ring_or_miss;
 pub mod refresh_bounded;
+pub mod restart_is_neutral;
 pub mod retries_bounded;
 pub mod staging_bounded;
 pub mod true_digest;
@@ -40,7 +41,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 25] = [
+pub const ALL: [Invariant; 26] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -56,6 +57,7 @@ pub const ALL: [Invariant; 25] = [
     floor_is_kept::INVARIANT,
     ledger_equals_disk::INVARIANT,
     batches_bounded::INVARIANT,
+    restart_is_neutral::INVARIANT,
     node_heals::INVARIANT,
     ready_is_complete::INVARIANT,
     mesh_heals::INVARIANT,

@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long an operator waits for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long it may take, in simulated time, to read everything back.
-const READ_BACK_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const READ_BACK_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// How often the nodes of a mesh are compared.
 const MESH_POLL: Duration = Duration::from_secs(1);
@@ -233,7 +233,7 @@ impl Run {
         self.undecided()
     }
 
-    fn run_to(&self, deadline: Instant) -> Result<(), Judgement> {
+    pub(super) fn run_to(&self, deadline: Instant) -> Result<(), Judgement> {
         match self.world.run_to(deadline) {
             Outcome::Goal | Outcome::Deadline => Ok(()),
             outcome @ (Outcome::Deadlock(_) | Outcome::Panic { .. } | Outcome::Stalled(_)) => {
@@ -242,7 +242,7 @@ impl Run {
         }
     }
 
-    fn operator(&self) -> Place {
+    pub(super) fn operator(&self) -> Place {
         let world: &World = &self.world;
         Place {
             clock: world.clock(NodeId::OPERATOR),

@@ -3,12 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use fault_injection::{Fault, What};
+use futures_util::future::{Either, select};
 use kura_core::{
     capacity::capacity,
     ledger::Ledger,
@@ -18,7 +20,7 @@ use kura_core::{
 use kura_env::Env;
 use kura_node::{
     config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig},
-    node::Node,
+    node::{Ended, Node},
     service::{Service, State},
     store::KEYSPACES,
 };
@@ -27,6 +29,8 @@ use sim_engine::{NodeId, Power, World};
 use sim_storage::{
     Crash, CrashReport, Effect, EffectVerdict, SimCatalog, SimCatalogConfig, SimDisk, SimDiskConfig,
 };
+
+use tokio::sync::oneshot;
 
 use super::{
     dials::Dials,
@@ -69,6 +73,8 @@ pub(super) struct Machine {
     mesh: Option<Arc<Mesh>>,
     /// The node of the life it is in; the last one's while there is none.
     service: Mutex<Option<Service>>,
+    /// Has the process of this life drain and end.
+    stop: Mutex<Option<oneshot::Sender<()>>>,
     config: NodeConfig,
     weather: Arc<Weather>,
     signals: Arc<Mutex<Signals>>,
@@ -114,6 +120,7 @@ impl Machine {
             evicted: Mutex::default(),
             mesh: blueprint.mesh.cloned(),
             service: Mutex::new(None),
+            stop: Mutex::new(None),
             config: NodeConfig { peers: blueprint.peers.clone(), ..node_config(node, addr) },
             weather: weather.clone(),
             signals: Arc::default(),
@@ -236,8 +243,13 @@ impl Machine {
     fn see(&self, effect: &Effect) {
         let (now, errors) = (self.world.now(), self.weather.disk_errors());
         if let Some(sequence) = self.turns.evicted_object(effect) {
+            let mut held = Holdings::new();
+            self.add_segment(&mut held, effect.change.path.as_str());
             let mut evidence = self.court.evidence();
-            evidence.evicted_objects.entry(self.index).or_default().insert(sequence);
+            for path in held.keys().filter_map(|key| holdings::path(key)) {
+                let last = evidence.evicted_objects.entry((self.index, path)).or_default();
+                *last = sequence.max(*last);
+            }
         }
         let verdict = self.turns.before(&self.name, (effect, &self.disk), now, errors);
         if verdict.is_err() {
@@ -296,16 +308,51 @@ impl Machine {
         let env = self.with_peers(self.weather.over(env, &self.name));
         let machine = self.clone();
         let config = self.config.clone();
+        let (stop, stopping) = oneshot::channel();
+        *self.stop.lock() = Some(stop);
         self.world.launch(self.host, "process", async move {
             let why = match Node::start(env, config, "kura-sim").await {
                 Ok(node) => {
                     *machine.service.lock() = Some(node.service().clone());
-                    format!("{:?}", node.failed().await)
+                    // As `kura serve` waits for a signal.
+                    let Some(failed) = until_stopped(&node, stopping).await else {
+                        node.drain().await;
+                        return machine.end();
+                    };
+                    format!("{failed:?}")
                 }
                 Err(error) => error.to_string(),
             };
             machine.respawn(&why);
         });
+    }
+
+    /// Is told to stop, as by SIGTERM: drains, and ends. Nobody starts it again by itself.
+    pub(super) fn stop(&self) {
+        self.tell("is told to stop".to_owned());
+        if let Some(stop) = self.stop.lock().take() {
+            // An error means that it ended by itself.
+            stop.send(()).ok();
+        }
+    }
+
+    /// The process was drained and ends.
+    fn end(self: &Arc<Self>) {
+        self.tell("has stopped".to_owned());
+        let (machine, life) = (self.clone(), *self.lives.lock());
+        // Not from within: the process that ends is still on the stack.
+        self.world.schedule(self.world.now(), move |world| {
+            if *machine.lives.lock() == life {
+                // What ends a process takes nothing from the disk but its handles.
+                machine.disk.crash(Crash::Sigkill);
+                world.kill(machine.host);
+            }
+        });
+    }
+
+    /// What the node says of itself; null while there is none.
+    pub(super) fn status(&self) -> serde_json::Value {
+        self.service.lock().clone().map_or(serde_json::Value::Null, |service| service.status())
     }
 
     /// The world of a node of a mesh: it is watched until it is ready, its connections to peers are
@@ -461,6 +508,17 @@ impl Machine {
             contents: rows(1),
             read: Box::new(|path, offset, len| self.peek(path, offset, len)),
         }
+    }
+}
+
+/// How a node failed; `None` if it was told to stop before that.
+async fn until_stopped(node: &Node, stopping: oneshot::Receiver<()>) -> Option<Arc<Ended>> {
+    let failing = pin!(node.failed());
+    match select(failing, stopping).await {
+        Either::Left((failed, _)) => Some(failed),
+        Either::Right((Ok(()), _)) => None,
+        // Nobody is left who could tell it to stop.
+        Either::Right((Err(_), failing)) => Some(failing.await),
     }
 }
 

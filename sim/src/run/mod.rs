@@ -11,6 +11,7 @@ mod inspection;
 mod machine;
 mod mesh;
 mod phase;
+mod restart;
 mod spoil;
 mod tenants;
 mod topology;
@@ -37,6 +38,7 @@ use crate::{
     invariants::{
         Violation,
         refresh_bounded::{self, Appended},
+        restart_is_neutral,
     },
     report::{CatchUp, CrashPoint, RunReport, Verdict},
     scenario::{ClientSpec, Document, Scenario, ScenarioError},
@@ -219,6 +221,7 @@ impl Run {
             self.court.evidence().judge(self.world.now(), Err(violation.clone()));
             Judgement::Violated(violation)
         })?;
+        self.has_restarted()?;
         let turns: u64 = self.machines.iter().map(|m| evicted_segments(m)).sum();
         let least = self.scenario.expect.ring_turns_min;
         if turns < least {
@@ -226,6 +229,22 @@ impl Run {
             return unmet("expect.ring_turns_min", reason);
         }
         Ok(())
+    }
+
+    /// Whether restarts, where the scenario has any, were held against anything.
+    fn has_restarted(&self) -> Result<(), Judgement> {
+        let wants = self.scenario.phases.iter().any(|phase| !phase.restart.is_empty());
+        let (restarts, acked) = {
+            let evidence = self.court.evidence();
+            (evidence.restarts, evidence.history.acked_bytes())
+        };
+        if !wants || acked == 0 {
+            return Ok(());
+        }
+        self.tell(format!("{restarts:?}"));
+        let verdict = restart_is_neutral::check_compared(restarts);
+        self.court.evidence().judge(self.world.now(), verdict.clone());
+        verdict.map_err(Judgement::Violated)
     }
 
     /// Whether nodes without peers copied no more forward than they may.

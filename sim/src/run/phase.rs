@@ -42,6 +42,7 @@ impl Squall {
 impl Run {
     pub(super) fn phase(&self, phase: &Phase) -> Result<(), Judgement> {
         self.tell(format!("phase {}", phase.name));
+        self.restart(phase)?;
         let begun = self.world.now();
         let catch_up = self.begin(phase);
         let actors = self.employ(phase);

@@ -149,9 +149,9 @@ impl Scenario {
             all_in(path("clients"), &phase.clients, &clients)?;
             let mut named = nodes.clone();
             named.push(ALL_NODES);
-            let Phase { kill, start, freeze, spoil, ready, crashes, .. } = phase;
-            let lists = [kill, start, freeze, &spoil.nodes, ready, &crashes.nodes];
-            let keys = ["kill", "start", "freeze", "spoil_nodes", "ready", "crash_loop"];
+            let Phase { kill, start, restart, freeze, spoil, ready, crashes, .. } = phase;
+            let lists = [kill, start, restart, freeze, &spoil.nodes, ready, &crashes.nodes];
+            let keys = ["kill", "start", "restart", "freeze", "spoil_nodes", "ready", "crash_loop"];
             for (key, list) in keys.into_iter().zip(lists) {
                 all_in(path(key), list, &named)?;
             }
@@ -163,7 +163,20 @@ impl Scenario {
             all_in(format!("fault.{}.node", fault.name), &[node], &nodes)?;
         }
         self.check_stalls(document)?;
+        self.check_restarts(document)?;
         self.check_expectations(document)
+    }
+
+    /// Whether nothing else changes what is there while nodes are restarted in good order.
+    fn check_restarts(&self, document: &Document) -> Result<(), ScenarioError> {
+        let is_there = |section| document.instances.get(&section).is_some_and(|it| !it.is_empty());
+        let disturbs = self.mesh || is_there(Section::Fault) || is_there(Section::CoTenant);
+        let restarts = self.phases.iter().find(|phase| !phase.restart.is_empty());
+        let Some(phase) = restarts.filter(|_| disturbs) else { return Ok(()) };
+        let found = phase.restart.join(", ");
+        let allowed = "none in a mesh, and none beside faults or co-tenants".to_owned();
+        let path = format!("phase.{}.restart", phase.name);
+        Err(document.blame(&path, Problem::Illegal { found, allowed }))
     }
 
     /// Whether a disk that stalls works for at least half of the time.
@@ -362,6 +375,12 @@ clients = [\"a\", \"b\"]
                 "[[phase]]",
                 "[co_tenant.logs]\n[[phase]]",
                 "s.toml:13: co_tenant.logs.takes: is missing",
+            ),
+            (
+                "[[phase]]",
+                "[fault.f]\nkind = \"crash\"\n[[phase]]\nrestart = [\"all\"]",
+                "s.toml:15: phase.work.restart: found all; allowed: none in a mesh, and none beside \
+                 faults or co-tenants",
             ),
             (
                 "[[phase]]",

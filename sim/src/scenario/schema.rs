@@ -312,6 +312,9 @@ pub const FIELDS: &[Field] = &[
         "ends the phase early, once so many bytes were acknowledged in all; 0: it lasts"),
     field(Phase, "kill", Kind::Texts, Is(""), "nodes that are killed as it begins, and stay dead; `all`"),
     field(Phase, "start", Kind::Texts, Is(""), "nodes that are started again as it begins; `all`"),
+    field(Phase, "restart", Kind::Texts, Is(""),
+        "nodes that are told to stop before it begins, with nobody at work, and are started again; `all`; \
+         not in a mesh, and not beside faults or co-tenants"),
     field(Phase, "crash_loop", Kind::Texts, Is(""),
         "nodes that crash again and again while it lasts, and come back; `all`"),
     field(Phase, "crash_every", duration(1_000_000), Is("5s"), "how often those crash"),

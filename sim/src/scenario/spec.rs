@@ -189,6 +189,8 @@ pub struct Phase {
     pub kill: Vec<String>,
     /// Started again as it begins.
     pub start: Vec<String>,
+    /// Stopped in good order and started again before it begins.
+    pub restart: Vec<String>,
     /// Who crashes again and again while it lasts.
     pub crashes: CrashLoop,
     /// Zones or nodes that are cut off while it lasts.
@@ -395,6 +397,7 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         until_written_bytes: (until > 0).then_some(until),
         kill: table.texts("kill").to_vec(),
         start: table.texts("start").to_vec(),
+        restart: table.texts("restart").to_vec(),
         crashes: CrashLoop {
             nodes: table.texts("crash_loop").to_vec(),
             every: table.duration("crash_every"),

@@ -158,3 +158,53 @@ fn they_are_promised_where_it_is_lost_what_was() {
     assert_eq!(bed.get(&plain("large")).unwrap(), Some(body(1, LARGE)));
     assert!(bed.metrics().store.evicted_objects.get() > 5, "others had to go");
 }
+
+#[test]
+fn fresh_ones_stay_for_their_grace_whatever_restarts_in_between() {
+    let mut bed = Bed::new(88);
+    bed.config.write_grace = std::time::Duration::from_secs(20);
+    bed.start().unwrap();
+    bed.put(plain("large"), body(1, LARGE)).unwrap();
+    bed.wait(5);
+    for crashes in [false, true] {
+        if crashes {
+            bed.crash(Crash::Sigkill);
+            bed.forget_index();
+        } else {
+            bed.close();
+        }
+        bed.start().unwrap();
+        // More than the pool takes: all of it is fresh.
+        let stored =
+            (0..20).filter(|n| bed.put(plain(&format!("other-{n}")), body(*n, LARGE)).is_ok());
+        assert!(stored.count() < 20, "crashes: {crashes}");
+        assert_eq!(bed.get(&plain("large")).unwrap(), Some(body(1, LARGE)), "crashes: {crashes}");
+    }
+    assert_eq!(bed.metrics().store.evicted_objects.get(), 0);
+    bed.wait(16);
+    for n in 0..20 {
+        bed.put(plain(&format!("later-{n}")), body(n, LARGE)).ok();
+    }
+    assert_eq!(bed.get(&plain("large")).unwrap(), None, "its grace is over");
+}
+
+#[test]
+fn one_whose_artifact_was_put_again_goes_at_once_and_never_comes_back() {
+    let mut bed = Bed::new(89);
+    bed.start().unwrap();
+    bed.put(plain("key"), body(1, LARGE)).unwrap();
+    bed.put(plain("key"), body(2, LARGE)).unwrap();
+    assert_eq!(objects(&bed), 1);
+    bed.put(plain("key"), body(3, 3_000)).unwrap();
+    assert_eq!(objects(&bed), 0);
+    assert_eq!(bed.metrics().store.evicted_objects.get(), 0, "nothing that anybody can miss");
+    // What took its place is evicted by the ring.
+    for n in 0..200 {
+        bed.put(plain(&format!("other-{n}")), body(n, 20_000)).unwrap();
+    }
+    assert_eq!(bed.get(&plain("key")).unwrap(), None);
+    bed.settle();
+    bed.close();
+    bed.start().unwrap();
+    assert_eq!(bed.get(&plain("key")).unwrap(), None);
+}

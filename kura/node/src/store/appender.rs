@@ -44,10 +44,13 @@ use super::{
     grace::{Graces, SteadyWall},
     index::{Index, Look, Name},
     ledger::Books,
+    owners::Owners,
     peers::Head,
     pledges::Pledges,
+    pool::fresh_at_start,
     recovery::Recovered,
     refresh::Orders,
+    rotation::promise_rules,
     routing::Route,
     rows,
     segments::{Segment, View},
@@ -162,6 +165,11 @@ pub(super) struct Appender {
     /// Objects of the pool that clients wrote lately, and when, by `wall`. Those whose
     /// grace is over go when the next one comes, so there are as many as the pool holds at most.
     pub(super) fresh: VecDeque<(SegmentId, u64)>,
+    /// Which object of the pool each name leads to.
+    pub(super) owners: Owners,
+    /// Objects whose names lead elsewhere, by rows of which some may wait among `unindexed`. They go
+    /// once those are in the catalog.
+    superseded: Vec<SegmentId>,
     /// Directories of the pool that are there for sure.
     pub(super) pool_dirs: BTreeSet<String>,
     /// The clock of promises and graces.
@@ -228,6 +236,8 @@ impl Appender {
         let nonces = env.entropy.stream("segment nonces");
         let hlc = Hlc(recovered.ring.hlc()).witness(recovered.hlc_seen);
         let head = shared.head;
+        let now_ms = recovered.wall.now_ms(env.clock.now());
+        let fresh = fresh_at_start(&shared.pool.lock(), now_ms, promise_rules(&config));
         Self {
             env: env.clone(),
             config,
@@ -237,12 +247,14 @@ impl Appender {
             hlc,
             born: hlc.next(env.clock.wall().0).0,
             wall: recovered.wall,
-            graces: Graces::read_back(&recovered.ring, recovered.wall.now_ms(env.clock.now())),
+            graces: Graces::read_back(&recovered.ring, now_ms),
             ring: recovered.ring,
             logs: recovered.logs,
+            fresh,
             pool: shared.pool,
             index: shared.index,
-            fresh: VecDeque::new(),
+            owners: recovered.owners,
+            superseded: Vec::new(),
             pool_dirs: recovered.pool_dirs,
             pledges: recovered.pledges,
             orders: shared.orders,
@@ -669,6 +681,10 @@ impl Appender {
     ) -> Result<(), Refusal> {
         for Written { place, address, replica, .. } in written {
             rows::add_record(&mut self.unindexed, address, place, true, *replica);
+            if place.segment.area() == Area::Pool || !self.owners.is_empty() {
+                let name = Name::of(&place_key(address));
+                self.superseded.extend(self.owners.leads_to(name, place.segment));
+            }
         }
         let watermark = Watermark { offset: end, hlc: self.hlc.0 };
         rows::add_watermark(&mut self.unindexed, segment, watermark);
@@ -687,6 +703,11 @@ impl Appender {
         }
         self.commit(self.unindexed.clone()).await?;
         self.unindexed = Batch::default();
+        for object in std::mem::take(&mut self.superseded) {
+            if let Err(refusal) = self.remove_object(object).await {
+                tracing::warn!(%object, %refusal, "cleared up later");
+            }
+        }
         Ok(())
     }
 

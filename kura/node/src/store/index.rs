@@ -42,7 +42,7 @@ struct Stripe {
 }
 
 /// The SHA-256 of the key of an artifact's row, so that all entries have one size.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name(Digest);
 
 impl Name {

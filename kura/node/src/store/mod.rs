@@ -15,6 +15,7 @@ mod fit;
 mod grace;
 mod index;
 mod ledger;
+mod owners;
 mod peers;
 mod pieces;
 mod pledges;

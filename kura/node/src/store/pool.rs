@@ -9,6 +9,8 @@
 //! 3. index: rows, in one batch, not synced
 //! 4. answer
 //!
+//! An object whose artifact is put again goes once the rows lead to what took its place.
+//!
 //! For the pool the file is the truth. Eviction unlinks it first and removes the rows then; a file
 //! without rows is adopted by `recovery`.
 
@@ -17,7 +19,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kura_core::{
     place::Place,
-    promise::Hold,
+    promise::{Hold, Rules},
+    recency::Recency,
     record::{
         Area, Flow, POOL_BODY_OFFSET, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, header_bytes,
     },
@@ -32,6 +35,24 @@ use super::{
     staging::StagedFile,
 };
 use crate::service::Refusal;
+
+/// Objects whose grace goes on as a store starts, and when they were written, in wall milliseconds: by
+/// the hybrid logical time of their versions, which outlives the process. One from the future was
+/// written before the wall clock was set back, and counts as written now. What a peer sent lately
+/// counts as well; what was copied here keeps the time of what it was copied from.
+pub(super) fn fresh_at_start(
+    pool: &Recency<SegmentId>,
+    now_ms: u64,
+    rules: Rules,
+) -> VecDeque<(SegmentId, u64)> {
+    let grace_ms = rules.write_grace_ms;
+    let newest_first = pool.eldest_first().rev();
+    let written = newest_first.filter_map(|id| Some((id, (pool.used(id)? >> 16).min(now_ms))));
+    let mut fresh: VecDeque<(SegmentId, u64)> =
+        written.take_while(|(_, at_ms)| at_ms.saturating_add(grace_ms) > now_ms).collect();
+    fresh.make_contiguous().reverse();
+    fresh
+}
 
 impl Appender {
     /// Stores large objects, one after the other.
@@ -197,13 +218,20 @@ impl Appender {
         Ok(true)
     }
 
+    async fn evict_object(&mut self, id: SegmentId) -> Result<(), Refusal> {
+        self.metrics.store.evicted_objects.inc();
+        self.remove_object(id).await
+    }
+
     /// Takes an object out of the pool: readers first, then the file; the rows follow in bounded
     /// steps.
-    async fn evict_object(&mut self, id: SegmentId) -> Result<(), Refusal> {
-        self.pool.lock().remove(id);
+    pub(super) async fn remove_object(&mut self, id: SegmentId) -> Result<(), Refusal> {
+        if self.pool.lock().remove(id).is_none() {
+            return Ok(()); // it was evicted meanwhile
+        }
+        self.owners.remove(id);
         self.view.remove(id);
         self.debts.push_back(Debt::unlinked(id));
-        self.metrics.store.evicted_objects.inc();
         match self.env.disk.unlink(&segment_path(id)).await {
             Err(error) if error.kind != DiskErrorKind::NotFound => Err(Refusal::Disk(error)),
             Ok(()) | Err(_) => {

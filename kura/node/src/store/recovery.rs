@@ -36,6 +36,7 @@ use super::{
     fit::Fitter,
     grace::SteadyWall,
     ledger::Books,
+    owners::Owners,
     pledges::Pledges,
     ring_file::{self, SavedRing},
     rotation::promise_rules,
@@ -83,6 +84,8 @@ pub(super) struct Recovered {
     pub(super) logs: BTreeMap<(Area, Flow), Log>,
     /// Objects of the pool, in the order in which they came.
     pub(super) pool: Arc<Mutex<Recency<SegmentId>>>,
+    /// Which of them each name leads to.
+    pub(super) owners: Owners,
     pub(super) pool_dirs: BTreeSet<String>,
     pub(super) wall: SteadyWall,
     pub(super) pledges: Pledges,
@@ -115,7 +118,7 @@ pub(super) async fn recover(
     clear_staging(env, config, metrics).await?;
     make_directories(env).await?;
     env.catalog.open().await?;
-    let identity = identity::load_or_create(env).await?;
+    let Identity { node, incarnation, .. } = identity::load_or_create(env).await?;
     ring_file::remove_leftover(&*env.disk).await?;
 
     let on_disk = list_segments(env).await?;
@@ -132,7 +135,7 @@ pub(super) async fn recover(
     let view = Arc::new(View::default());
     let Scans { ring, mut ends, unreadable } = scan.ring(&plan.ring, &view, progress).await?;
     let orphans: Vec<SegmentId> = plan.orphans.into_iter().chain(unreadable).collect();
-    let Objects { pool, dirs: pool_dirs, unreadable } = scan.pool(&view, progress).await?;
+    let Objects { pool, owners, dirs: pool_dirs, unreadable } = scan.pool(&view, progress).await?;
     metrics.store.swept_orphans.inc_by(orphans.len() as u64);
     let is_here = |id: SegmentId| match id.area() {
         Area::Pool => pool.size_of(id).is_some() || unreadable.contains(&id),
@@ -151,17 +154,15 @@ pub(super) async fn recover(
     view.adopt(Arc::new(ring.clone()));
     let books = Arc::new(Books::open(&*env.disk).await?);
     let volume = Volume::new(env.disk.space().await?);
-    let pool = Arc::new(Mutex::new(pool));
-    let hlc_seen = scan.hlc_seen;
     let feed_floor = rows::feed_floor(&*env.catalog).await?;
-    let Identity { node, incarnation, .. } = identity;
     Ok(Recovered {
         ring,
         is_saved,
         view,
         capacity,
         logs,
-        pool,
+        pool: Arc::new(Mutex::new(pool)),
+        owners,
         pool_dirs,
         wall,
         pledges,
@@ -170,7 +171,7 @@ pub(super) async fn recover(
         debts,
         next_sequence,
         feed_floor,
-        hlc_seen,
+        hlc_seen: scan.hlc_seen,
         node,
         incarnation,
     })

@@ -24,6 +24,8 @@ use kura_env::{
 
 use super::{
     CONTENTS_SPACE, PLACES_SPACE,
+    index::Name,
+    owners::Owners,
     recovery::RecoverError,
     rows,
     segments::{Segment, View, segment_path},
@@ -144,6 +146,8 @@ pub(super) struct Scans {
 pub(super) struct Objects {
     /// In the order in which they came.
     pub(super) pool: Recency<SegmentId>,
+    /// Which of them each name leads to.
+    pub(super) owners: Owners,
     /// Directories that are there.
     pub(super) dirs: BTreeSet<String>,
     /// Those that the device cannot read now. They stay for the next start.
@@ -156,6 +160,7 @@ enum Object {
         segment: Segment,
         record_bytes: u64,
         age: u64,
+        name: Name,
     },
     /// The device fails at it.
     Unreadable,
@@ -401,9 +406,14 @@ impl<'a> Scan<'a> {
                 progress(format!("recovering: {done} of {total} large objects looked at"));
             }
             match self.object(id).await? {
-                Object::Here { segment, record_bytes, age } => {
+                Object::Here { segment, record_bytes, age, name } => {
                     objects.pool.insert(id, record_bytes, age);
                     view.insert(segment.into());
+                    if let Some(superseded) = objects.owners.leads_to(name, id) {
+                        objects.pool.remove(superseded);
+                        view.remove(superseded);
+                        self.env.disk.unlink(&segment_path(superseded)).await?;
+                    }
                 }
                 Object::Unreadable => {
                     self.metrics.store.recovered_unreadable.inc();
@@ -427,11 +437,11 @@ impl<'a> Scan<'a> {
             return Ok(if is_sick { Object::Unreadable } else { Object::None });
         };
         let (offset, len_bytes) = (u64::from(header.first_offset), file.len().await?);
-        if let Some(place) = self.known_place(id, offset).await? {
+        if let Some((name, place)) = self.known_place(id, offset).await? {
             let (record_bytes, age) = (place.record_bytes(), header.age);
             let is_whole = place.offset + record_bytes <= len_bytes;
             return Ok(if is_whole {
-                Object::Here { segment, record_bytes, age }
+                Object::Here { segment, record_bytes, age, name }
             } else {
                 Object::None
             });
@@ -442,6 +452,7 @@ impl<'a> Scan<'a> {
             Step::Pass { .. } | Step::End(_) => return Ok(Object::None),
         };
         let record_bytes = record.place.record_bytes();
+        let name = Name::of(&place_key(&record.address));
         let mut adopted = Adopted::default();
         if !self.adopt(&mut adopted, record).await? {
             return Ok(Object::None);
@@ -451,18 +462,23 @@ impl<'a> Scan<'a> {
         }
         self.env.disk.sync_dir(&segment_path(id).parent()).await?;
         self.env.catalog.commit(adopted.batch, CommitDurability::Buffered).await?;
-        Ok(Object::Here { segment, record_bytes, age: header.age })
+        Ok(Object::Here { segment, record_bytes, age: header.age, name })
     }
 
     /// The place of an object, if the catalog has all of its rows.
-    async fn known_place(&self, id: SegmentId, offset: u64) -> Result<Option<Place>, RecoverError> {
+    async fn known_place(
+        &self,
+        id: SegmentId,
+        offset: u64,
+    ) -> Result<Option<(Name, Place)>, RecoverError> {
         let (from, to) = (contents_key(id, offset), contents_key(id, offset + 1));
         let rows = self.env.catalog.range(CONTENTS_SPACE, &from, &to, 1).await?;
         let Some((_, key)) = rows.first().and_then(|(_, row)| parse_contents_row(row)) else {
             return Ok(None);
         };
         let row = self.env.catalog.get(PLACES_SPACE, key).await?;
-        Ok(row.as_deref().and_then(Place::decode).filter(|place| place.segment == id))
+        let place = row.as_deref().and_then(Place::decode).filter(|place| place.segment == id);
+        Ok(place.map(|place| (Name::of(key), place)))
     }
 
     async fn sync(&self, segment: &Segment, file: &dyn File) -> bool {
