@@ -379,7 +379,7 @@ clients = [\"a\", \"b\"]
             (
                 "[[phase]]",
                 "[fault.f]\nkind = \"crash\"\n[[phase]]\nrestart = [\"all\"]",
-                "s.toml:15: phase.work.restart: found all; allowed: none in a mesh, and none beside \
+                "s.toml:16: phase.work.restart: found all; allowed: none in a mesh, and none beside \
                  faults or co-tenants",
             ),
             (

@@ -132,6 +132,13 @@ impl Store {
         })
     }
 
+    /// So much of a body in flight was written: it is no longer to come, and no longer free.
+    pub(super) fn staging_wrote(&self, bytes: u64) {
+        if self.0.staging.is_on_volume() {
+            self.0.volume.took(bytes);
+        }
+    }
+
     /// Makes sure that the volume has room for `bytes` more of a body in flight. Where there is more
     /// than the floor and still too little, the eldest unpromised data goes.
     pub(super) async fn find_room(&self, bytes: u64) -> Result<(), Refusal> {

@@ -109,7 +109,12 @@ impl Staging {
 
     /// Bytes that bodies in flight were granted on the volume of the data and have not taken yet.
     pub(crate) fn to_come_bytes(&self) -> u64 {
-        if self.is_elsewhere { 0 } else { self.budget.to_come_bytes() }
+        if self.is_on_volume() { self.budget.to_come_bytes() } else { 0 }
+    }
+
+    /// Whether it lies on the volume of the data.
+    pub(crate) fn is_on_volume(&self) -> bool {
+        !self.is_elsewhere
     }
 
     /// Waits for the end of the task that makes and removes the files.

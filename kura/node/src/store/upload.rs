@@ -283,6 +283,7 @@ impl Upload {
                 if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
             })?;
             staged.wrote(bytes as u64);
+            self.store.staging_wrote(bytes as u64);
         }
         Ok(())
     }
