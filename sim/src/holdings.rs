@@ -68,12 +68,25 @@ fn add(held: &mut Holdings, key: Bytes, holding: Holding) {
 }
 
 impl Holding {
+    /// Whether a node that has evicted `evicted`, the latest of it of the time `until`, and holds
+    /// nothing of this name, need not have it: it had it, or had no room for something younger.
+    #[must_use]
+    pub fn is_behind(&self, key: &Bytes, (evicted, until): (&Holdings, u64)) -> bool {
+        self.version.time <= until || self.is_met_by(evicted.get(key))
+    }
+
     /// Whether `mine` is this one or takes its place.
     #[must_use]
     pub fn is_met_by(&self, mine: Option<&Self>) -> bool {
         let mine = mine.map(|mine| (mine.version, mine.digest));
         !supersedes((self.version, self.digest), mine)
     }
+}
+
+/// The hybrid logical time of the latest version; 0 if there is none.
+#[must_use]
+pub fn latest(held: &Holdings) -> u64 {
+    held.values().map(|held| held.version.time).max().unwrap_or(0)
 }
 
 /// The name of the artifact of a row, for people.
@@ -112,7 +125,7 @@ pub struct Comparison {
     /// What each node lacks. Nodes that lack nothing are not among them.
     pub missing: Vec<Missing>,
     /// How many artifacts were looked for on a node: what another one holds and can deliver, and
-    /// this one has not had and evicted.
+    /// this one has not had and evicted, nor anything younger.
     pub compared: u64,
 }
 
@@ -145,12 +158,13 @@ pub fn compare(holders: &[Holder<'_>]) -> Comparison {
     }
     let mut lacks = |holder: &Holder<'_>| {
         let node = holder.node.to_owned();
+        let evicted = (holder.evicted, latest(holder.evicted));
         let mut missing =
             Missing { node, artifacts: 0, outdated: 0, bytes: 0, example: String::new() };
         // Who lost its own copy gets it back by repair, not by following.
         for (key, held) in newest.iter().filter(|(key, _)| !holder.spoilt.contains(**key)) {
             let mine = holder.holds.get(*key);
-            if mine.is_none() && held.is_met_by(holder.evicted.get(*key)) {
+            if mine.is_none() && held.is_behind(key, evicted) {
                 continue;
             }
             compared += 1;

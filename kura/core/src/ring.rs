@@ -261,6 +261,13 @@ impl Ring {
         self.turns(area).members.front().copied()
     }
 
+    /// Whether data of the hybrid logical time `age` would be the next to go: the ring has
+    /// `segments_max` segments, and all of it is younger.
+    #[must_use]
+    pub fn is_too_old(&self, area: Area, age: u64, segments_max: usize) -> bool {
+        self.len(area) >= segments_max && self.eldest(area).is_some_and(|eldest| age <= eldest.age)
+    }
+
     /// No client's write to this ring of this or a higher sequence was evicted.
     #[must_use]
     pub fn horizon_sequence(&self, area: Area) -> u64 {
@@ -628,6 +635,9 @@ mod tests {
         assert_eq!((numbers(&ring), victims[0].id.number()), (vec![2, 7, 3, 6, 4, 5], 1));
         assert_eq!(ring.horizon_sequence(Area::Blobs), 11);
         assert_eq!(catch_up(&ring, 1, 6).unwrap_err(), NoTurn::TooOld);
+        assert!(ring.is_too_old(Area::Blobs, 1, 6) && !ring.is_too_old(Area::Blobs, 1, 7));
+        assert!(!ring.is_too_old(Area::Blobs, u64::MAX, 6));
+        assert!(!ring.is_too_old(Area::Entries, 0, 1), "an empty ring takes all");
         // Evicting it says nothing about clients' writes.
         let without = ring.retained(|id| id.number() != 7);
         assert_eq!(without.horizon_sequence(Area::Blobs), 11);

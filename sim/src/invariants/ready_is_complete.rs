@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::{Invariant, Violation};
-use crate::holdings::{Holdings, name};
+use crate::holdings::{Holdings, latest, name};
 
 /// This invariant.
 pub const INVARIANT: Invariant = Invariant {
     name: "ready_is_complete",
     demands: "a node that turns ready holds everything that its peers held since its start, less \
-              what was evicted, answered 404 or cannot be read there; a peer that it did not pass \
+              what was evicted or older than that, answered 404 or cannot be read there; a peer that it did not pass \
               over gave no answer for `peer_wait`, or nothing of use for five times that and five \
               minutes, by death, cut or fault; one that came up empty has reached a peer",
     checked: "when a node of a mesh turns ready, against the catalogs of its peers",
@@ -47,11 +47,12 @@ pub fn check(node: &str, mine: Mine<'_>, peers: &[Peer<'_>]) -> Result<u64, Viol
     let mut missing = BTreeSet::new();
     let mut first = None;
     let mut compared = 0;
+    let evicted = (mine.evicted, latest(mine.evicted));
     for peer in peers {
         for (key, held) in peer.then {
             let stands = peer.now.get(key) == Some(held) && !peer.spoilt.contains(key);
             let has = mine.holds.get(key);
-            let had = has.is_none() && held.is_met_by(mine.evicted.get(key));
+            let had = has.is_none() && held.is_behind(key, evicted);
             if !stands || had {
                 continue;
             }

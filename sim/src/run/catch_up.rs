@@ -100,6 +100,12 @@ impl Run {
         ways.into_iter().flat_map(|(from, to)| network.path(from, to)).collect()
     }
 
+    /// Bytes that the links between nodes have carried.
+    pub(super) fn moved_between_nodes(&self) -> u64 {
+        let all: Vec<usize> = (0..self.machines.len()).collect();
+        self.moved_bytes(&self.links_to(&all))
+    }
+
     fn moved_bytes(&self, links: &BTreeSet<LinkId>) -> u64 {
         let network = self.world.network();
         links.iter().map(|link| network.link_stats(*link).bytes).sum()

@@ -372,6 +372,9 @@ pub const FIELDS: &[Field] = &[
     field(Expect, "fetched_at_most", FACTOR, Is("0"),
         "in each catch-up, everything that the links carried, at most as this multiple of the bodies \
          that were missing; 0: not judged"),
+    field(Expect, "moved_at_most", bytes(0), Is("0"),
+        "in each phase without clients, everything that the links between nodes carried, at most; 0: not \
+         judged"),
 ];
 
 /// The field of this name in a section.

@@ -285,6 +285,9 @@ pub struct Expect {
     /// What the links carry in a catch-up at the most, as a multiple of what was missing, in
     /// millionths; `None`: not judged.
     pub fetched_at_most: Option<u64>,
+    /// What the links between nodes carry in a phase without clients at the most, in bytes; `None`:
+    /// not judged.
+    pub moved_at_most: Option<u64>,
 }
 
 pub(super) fn zone(drawn: &Drawn, name: &str) -> Zone {
@@ -509,5 +512,6 @@ pub(super) fn expect(drawn: &Drawn) -> Expect {
         ring_turns_min: table.number("ring_turns_min"),
         link_used: nonzero("link_used").map(|share| LinkUsed { share, round_trips }),
         fetched_at_most: nonzero("fetched_at_most"),
+        moved_at_most: nonzero("moved_at_most"),
     }
 }
