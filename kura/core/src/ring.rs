@@ -261,11 +261,12 @@ impl Ring {
         self.turns(area).members.front().copied()
     }
 
-    /// Whether data of the hybrid logical time `age` would be the next to go: the ring has
-    /// `segments_max` segments, and all of it is younger.
+    /// Whether something younger would have to go for data of the hybrid logical time `age`: the ring
+    /// has `segments_max` segments or more, and of those that one more takes away not all are older.
     #[must_use]
     pub fn is_too_old(&self, area: Area, age: u64, segments_max: usize) -> bool {
-        self.len(area) >= segments_max && self.eldest(area).is_some_and(|eldest| age <= eldest.age)
+        let last = self.len(area).checked_sub(segments_max.max(1));
+        last.and_then(|last| self.turns(area).members.get(last)).is_some_and(|it| age <= it.age)
     }
 
     /// No client's write to this ring of this or a higher sequence was evicted.
@@ -636,6 +637,7 @@ mod tests {
         assert_eq!(ring.horizon_sequence(Area::Blobs), 11);
         assert_eq!(catch_up(&ring, 1, 6).unwrap_err(), NoTurn::TooOld);
         assert!(ring.is_too_old(Area::Blobs, 1, 6) && !ring.is_too_old(Area::Blobs, 1, 7));
+        assert!(!ring.is_too_old(Area::Blobs, 2, 6) && ring.is_too_old(Area::Blobs, 2, 5));
         assert!(!ring.is_too_old(Area::Blobs, u64::MAX, 6));
         assert!(!ring.is_too_old(Area::Entries, 0, 1), "an empty ring takes all");
         // Evicting it says nothing about clients' writes.

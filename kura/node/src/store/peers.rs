@@ -169,33 +169,32 @@ impl Store {
         Ok(Page { rows, next })
     }
 
-    /// Whether the artifact of `row` would take the place of what is here, and has one: what would be
-    /// the next to go is not asked for, or two nodes that hold more than a third has room for would
-    /// keep it fetching for ever.
+    /// Whether the artifact of `row` would take the place of what is here, or there is nothing of that
+    /// name and room for it. What something younger would have to go for is not asked for, or peers
+    /// that hold more than there is room for would keep this node fetching for ever.
     ///
     /// # Errors
     ///
     /// [`Refusal::Catalog`].
     pub async fn lacks(&self, row: &FeedRow) -> Result<bool, Refusal> {
         let here = self.version(&row.address).await?;
-        let is_wanted =
-            supersedes((row.version, row.digest), here.map(|it| (it.version, it.digest)));
-        if is_wanted && self.is_too_old(row) {
+        let known = here.map(|it| (it.version, it.digest));
+        if here.is_none() && self.is_too_old(row) {
             self.metrics().store.replicas_not_asked_for.inc();
             return Ok(false);
         }
-        Ok(is_wanted)
+        Ok(supersedes((row.version, row.digest), known))
     }
 
-    /// Whether everything that would have to go for the artifact of `row` is younger.
+    /// Whether something younger would have to go for the artifact of `row`.
     fn is_too_old(&self, row: &FeedRow) -> bool {
         let age = row.version.time;
         if self.is_large(&row.address, row.body_bytes) {
             let record_bytes = header_bytes(&row.address, row.body_bytes) as u64 + row.body_bytes;
             let pool = self.0.pool.lock();
-            let is_full = pool.bytes() + record_bytes > self.0.capacity.pool_bytes;
-            let eldest = pool.eldest_first().next().and_then(|id| pool.used(id));
-            return is_full && eldest.is_some_and(|used| used >= age);
+            let victims = pool.victims(record_bytes, self.0.capacity.pool_bytes, |_| false);
+            let is_younger = |id: &SegmentId| pool.used(*id).is_some_and(|used| used >= age);
+            return victims.is_none_or(|victims| victims.iter().any(is_younger));
         }
         let area = area_of(row.address.space());
         self.0.view.ring().is_too_old(area, age, self.0.capacity.ring(area).segments_max)
