@@ -5,9 +5,9 @@ use super::{Invariant, Violation};
 /// This invariant.
 pub const INVARIANT: Invariant = Invariant {
     name: "fetch_settles",
-    demands: "the links between nodes carry at most `moved_at_most` bytes in a phase without clients, \
-              however much more its nodes hold together than each of them has room for",
-    checked: "at the end of every phase without clients, where `moved_at_most` is given",
+    demands: "the links between nodes carry at most `moved_at_most` bytes in a phase, however much \
+              more its nodes hold together than each of them has room for",
+    checked: "at the end of every phase where `moved_at_most` is given",
 };
 
 /// Judges a phase in which the links between nodes carried `moved_bytes`.

@@ -12,7 +12,7 @@ use sim_storage::{Crash, Keep};
 use super::{Judgement, Run, catch_up::Outset, heal::decided, machine::Machine};
 use crate::{
     client::Actor,
-    invariants::{fetch_settles, mesh_heals},
+    invariants::mesh_heals,
     scenario::{CrashLoop, Phase},
 };
 
@@ -43,9 +43,7 @@ impl Run {
     pub(super) fn phase(&self, phase: &Phase) -> Result<(), Judgement> {
         self.tell(format!("phase {}", phase.name));
         let begun = self.world.now();
-        let is_judged = phase.clients.is_empty();
-        let at_most = self.scenario.expect.moved_at_most.filter(|_| is_judged);
-        let moved = at_most.map(|at_most| (at_most, self.moved_between_nodes()));
+        let moved = self.moved_between_nodes();
         let catch_up = self.begin(phase);
         let actors = self.employ(phase);
         let storm = Arc::new(());
@@ -67,13 +65,7 @@ impl Run {
             Outcome::Goal | Outcome::Deadline => {
                 decided(&self.court)?;
                 self.ended(phase)?;
-                if let Some((at_most, before)) = moved {
-                    let moved_bytes = self.moved_between_nodes() - before;
-                    self.tell(format!("{moved_bytes} bytes moved between nodes"));
-                    let verdict = fetch_settles::check(&phase.name, moved_bytes, at_most);
-                    self.court.evidence().judge(self.world.now(), verdict);
-                    decided(&self.court)?;
-                }
+                self.has_settled(phase, moved)?;
                 catch_up.map_or(Ok(()), |catch_up| self.caught_up(catch_up))
             }
             failed @ (Outcome::Deadlock(_) | Outcome::Panic { .. } | Outcome::Stalled(_)) => {
