@@ -637,7 +637,7 @@ mod tests {
         assert_eq!(ring.horizon_sequence(Area::Blobs), 11);
         assert_eq!(catch_up(&ring, 1, 6).unwrap_err(), NoTurn::TooOld);
         assert!(ring.is_too_old(Area::Blobs, 1, 6) && !ring.is_too_old(Area::Blobs, 1, 7));
-        assert!(!ring.is_too_old(Area::Blobs, 2, 6) && ring.is_too_old(Area::Blobs, 2, 5));
+        assert!(!ring.is_too_old(Area::Blobs, 2, 6) && ring.is_too_old(Area::Blobs, 2, 4));
         assert!(!ring.is_too_old(Area::Blobs, u64::MAX, 6));
         assert!(!ring.is_too_old(Area::Entries, 0, 1), "an empty ring takes all");
         // Evicting it says nothing about clients' writes.
