@@ -7,11 +7,13 @@ use kura_core::{
     address::{Address, Space},
     digest::Digest,
     feed::supersedes,
-    place::{Place, is_watermark_in_places, place_key},
-    record::{Header, SEGMENT_HEADER_LEN, SegmentHeader, Version},
+    place::{Place, is_watermark_in_places},
+    record::{Artifact, Header, SEGMENT_HEADER_LEN, SegmentHeader, Version},
     recovery::{Found, look},
 };
 use kura_env::Row;
+
+use crate::gone::Gone;
 
 /// One artifact as a node holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,19 +40,21 @@ pub fn of_rows(rows: &[Row]) -> Holdings {
     held.collect()
 }
 
-/// Adds what the records of a segment's file of `len_bytes` hold. `read` gives bytes from an offset
-/// on, fewer only where the file ends.
-pub fn add_segment(held: &mut Holdings, len_bytes: u64, read: impl Fn(u64, usize) -> Bytes) {
+/// Looks at each artifact among the records of a segment's file of `len_bytes`. `read` gives bytes
+/// from an offset on, fewer only where the file ends.
+pub fn records(
+    len_bytes: u64,
+    read: impl Fn(u64, usize) -> Bytes,
+    mut each: impl FnMut(&Artifact),
+) {
     let Ok(head) = SegmentHeader::decode(&read(0, SEGMENT_HEADER_LEN)) else { return };
     let nonce = head.nonce;
     let (mut offset, mut wanted) = (u64::from(head.first_offset), 4096);
     loop {
         match look(&read(offset, wanted), nonce, offset, len_bytes) {
             Found::Record { header, end, .. } => {
-                if let Header::Artifact(artifact) = *header {
-                    let (version, digest) = (artifact.version, artifact.digest);
-                    let holding = Holding { version, digest, body_bytes: artifact.body_bytes };
-                    add(held, place_key(&artifact.address).into(), holding);
+                if let Header::Artifact(artifact) = &*header {
+                    each(artifact);
                 }
                 offset = end;
             }
@@ -61,13 +65,20 @@ pub fn add_segment(held: &mut Holdings, len_bytes: u64, read: impl Fn(u64, usize
 }
 
 /// Adds a holding, unless the same artifact is there in a later version.
-fn add(held: &mut Holdings, key: Bytes, holding: Holding) {
+pub fn add(held: &mut Holdings, key: Bytes, holding: Holding) {
     if !holding.is_met_by(held.get(&key)) {
         held.insert(key, holding);
     }
 }
 
 impl Holding {
+    /// What is held with this record.
+    #[must_use]
+    pub fn of(artifact: &Artifact) -> Self {
+        let Artifact { version, digest, body_bytes, .. } = *artifact;
+        Self { version, digest, body_bytes }
+    }
+
     /// Whether `mine` is this one or takes its place.
     #[must_use]
     pub fn is_met_by(&self, mine: Option<&Self>) -> bool {
@@ -94,6 +105,17 @@ pub fn path(key: &[u8]) -> Option<String> {
     })
 }
 
+/// The latest version of everything that any of these nodes holds.
+pub fn newest<'a>(nodes: impl IntoIterator<Item = &'a Holdings>) -> BTreeMap<&'a Bytes, Holding> {
+    let mut newest: BTreeMap<&Bytes, Holding> = BTreeMap::new();
+    for (key, held) in nodes.into_iter().flatten() {
+        if !held.is_met_by(newest.get(key)) {
+            newest.insert(key, *held);
+        }
+    }
+    newest
+}
+
 /// A node of a mesh as others see it.
 pub struct Holder<'a> {
     /// Its name.
@@ -102,8 +124,8 @@ pub struct Holder<'a> {
     pub holds: &'a Holdings,
     /// What of that, or of what it once held, cannot be read whole any more.
     pub spoilt: &'a BTreeSet<Bytes>,
-    /// What it held once and has evicted.
-    pub evicted: &'a Holdings,
+    /// What it need not hold.
+    pub gone: &'a Gone,
 }
 
 /// What a comparison of nodes came to.
@@ -112,7 +134,7 @@ pub struct Comparison {
     /// What each node lacks. Nodes that lack nothing are not among them.
     pub missing: Vec<Missing>,
     /// How many artifacts were looked for on a node: what another one holds and can deliver, and
-    /// this one has not had and evicted.
+    /// this one has not had and evicted, and has room for.
     pub compared: u64,
 }
 
@@ -150,7 +172,7 @@ pub fn compare(holders: &[Holder<'_>]) -> Comparison {
         // Who lost its own copy gets it back by repair, not by following.
         for (key, held) in newest.iter().filter(|(key, _)| !holder.spoilt.contains(**key)) {
             let mine = holder.holds.get(*key);
-            if mine.is_none() && held.is_met_by(holder.evicted.get(*key)) {
+            if mine.is_none() && holder.gone.excuses(key, held) {
                 continue;
             }
             compared += 1;
@@ -191,7 +213,10 @@ pub(crate) mod sample {
 
 #[cfg(test)]
 mod tests {
-    use kura_core::record::{Area, Flow};
+    use kura_core::{
+        place::place_key,
+        record::{Area, Flow},
+    };
 
     use super::{
         sample::{holdings, key},
@@ -203,10 +228,11 @@ mod tests {
         let (a, b) = (holdings(&[("x", 1), ("y", 1), ("z", 1)]), holdings(&[("x", 2), ("y", 1)]));
         let (none, z) = (BTreeSet::new(), BTreeSet::from([key("z")]));
         let lack = |a_spoilt, b_evicted: &[(&str, u64)]| {
-            let (nothing, evicted) = (Holdings::new(), holdings(b_evicted));
+            let nothing = Gone::default();
+            let gone = Gone { evicted: holdings(b_evicted), ..Gone::default() };
             let holders = [
-                Holder { node: "a", holds: &a, spoilt: a_spoilt, evicted: &nothing },
-                Holder { node: "b", holds: &b, spoilt: &none, evicted: &evicted },
+                Holder { node: "a", holds: &a, spoilt: a_spoilt, gone: &nothing },
+                Holder { node: "b", holds: &b, spoilt: &none, gone: &gone },
             ];
             let Comparison { missing, compared } = compare(&holders);
             let missing = missing.into_iter().map(|it| (it.node, it.artifacts, it.outdated));
@@ -227,10 +253,16 @@ mod tests {
         let newest = image.ring().and_then(|ring| ring.newest(Area::Blobs, Flow::Live));
         let path = crate::image::Image::segment_path(newest.unwrap().id);
         let mut found = Holdings::new();
-        add_segment(&mut found, image.files[&path], |at, len| (image.read)(&path, at, len));
+        let look = |found: &mut Holdings, len_bytes| {
+            let each = |artifact: &Artifact| {
+                add(found, place_key(&artifact.address).into(), Holding::of(artifact));
+            };
+            records(len_bytes, |at, len| (image.read)(&path, at, len), each);
+        };
+        look(&mut found, image.files[&path]);
         assert_eq!(found, of_rows(&image.places));
         let mut cut = Holdings::new();
-        add_segment(&mut cut, image.files[&path] - 1, |at, len| (image.read)(&path, at, len));
+        look(&mut cut, image.files[&path] - 1);
         assert_eq!(cut, Holdings::new(), "the body of its only record is cut");
     }
 

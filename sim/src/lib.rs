@@ -8,6 +8,7 @@ pub mod body;
 pub mod client;
 pub mod court;
 pub mod draw;
+pub mod gone;
 pub mod history;
 pub mod holdings;
 pub mod image;

@@ -261,6 +261,14 @@ impl Ring {
         self.turns(area).members.front().copied()
     }
 
+    /// Whether something younger would have to go for data of the hybrid logical time `age`: the ring
+    /// has `segments_max` segments or more, and of those that one more takes away not all are older.
+    #[must_use]
+    pub fn is_too_old(&self, area: Area, age: u64, segments_max: usize) -> bool {
+        let last = self.len(area).checked_sub(segments_max.max(1));
+        last.and_then(|last| self.turns(area).members.get(last)).is_some_and(|it| age <= it.age)
+    }
+
     /// No client's write to this ring of this or a higher sequence was evicted.
     #[must_use]
     pub fn horizon_sequence(&self, area: Area) -> u64 {
@@ -646,6 +654,10 @@ mod tests {
         assert_eq!((numbers(&ring), victims[0].id.number()), (vec![2, 7, 3, 6, 4, 5], 1));
         assert_eq!(ring.horizon_sequence(Area::Blobs), 11);
         assert_eq!(catch_up(&ring, 1, 6).unwrap_err(), NoTurn::TooOld);
+        assert!(ring.is_too_old(Area::Blobs, 1, 6) && !ring.is_too_old(Area::Blobs, 1, 7));
+        assert!(!ring.is_too_old(Area::Blobs, 2, 6) && ring.is_too_old(Area::Blobs, 2, 4));
+        assert!(!ring.is_too_old(Area::Blobs, u64::MAX, 6));
+        assert!(!ring.is_too_old(Area::Entries, 0, 1), "an empty ring takes all");
         // Evicting it says nothing about clients' writes.
         let without = ring.retained(|id| id.number() != 7);
         assert_eq!(without.horizon_sequence(Area::Blobs), 11);

@@ -7,6 +7,7 @@ pub mod appended_once;
 pub mod batches_bounded;
 pub mod compared;
 pub mod disk_ceiling;
+pub mod fetch_settles;
 pub mod fetched_once;
 pub mod floor_is_kept;
 pub mod ledger_equals_disk;
@@ -41,7 +42,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 26] = [
+pub const ALL: [Invariant; 27] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -67,6 +68,7 @@ pub const ALL: [Invariant; 26] = [
     retries_bounded::INVARIANT,
     writes_independent_of_peers::INVARIANT,
     link_is_used::INVARIANT,
+    fetch_settles::INVARIANT,
     fetched_once::INVARIANT,
 ];
 

@@ -43,6 +43,12 @@ impl FullRing {
         let segments = usize::try_from(share_bytes / segment_bytes).unwrap_or(usize::MAX);
         Self { segments: segments.max(5), segment_bytes }
     }
+
+    /// All segments together, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        u64::try_from(self.segments).unwrap_or(u64::MAX).saturating_mul(self.segment_bytes)
+    }
 }
 
 /// A segment that is evicted.

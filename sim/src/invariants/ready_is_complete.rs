@@ -5,15 +5,19 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::{Invariant, Violation};
-use crate::holdings::{Holdings, name};
+use crate::{
+    gone::Gone,
+    holdings::{Holdings, name},
+};
 
 /// This invariant.
 pub const INVARIANT: Invariant = Invariant {
     name: "ready_is_complete",
     demands: "a node that turns ready holds everything that its peers held since its start, less \
-              what was evicted, answered 404 or cannot be read there; a peer that it did not pass \
-              over gave no answer for `peer_wait`, or nothing of use for five times that and five \
-              minutes, by death, cut or fault; one that came up empty has reached a peer",
+              what was evicted, is older than all that there is room for, was answered 404 or \
+              cannot be read there; a peer that it did not pass over gave no answer for \
+              `peer_wait`, or nothing of use for five times that and five minutes, by death, cut or \
+              fault; one that came up empty has reached a peer",
     checked: "when a node of a mesh turns ready, against the catalogs of its peers",
 };
 
@@ -22,8 +26,8 @@ pub const INVARIANT: Invariant = Invariant {
 pub struct Mine<'a> {
     /// What it holds.
     pub holds: &'a Holdings,
-    /// What it held once and has evicted.
-    pub evicted: &'a Holdings,
+    /// What it need not hold.
+    pub gone: &'a Gone,
 }
 
 /// A peer that the node passed over, or could have.
@@ -51,7 +55,7 @@ pub fn check(node: &str, mine: Mine<'_>, peers: &[Peer<'_>]) -> Result<u64, Viol
         for (key, held) in peer.then {
             let stands = peer.now.get(key) == Some(held) && !peer.spoilt.contains(key);
             let has = mine.holds.get(key);
-            let had = has.is_none() && held.is_met_by(mine.evicted.get(key));
+            let had = has.is_none() && mine.gone.excuses(key, held);
             if !stands || had {
                 continue;
             }
@@ -102,8 +106,8 @@ mod tests {
         let none = BTreeSet::new();
         let check = |mine: &[(&str, u64)], now, spoilt| {
             let peers = [Peer { name: "p", then: &then, now, spoilt: BTreeSet::clone(spoilt) }];
-            let (holds, evicted) = (holdings(mine), holdings(&[("c", 1)]));
-            check("n", Mine { holds: &holds, evicted: &evicted }, &peers)
+            let gone = Gone { evicted: holdings(&[("c", 1)]), ..Gone::default() };
+            check("n", Mine { holds: &holdings(mine), gone: &gone }, &peers)
         };
         assert_eq!(check(&[("a", 1), ("b", 9), ("d", 1)], &then, &none), Ok(3), "c was evicted");
         assert_eq!(check(&[("a", 1), ("b", 9), ("c", 1), ("d", 1)], &then, &none), Ok(4));

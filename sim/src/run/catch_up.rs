@@ -9,7 +9,7 @@ use sim_engine::{LinkId, NodeId};
 use super::{Judgement, Run, evicted_segments, heal::decided};
 use crate::{
     holdings::Holdings,
-    invariants::{fetched_once, link_is_used},
+    invariants::{fetch_settles, fetched_once, link_is_used},
     report::CatchUp,
     scenario::Phase,
 };
@@ -98,6 +98,23 @@ impl Run {
         let network = self.world.network();
         let ways = self.ways_to(positions);
         ways.into_iter().flat_map(|(from, to)| network.path(from, to)).collect()
+    }
+
+    /// Bytes that the links between nodes have carried.
+    pub(super) fn moved_between_nodes(&self) -> u64 {
+        let all: Vec<usize> = (0..self.machines.len()).collect();
+        self.moved_bytes(&self.links_to(&all))
+    }
+
+    /// Judges what the links between nodes carried in a phase; when it began they had carried
+    /// `before_bytes`.
+    pub(super) fn has_settled(&self, phase: &Phase, before_bytes: u64) -> Result<(), Judgement> {
+        let Some(at_most_bytes) = phase.moved_bytes_max else { return Ok(()) };
+        let moved_bytes = self.moved_between_nodes() - before_bytes;
+        self.tell(format!("{moved_bytes} bytes moved between nodes"));
+        let verdict = fetch_settles::check(&phase.name, moved_bytes, at_most_bytes);
+        self.court.evidence().judge(self.world.now(), verdict);
+        decided(&self.court)
     }
 
     fn moved_bytes(&self, links: &BTreeSet<LinkId>) -> u64 {

@@ -6,17 +6,19 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use kura_env::{Instant, timeout};
 use sim_engine::{NodeId, Outcome, World};
 
-use super::{Judgement, Run, machine::Machine, tenants};
+use super::{Judgement, Run, losses, machine::Machine, tenants};
 use crate::{
     client::{
         Ask, Reader, Seen,
         connection::{Connection, Failure, Place},
     },
     court::Court,
-    holdings::{self, Comparison},
+    gone::Gone,
+    holdings::{self, Comparison, Holding, Holdings},
     invariants::{
         Violation, acked_or_evicted, appended_once, compared, ledger_equals_disk, mesh_heals,
         no_orphan_at_rest, node_heals,
@@ -184,16 +186,28 @@ impl Run {
         self.undecided()
     }
 
-    /// Judges what the nodes said of each key, but for those that have evicted it.
+    /// Judges what the nodes said of each key, but for those that have evicted it, and those that
+    /// have none and no room for it.
     fn compare_answers(&self, said: BTreeMap<String, Vec<Said>>) -> Result<(), Violation> {
-        let evicted = |machine: &Arc<Machine>| {
-            let paths = machine.evicted().into_keys().filter_map(|key| holdings::path(&key));
-            (machine.name.clone(), paths.collect())
-        };
-        let evicted: BTreeMap<String, BTreeSet<String>> =
-            self.machines.iter().map(evicted).collect();
+        let gone = losses::gone(&self.machines);
+        let gone = self.machines.iter().zip(gone).map(|(machine, gone)| {
+            let paths = gone.evicted.keys().filter_map(|key| holdings::path(key));
+            let paths: BTreeSet<String> = paths.collect();
+            (machine.name.clone(), (gone, paths))
+        });
+        let gone: BTreeMap<String, (Gone, BTreeSet<String>)> = gone.collect();
+        let holdings: Vec<Holdings> = self.machines.iter().map(|it| it.holdings()).collect();
+        let newest: BTreeMap<String, (&Bytes, Holding)> = holdings::newest(&holdings)
+            .into_iter()
+            .filter_map(|(key, held)| Some((holdings::path(key)?, (key, held))))
+            .collect();
         for (path, mut said) in said {
-            said.retain(|said| !evicted[&said.node].contains(&path));
+            let newest = newest.get(&path);
+            said.retain(|said| {
+                let (gone, evicted) = &gone[&said.node];
+                let has_no_room = || newest.is_some_and(|(key, held)| gone.excuses(key, held));
+                !evicted.contains(&path) && (said.body.is_some() || !has_no_room())
+            });
             self.court.evidence().compared.answers += u64::from(said.len() > 1);
             one_winner::check(&path, &said)?;
         }

@@ -11,13 +11,8 @@ use std::{
 use bytes::Bytes;
 use fault_injection::{Fault, What};
 use futures_util::future::{Either, select};
-use kura_core::{
-    capacity::capacity,
-    ledger::Ledger,
-    record::{Area, SegmentId},
-    ring::Ring,
-};
-use kura_env::Env;
+use kura_core::{capacity::capacity, ledger::Ledger, place::place_key};
+use kura_env::{Env, Instant};
 use kura_node::{
     config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig},
     node::{Ended, Node},
@@ -35,6 +30,7 @@ use tokio::sync::oneshot;
 use super::{
     dials::Dials,
     faults::{Crowded, Fallen, Signals, Watch, Weather, crash_of},
+    losses::{self, Losses},
     mesh::Mesh,
     spoil::{SpoiltDisk, Wounds},
     turns::Turns,
@@ -68,8 +64,7 @@ pub(super) struct Machine {
     pub(super) wounds: Wounds,
     /// What its rings take in and lose.
     pub(super) turns: Arc<Turns>,
-    /// What lay in the segments that are gone.
-    evicted: Mutex<Holdings>,
+    losses: Mutex<Losses>,
     mesh: Option<Arc<Mesh>>,
     /// The node of the life it is in; the last one's while there is none.
     service: Mutex<Option<Service>>,
@@ -83,6 +78,8 @@ pub(super) struct Machine {
     held_before: Mutex<Holdings>,
     /// Counts the lives. A restart that was meant to follow one life does nothing after the next.
     lives: Mutex<u64>,
+    /// When the last one began.
+    born: Mutex<Instant>,
     /// Why the process last ended by itself; empty if it never did.
     last_words: Mutex<String>,
     court: Court,
@@ -105,7 +102,7 @@ impl Machine {
     /// The machine, with its disk as an earlier life left it, switched off.
     pub(super) fn new(world: &World, court: &Court, blueprint: &Blueprint<'_>) -> Arc<Self> {
         let Blueprint { weather, name, index, host, scenario, seed, .. } = *blueprint;
-        let (spec, node) = (&scenario.disk, &scenario.node);
+        let (spec, node) = (&scenario.disk, &scenario.node.of(name));
         let disk = SimDisk::new(disk_config(spec, name, seed), world.clock(host));
         let addr = SocketAddr::new(world.addr(host), PORT);
         let machine = Arc::new(Self {
@@ -116,8 +113,8 @@ impl Machine {
             host,
             disk,
             wounds: Wounds::default(),
-            turns: Arc::new(Turns::new(scenario)),
-            evicted: Mutex::default(),
+            turns: Arc::new(Turns::new(scenario, name)),
+            losses: Mutex::default(),
             mesh: blueprint.mesh.cloned(),
             service: Mutex::new(None),
             stop: Mutex::new(None),
@@ -127,6 +124,7 @@ impl Machine {
             catalog: Mutex::new(None),
             held_before: Mutex::default(),
             lives: Mutex::new(0),
+            born: Mutex::default(),
             last_words: Mutex::default(),
             court: court.clone(),
             world: world.clone(),
@@ -243,13 +241,13 @@ impl Machine {
     fn see(&self, effect: &Effect) {
         let (now, errors) = (self.world.now(), self.weather.disk_errors());
         if let Some(sequence) = self.turns.evicted_object(effect) {
-            let mut held = Holdings::new();
-            self.add_segment(&mut held, effect.change.path.as_str());
             let mut evidence = self.court.evidence();
-            for path in held.keys().filter_map(|key| holdings::path(key)) {
-                let last = evidence.evicted_objects.entry((self.index, path)).or_default();
-                *last = sequence.max(*last);
-            }
+            losses::records(&self.disk, effect.change.path.as_str(), |artifact| {
+                if let Some(path) = holdings::path(&place_key(&artifact.address)) {
+                    let last = evidence.evicted_objects.entry((self.index, path)).or_default();
+                    *last = sequence.max(*last);
+                }
+            });
         }
         let verdict = self.turns.before(&self.name, (effect, &self.disk), now, errors);
         if verdict.is_err() {
@@ -285,6 +283,7 @@ impl Machine {
             return;
         }
         *self.lives.lock() += 1;
+        *self.born.lock() = self.world.now();
         *self.service.lock() = None;
         self.world.start(self.host);
         self.tell("starts".to_owned());
@@ -448,7 +447,7 @@ impl Machine {
     /// Keeps in mind what lies in a segment that is about to go.
     fn remember(&self, path: &str) {
         if self.mesh.is_some() {
-            self.add_segment(&mut self.evicted.lock(), path);
+            self.losses.lock().remember(&self.disk, path, self.world.now());
         }
     }
 
@@ -463,30 +462,15 @@ impl Machine {
         self.disk.peek_at(path, offset, len).unwrap_or_default()
     }
 
-    fn add_segment(&self, held: &mut Holdings, path: &str) {
-        let len_bytes = self.files().get(path).copied().unwrap_or(0);
-        holdings::add_segment(held, len_bytes, |offset, len| self.peek(path, offset, len));
+    /// What it has evicted.
+    pub(super) fn losses(&self) -> Losses {
+        let losses = self.losses.lock().clone();
+        losses.with_doomed(&self.disk, self.world.now())
     }
 
-    /// What it held once and has evicted: it lay in segments that are gone, or whose rows are on
-    /// their way out.
-    pub(super) fn evicted(&self) -> Holdings {
-        let mut evicted = self.evicted.lock().clone();
-        let files = self.files();
-        let len = files.get("RING").and_then(|len| usize::try_from(*len).ok());
-        let Some(ring) = len.and_then(|len| Ring::decode(&self.peek("RING", 0, len)).ok()) else {
-            return evicted;
-        };
-        for path in files.keys() {
-            let id = [Area::Blobs, Area::Entries].into_iter().find_map(|area| {
-                let name = path.strip_prefix(area.dir())?.strip_prefix('/')?;
-                SegmentId::from_file_name(area, name)
-            });
-            if id.is_some_and(|id| !ring.contains(id)) {
-                self.add_segment(&mut evicted, path);
-            }
-        }
-        evicted
+    /// When its life began; if it is dead, the last one.
+    pub(super) fn born(&self) -> Instant {
+        *self.born.lock()
     }
 
     /// How many of its connections to a peer, and of those that the peer took in, were struck.

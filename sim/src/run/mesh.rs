@@ -15,10 +15,11 @@ use kura_node::service::State;
 use parking_lot::Mutex;
 use sim_engine::{Cut, NodeId, World};
 
-use super::{dials::Answered, machine::Machine};
+use super::{dials::Answered, losses, machine::Machine};
 use crate::{
     court::Court,
     draw::Draw,
+    gone::Gone,
     holdings::{self, Comparison, Holder, Holdings, Missing},
     image::Image,
     invariants::{
@@ -203,29 +204,28 @@ impl Mesh {
         self.court.evidence().tell(self.world.now(), text);
     }
 
-    /// What every node still lacks of what another one can deliver, unless it had and evicted it.
+    /// What every node still lacks of what another one can deliver, unless it need not hold it.
     pub(super) fn missing(&self) -> Comparison {
-        let evicted = self.members().iter().map(|machine| machine.evicted()).collect();
-        self.compare(evicted)
+        self.compare(losses::gone(&self.members()))
     }
 
-    /// What every node lacks of what another one can deliver now, whatever was evicted.
+    /// What every node lacks of what another one can deliver now, whether it has room or not.
     pub(super) fn lacking(&self) -> Vec<Missing> {
-        let evicted = vec![Holdings::new(); self.members().len()];
-        self.compare(evicted).missing
+        let gone = vec![Gone::default(); self.members().len()];
+        self.compare(gone).missing
     }
 
-    fn compare(&self, evicted: Vec<Holdings>) -> Comparison {
+    fn compare(&self, gone: Vec<Gone>) -> Comparison {
         let members = self.members();
         let holds: Vec<Holdings> = members.iter().map(|machine| machine.holdings()).collect();
         let spoilt = self.spoilt.lock();
-        let holders = members.iter().zip(&holds).zip(spoilt.iter().zip(&evicted));
+        let holders = members.iter().zip(&holds).zip(spoilt.iter().zip(&gone));
         let holders: Vec<Holder<'_>> = holders
-            .map(|((machine, holds), (spoilt, evicted))| Holder {
+            .map(|((machine, holds), (spoilt, gone))| Holder {
                 node: &machine.name,
                 holds,
                 spoilt,
-                evicted,
+                gone,
             })
             .collect();
         holdings::compare(&holders)
@@ -315,7 +315,8 @@ impl Mesh {
                 spoilt: &spoilt[peer.position] | &spoilt[machine.index.0],
             })
             .collect();
-        let mine = Mine { holds: &machine.holdings(), evicted: &machine.evicted() };
+        let gone = &losses::gone(&members)[machine.index.0];
+        let mine = Mine { holds: &machine.holdings(), gone };
         let compared = ready_is_complete::check(&machine.name, mine, &peers)?;
         self.court.evidence().compared.at_ready += compared;
         Ok(())

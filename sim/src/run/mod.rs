@@ -8,6 +8,7 @@ mod dials;
 mod faults;
 mod heal;
 mod inspection;
+mod losses;
 mod machine;
 mod mesh;
 mod phase;

@@ -44,6 +44,7 @@ impl Run {
         self.tell(format!("phase {}", phase.name));
         self.restart(phase)?;
         let begun = self.world.now();
+        let moved = self.moved_between_nodes();
         let catch_up = self.begin(phase);
         let actors = self.employ(phase);
         let storm = Arc::new(());
@@ -65,6 +66,7 @@ impl Run {
             Outcome::Goal | Outcome::Deadline => {
                 decided(&self.court)?;
                 self.ended(phase)?;
+                self.has_settled(phase, moved)?;
                 catch_up.map_or(Ok(()), |catch_up| self.caught_up(catch_up))
             }
             failed @ (Outcome::Deadlock(_) | Outcome::Panic { .. } | Outcome::Stalled(_)) => {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use sim_storage::{Effect, SimDisk};
 
 use crate::{
+    gone::{self, Room},
     invariants::{
         Violation,
         quiet_zone::{self, FullRing, Turning, Victim},
@@ -21,6 +22,9 @@ use crate::{
 
 /// The rings, the share of the store that each gets in percent, and what they are called.
 const RINGS: [(Area, u64, &str); 2] = [(Area::Blobs, 70, "blobs"), (Area::Entries, 5, "entries")];
+
+/// The share of the store that the pool gets at the most, in percent.
+const POOL_PERCENT: u64 = 25;
 
 /// Watches the rings of one node over all of its lives.
 pub(super) struct Turns {
@@ -39,6 +43,8 @@ struct Seen {
     appended_bytes: u64,
     segments: u64,
     evictions: u64,
+    /// The hybrid logical time of the latest data that each ring, when it was full, had no room for.
+    too_old: BTreeMap<Area, u64>,
     /// Whether this life has begun to save its ring, which is how recovery ends.
     is_recovered: bool,
 }
@@ -53,7 +59,7 @@ struct Moment<'a> {
 }
 
 impl Turns {
-    pub(super) fn new(scenario: &Scenario) -> Self {
+    pub(super) fn new(scenario: &Scenario, node: &str) -> Self {
         use fault_injection::{DiskFault, What};
         let pressure = &scenario.disk.pressure;
         let fills = |what: &What| match what {
@@ -72,7 +78,7 @@ impl Turns {
         let meets_the_end = !pressure.preallocation && !scenario.co_tenants.is_empty();
         let spoils = scenario.phases.iter().any(|phase| phase.spoil.artifacts > 0);
         Self {
-            node: scenario.node.clone(),
+            node: scenario.node.of(node),
             room_is_told: !quota_is_hidden
                 && !pressure.delayed_allocation
                 && !scenario.faults.iter().any(|spec| fills(&spec.fault.what)),
@@ -130,8 +136,12 @@ impl Turns {
         if !saves_ring {
             return Ok(());
         }
-        let ring = |path| disk.peek(path).and_then(|bytes| Ring::decode(&bytes).ok());
-        let (Some(from), Some(to)) = (ring("RING"), ring("RING.new")) else { return Ok(()) };
+        let (Some(from), Some(to)) = (ring_in(disk, "RING"), ring_in(disk, "RING.new")) else {
+            return Ok(());
+        };
+        if from.members().map(|member| member.id).ne(to.members().map(|member| member.id)) {
+            self.note_room(&from, disk);
+        }
         if from.members().all(|member| to.contains(member.id)) {
             return Ok(());
         }
@@ -195,6 +205,54 @@ impl Turns {
         Victim { position, unwritten_for: written_at.map(|at| moment.now.since(at)) }
     }
 
+    /// What its rings have room for now, and had when they were full.
+    pub(super) fn rooms(&self, disk: &SimDisk) -> BTreeMap<Area, Room> {
+        if let Some(ring) = ring_in(disk, "RING") {
+            self.note_room(&ring, disk);
+        }
+        let too_old = self.seen.lock().too_old.clone();
+        let room = |(area, percent, _)| {
+            let too_old = too_old.get(&area).copied().unwrap_or(0);
+            (area, Room { full: self.full(percent, disk), too_old })
+        };
+        RINGS.into_iter().map(room).collect()
+    }
+
+    /// What is left of the store for the pool, in bytes.
+    pub(super) fn pool_bytes(&self, disk: &SimDisk) -> u64 {
+        let store_bytes = self.store_bytes(disk.space().total_bytes);
+        let of_rings = RINGS.into_iter().map(|(_, percent, _)| self.full(percent, disk).bytes());
+        let left_bytes = store_bytes.saturating_sub(of_rings.sum());
+        left_bytes.min(store_bytes / 100 * POOL_PERCENT)
+    }
+
+    fn full(&self, percent: u64, disk: &SimDisk) -> FullRing {
+        let NodeSpec { capacity_bytes, segment_bytes, .. } = self.node;
+        FullRing::of(percent, disk.space().total_bytes, capacity_bytes, segment_bytes)
+    }
+
+    /// Notes what the rings of `ring`, which is on the disk, have no room for.
+    fn note_room(&self, ring: &Ring, disk: &SimDisk) {
+        let files = disk.walk().into_iter();
+        let lens: BTreeMap<String, u64> =
+            files.map(|file| (file.path.as_str().to_owned(), file.len_bytes)).collect();
+        for (area, percent, _) in RINGS {
+            let held = ring.members_of(area).filter_map(|member| {
+                lens.get(&member.id.path()).map(|len_bytes| (member, *len_bytes))
+            });
+            let held: Vec<(Member, u64)> = held.collect();
+            if let Some(too_old) = gone::too_old(&held, self.full(percent, disk)) {
+                let mut seen = self.seen.lock();
+                let latest = seen.too_old.entry(area).or_default();
+                *latest = too_old.max(*latest);
+            }
+        }
+    }
+
+    fn store_bytes(&self, disk_bytes: u64) -> u64 {
+        self.node.capacity_bytes.unwrap_or(disk_bytes / 2).min(disk_bytes / 10 * 8)
+    }
+
     /// How often something was evicted.
     pub(super) fn evictions(&self) -> u64 {
         self.seen.lock().evictions
@@ -203,15 +261,17 @@ impl Turns {
     /// What was appended, to be completed by what may explain it.
     pub(super) fn appended(&self, disk_bytes: u64) -> Appended {
         let seen = self.seen.lock();
-        let ceiling_bytes = disk_bytes / 10 * 8;
-        let capacity_bytes = self.node.capacity_bytes.unwrap_or(disk_bytes / 2).min(ceiling_bytes);
         Appended {
             bytes: seen.appended_bytes,
             segments: seen.segments,
-            capacity_bytes,
+            capacity_bytes: self.store_bytes(disk_bytes),
             ..Appended::default()
         }
     }
+}
+
+fn ring_in(disk: &SimDisk, path: &str) -> Option<Ring> {
+    disk.peek(path).and_then(|bytes| Ring::decode(&bytes).ok())
 }
 
 impl Moment<'_> {

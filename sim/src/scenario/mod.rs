@@ -144,6 +144,7 @@ impl Scenario {
         for tenant in &self.co_tenants {
             all_in(format!("co_tenant.{}.nodes", tenant.name), &tenant.nodes, &nodes)?;
         }
+        all_in("node.small".to_owned(), &self.node.small, &nodes)?;
         for phase in &self.phases {
             let path = |key: &str| format!("phase.{}.{key}", phase.name);
             all_in(path("clients"), &phase.clients, &clients)?;

@@ -247,6 +247,8 @@ pub const FIELDS: &[Field] = &[
         "whether it stays as the phases end, so that the run must heal beside it"),
     field(Node, "segment", bytes(1 << 12), Is("512MiB"), "size of a segment"),
     field(Node, "capacity", bytes(0), Is("0"), "what the ring may hold; 0: half of the disk"),
+    field(Node, "small", Kind::Texts, Is(""), "nodes whose ring may hold `small_capacity` instead"),
+    field(Node, "small_capacity", bytes(0), Is("0"), "what their ring may hold; 0: half of the disk"),
     field(Node, "staging_budget", bytes(1), Is("8GiB"), "bytes of bodies in flight on disk"),
     field(Node, "memory_budget", bytes(1), Is("256MiB"), "bytes of bodies in flight in memory"),
     field(Node, "memory_body", bytes(0), Is("256KiB"), "bodies up to this size fill in memory"),
@@ -333,6 +335,8 @@ pub const FIELDS: &[Field] = &[
         "reads fail, a byte is another one, or the segment's file ends in the middle of the body"),
     field(Phase, "ready", Kind::Texts, Is(""),
         "nodes that must be ready before it ends; it ends as soon as they are; `all`"),
+    field(Phase, "moved_at_most", bytes(0), Is("0"),
+        "what the links between nodes may carry while it lasts, in both directions; 0: not judged"),
     field(Fault, "kind", Kind::Choice(&["crash", "disk-error", "short-append", "stall", "catalog-error",
         "net-refuse", "net-cut", "net-stall"]), Required,
         "what breaks: the node, a call of its disk, a write half done, an operation that takes longer, \

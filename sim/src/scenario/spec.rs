@@ -65,6 +65,10 @@ pub struct NodeSpec {
     pub segment_bytes: u64,
     /// What the ring may hold; `None`: half of the disk.
     pub capacity_bytes: Option<u64>,
+    /// Nodes that have another capacity.
+    pub small: Vec<String>,
+    /// And which.
+    pub small_capacity_bytes: Option<u64>,
     /// Bytes of bodies in flight on disk.
     pub staging_bytes_max: u64,
     /// Bytes of bodies in flight in memory.
@@ -203,6 +207,8 @@ pub struct Phase {
     pub spoil: Spoil,
     /// Ends when these are ready, and they must be.
     pub ready: Vec<String>,
+    /// What the links between nodes carry in it at the most, in bytes; `None`: not judged.
+    pub moved_bytes_max: Option<u64>,
 }
 
 impl Phase {
@@ -323,12 +329,24 @@ pub(super) fn disk(drawn: &Drawn) -> DiskSpec {
     }
 }
 
+impl NodeSpec {
+    /// The settings of the node of this name.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Self {
+        let is_small = self.small.iter().any(|small| small == name);
+        let capacity_bytes = if is_small { self.small_capacity_bytes } else { self.capacity_bytes };
+        Self { capacity_bytes, ..self.clone() }
+    }
+}
+
 pub(super) fn node(drawn: &Drawn) -> NodeSpec {
     let table = drawn.table(Section::Node);
     let nonzero = |number: u64| (number > 0).then_some(number);
     NodeSpec {
         segment_bytes: table.number("segment"),
         capacity_bytes: nonzero(table.number("capacity")),
+        small: table.texts("small").to_vec(),
+        small_capacity_bytes: nonzero(table.number("small_capacity")),
         staging_bytes_max: table.number("staging_budget"),
         memory_bytes_max: table.number("memory_budget"),
         memory_body_bytes_max: table.number("memory_body"),
@@ -389,7 +407,7 @@ pub(super) fn client(drawn: &Drawn, name: &str) -> ClientSpec {
 
 pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
     let table = drawn.named(Section::Phase, name);
-    let until = table.number("until_written");
+    let (until, moved) = (table.number("until_written"), table.number("moved_at_most"));
     Phase {
         name: name.to_owned(),
         lasts: table.duration("lasts"),
@@ -417,6 +435,7 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
             },
         },
         ready: table.texts("ready").to_vec(),
+        moved_bytes_max: (moved > 0).then_some(moved),
     }
 }
 

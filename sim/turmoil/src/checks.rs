@@ -12,6 +12,7 @@ use sim::{
         connection::{Connection, Failure},
     },
     draw::Draw,
+    gone::Gone,
     history::{Put, PutOutcome},
     holdings::{self, Holder, Holdings, Missing},
     invariants::{
@@ -135,10 +136,10 @@ fn missing(stage: &Stage, nodes: &[usize]) -> Vec<Missing> {
     let machines: Vec<&Machine> = nodes.iter().map(|node| &*stage.machines[*node]).collect();
     let holds: Vec<Holdings> = machines.iter().map(|machine| machine.holdings()).collect();
     let spoilt: Vec<BTreeSet<Bytes>> = machines.iter().map(|machine| machine.spoilt()).collect();
-    // The stories are small: no ring turns, so nothing is evicted.
-    let evicted = Holdings::new();
+    // The stories are small: no ring turns, so nothing is evicted, and there is room for everything.
+    let gone = Gone::default();
     let holders = machines.iter().zip(&holds).zip(&spoilt).map(|((machine, holds), spoilt)| {
-        Holder { node: &machine.name, holds, spoilt, evicted: &evicted }
+        Holder { node: &machine.name, holds, spoilt, gone: &gone }
     });
     holdings::compare(&holders.collect::<Vec<_>>()).missing
 }

@@ -59,6 +59,7 @@ store_metrics! {
     space_refused: "Writes refused because the volume had no room and nothing that could go",
     evicted_objects: "Objects evicted from the pool",
     replicas_too_old: "Bodies of peers older than all that the ring has room for",
+    replicas_not_asked_for: "Bodies of peers that were not fetched, because they are older than all that there is room for",
     refreshed: "Artifacts copied forward",
     refreshed_bytes: "Bytes of bodies copied forward",
     refreshes_by_read: "Copies ordered because of a read",

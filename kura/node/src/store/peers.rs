@@ -14,12 +14,12 @@ use kura_core::{
     capacity::{Capacity, RingCapacity},
     feed::{CURSORS, Cursor, Extent, FeedRow, feed_key, parse_feed_key, supersedes},
     place::{Place, contents_key, parse_contents_key, parse_contents_row},
-    record::{SegmentId, Version},
+    record::{SegmentId, Version, header_bytes},
 };
 use kura_env::{Batch, CommitDurability, Keyspace};
 use tokio::sync::Notify;
 
-use super::{CONTENTS_SPACE, FEED_SPACE, PLACES_SPACE, Reading, Store, Upload};
+use super::{CONTENTS_SPACE, FEED_SPACE, PLACES_SPACE, Reading, Store, Upload, routing::area_of};
 use crate::service::Refusal;
 
 /// node -> cursor.
@@ -169,14 +169,35 @@ impl Store {
         Ok(Page { rows, next })
     }
 
-    /// Whether the artifact of `row` would take the place of what is here.
+    /// Whether the artifact of `row` would take the place of what is here, or there is nothing of that
+    /// name and room for it. What something younger would have to go for is not asked for, or peers
+    /// that hold more than there is room for would keep this node fetching for ever.
     ///
     /// # Errors
     ///
     /// [`Refusal::Catalog`].
     pub async fn lacks(&self, row: &FeedRow) -> Result<bool, Refusal> {
         let here = self.version(&row.address).await?;
-        Ok(supersedes((row.version, row.digest), here.map(|it| (it.version, it.digest))))
+        let known = here.map(|it| (it.version, it.digest));
+        if here.is_none() && self.is_too_old(row) {
+            self.metrics().store.replicas_not_asked_for.inc();
+            return Ok(false);
+        }
+        Ok(supersedes((row.version, row.digest), known))
+    }
+
+    /// Whether something younger would have to go for the artifact of `row`.
+    fn is_too_old(&self, row: &FeedRow) -> bool {
+        let age = row.version.time;
+        if self.is_large(&row.address, row.body_bytes) {
+            let record_bytes = header_bytes(&row.address, row.body_bytes) as u64 + row.body_bytes;
+            let pool = self.0.pool.lock();
+            let victims = pool.victims(record_bytes, self.0.capacity.pool_bytes, |_| false);
+            let is_younger = |id: &SegmentId| pool.used(*id).is_some_and(|used| used >= age);
+            return victims.is_none_or(|victims| victims.iter().any(is_younger));
+        }
+        let area = area_of(row.address.space());
+        self.0.view.ring().is_too_old(area, age, self.0.capacity.ring(area).segments_max)
     }
 
     /// Opens the body of `address` in this very version; `None` if that is not, or no longer, here
