@@ -1,14 +1,15 @@
 //! What an artifact costs among ten thousand and among a million: memory, a put and a get of 4 KiB,
 //! beside what the catalog and the file system take for the same alone; then reads from three
 //! segments and from three hundred, and the longest step while a segment of tiny artifacts is
-//! evicted. Run by `cargo xtask bench`; `TMPDIR` chooses the disk, which needs 8 GiB.
+//! evicted. Run by `cargo xtask bench`; `TMPDIR` chooses the disk, which needs 8 GiB. A part alone:
+//! `cargo bench -p kura-tests --bench scale -- eviction` (or `segments`, `growth`).
 #![allow(clippy::print_stdout, reason = "the tables are what the benchmark is for")]
 
 use std::{
     os::unix::fs::FileExt as _,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -28,6 +29,7 @@ use kura_node::{
     metrics::Metrics,
     store::{KEYSPACES, Store},
 };
+
 use tokio::{runtime::Handle, task::JoinSet};
 
 /// Artifacts at which everything is measured.
@@ -44,9 +46,18 @@ const MIB: u64 = 1024 * 1024;
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.expect("the system has threads").block_on(async {
-        eviction().await;
-        segments().await;
-        growth().await;
+        let named: Vec<String> =
+            std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+        let is_wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
+        if is_wanted("eviction") {
+            eviction().await;
+        }
+        if is_wanted("segments") {
+            segments().await;
+        }
+        if is_wanted("growth") {
+            growth().await;
+        }
     });
 }
 
@@ -243,6 +254,8 @@ async fn segments() {
     for segment_bytes in [300 * MIB, 3 * MIB] {
         let bed = Bed::new(segment_bytes, 6 * 1024 * MIB).await;
         bed.fill(0, ARTIFACTS, BODY_BYTES).await;
+        // Once before, so that the pages of every segment are mapped, as they are in a node that runs.
+        bed.gets(ARTIFACTS).await;
         let (hot, any) = (bed.gets(HOT).await, bed.gets(ARTIFACTS).await);
         let segments = &bed.store.ring_status()["segments"];
         println!("{:>10} {:>11.1} {:>11.1}", segments.to_string(), micros(hot), micros(any));
@@ -251,66 +264,134 @@ async fn segments() {
     println!();
 }
 
-/// A ring of segments that each hold 100,000 artifacts of 16 bytes turns several times.
+/// A ring of segments that each hold more than 100,000 artifacts of 16 bytes: while it fills, and
+/// while it turns, so that what eviction adds can be told from what the system does anyway.
 async fn eviction() {
     const SEGMENT_BYTES: u64 = 20 * MIB;
+    const FILLING: u64 = 500_000;
+    const TURNING: u64 = 1_500_000;
     let bed = Bed::new(SEGMENT_BYTES, 8 * SEGMENT_BYTES).await;
-    let gap = Arc::new(AtomicU64::new(0));
-    let ticker = tokio::spawn(longest_gap(gap.clone()));
-    bed.fill(0, 800_000, 16).await;
-    ticker.abort();
     let store = &bed.metrics.store;
-    let (segments, artifacts) = (store.evicted_segments.get(), store.evicted_artifacts.get());
-    println!("eviction of {segments} segments with {artifacts} artifacts of 16 bytes in all");
-    println!("longest call of the catalog: {}", bed.watched.longest());
-    println!("longest that a timer of 1 ms was late: {:.1} ms", gap.load(Relaxed) as f64 / 1e3);
+    println!(
+        "artifacts of 16 bytes, {WRITERS} writers; calls of the catalog and a timer of 1 ms, in ms"
+    );
+    println!(
+        "{:>8} {:>9} {:>8} {:>10} | {:>8} {:>8} {:>6} {:>6} | {:>8} {:>6} {:>6} | {:>6} {:>6}",
+        "ring",
+        "puts/s",
+        "evicted",
+        "artifacts",
+        "commit",
+        "rows max",
+        "p99.9",
+        "max",
+        "range",
+        "p99.9",
+        "max",
+        "late",
+        "max"
+    );
+    for (ring, from, to) in [("fills", 0, FILLING), ("turns", FILLING, FILLING + TURNING)] {
+        bed.watched.begin();
+        let late = Arc::new(Calls::default());
+        let ticker = tokio::spawn(watch_lateness(late.clone()));
+        let put = bed.fill(from, to, 16).await;
+        ticker.abort();
+        let (commits, ranges) = (bed.watched.commit.read(), bed.watched.range.read());
+        let late = late.read();
+        println!(
+            "{ring:>8} {:>9.0} {:>8} {:>10} | {:>8} {:>8} {:>6.1} {:>6.1} | {:>8} {:>6.1} {:>6.1} | \
+             {:>6.1} {:>6.1}",
+            1e6 / micros(put),
+            store.evicted_segments.get(),
+            store.evicted_artifacts.get(),
+            commits.count,
+            bed.watched.rows.load(Relaxed),
+            commits.high_ms,
+            commits.longest_ms,
+            ranges.count,
+            ranges.high_ms,
+            ranges.longest_ms,
+            late.high_ms,
+            late.longest_ms
+        );
+    }
     println!();
     bed.store.close().await;
 }
 
-/// Notes the longest delay of a timer, in microseconds: what a thread was held for.
-async fn longest_gap(longest: Arc<AtomicU64>) {
+/// Notes how late a timer is: what the threads of the runtime were held for.
+async fn watch_lateness(late: Arc<Calls>) {
     let pause = Duration::from_millis(1);
     loop {
         let since = Instant::now();
         tokio::time::sleep(pause).await;
-        let late = since.elapsed().saturating_sub(pause);
-        longest.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        late.note(since.elapsed().saturating_sub(pause));
+    }
+}
+
+/// How long calls of one kind took, in microseconds.
+#[derive(Default)]
+struct Calls(Mutex<Vec<u64>>);
+
+/// Of some calls.
+#[derive(Default)]
+struct Spread {
+    count: usize,
+    /// That of a thousand calls which one exceeds.
+    high_ms: f64,
+    longest_ms: f64,
+}
+
+impl Calls {
+    fn times(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, took: Duration) {
+        self.times().push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    fn read(&self) -> Spread {
+        let mut times = self.times().clone();
+        times.sort_unstable();
+        let millis = |at: usize| times.get(at).map_or(0.0, |micros| *micros as f64 / 1e3);
+        let count = times.len();
+        let (high, longest) = (count - count / 1000, count);
+        Spread {
+            count,
+            high_ms: millis(high.saturating_sub(1)),
+            longest_ms: millis(longest.saturating_sub(1)),
+        }
     }
 }
 
 /// A catalog of which the calls are timed.
 struct Watched {
     inner: Arc<dyn Catalog>,
-    /// Microseconds of the longest call of each kind, and rows in the largest batch.
-    commit: AtomicU64,
+    commit: Calls,
+    range: Calls,
+    /// In the largest batch.
     rows: AtomicU64,
-    range: AtomicU64,
-    get: AtomicU64,
 }
 
 impl Watched {
     fn new(inner: Arc<dyn Catalog>) -> Self {
-        let zero = AtomicU64::default;
-        Self { inner, commit: zero(), rows: zero(), range: zero(), get: zero() }
+        Self { inner, commit: Calls::default(), range: Calls::default(), rows: AtomicU64::new(0) }
     }
 
-    fn longest(&self) -> String {
-        let millis = |of: &AtomicU64| of.load(Relaxed) as f64 / 1e3;
-        format!(
-            "commit {:.1} ms (the largest batch has {} rows), range {:.1} ms, get {:.1} ms",
-            millis(&self.commit),
-            self.rows.load(Relaxed),
-            millis(&self.range),
-            millis(&self.get)
-        )
+    /// Forgets what was noted.
+    fn begin(&self) {
+        self.commit.times().clear();
+        self.range.times().clear();
+        self.rows.store(0, Relaxed);
     }
 }
 
-async fn timed<T>(longest: &AtomicU64, call: BoxFuture<'_, T>) -> T {
+async fn timed<T>(calls: &Calls, call: BoxFuture<'_, T>) -> T {
     let since = Instant::now();
     let outcome = call.await;
-    longest.fetch_max(u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
+    calls.note(since.elapsed());
     outcome
 }
 
@@ -332,7 +413,7 @@ impl Catalog for Watched {
         space: Keyspace,
         key: &'a [u8],
     ) -> BoxFuture<'a, Result<Option<Bytes>, CatalogError>> {
-        Box::pin(timed(&self.get, self.inner.get(space, key)))
+        self.inner.get(space, key)
     }
 
     fn range<'a>(

@@ -40,9 +40,9 @@ enum Chore {
     },
     /// Scenarios over a range of seeds
     Sweep {
-        /// Seeds A..B, B excluded
-        #[arg(long, default_value = scenarios::FULL_SEEDS)]
-        seeds: String,
+        /// Seeds A..B, B excluded; without it 0..100, and 0..500 for those that it was founded on
+        #[arg(long)]
+        seeds: Option<String>,
         /// Scenario files or names; all incidents if none is given
         scenarios: Vec<String>,
     },
@@ -85,7 +85,9 @@ fn run(chore: &Chore) -> Result<(), Failure> {
             let strict = env::var("CI").is_ok_and(|value| value == "true");
             test::run(&workspace, *fast, strict)
         }
-        Chore::Sweep { seeds, scenarios } => scenarios::sweep(&workspace, seeds, scenarios),
+        Chore::Sweep { seeds, scenarios } => {
+            scenarios::sweep(&workspace, seeds.as_deref(), scenarios)
+        }
         Chore::Prove { all, names } => {
             let choice = match (all, names.is_empty()) {
                 (true, _) => prove::Choice::All,

@@ -18,11 +18,19 @@ use crate::{
 };
 
 /// The seeds of a full sweep.
-pub(crate) const FULL_SEEDS: &str = "0..500";
-const FULL_SEEDS_COUNT: u64 = 500;
+const FULL_SEEDS: u64 = 100;
+/// The same for the scenarios that the simulator was founded on: what must never happen again.
+const FOUNDING_SEEDS: u64 = 500;
+const FOUNDING: [&str; 5] = [
+    "crash_in_rotation_window",
+    "full_mesh_cold_start",
+    "leaked_staging_fills_disk",
+    "staging_overflow_evicts_node",
+    "torn_tail_after_power_loss",
+];
 
 /// The seeds that every test run takes.
-const FIXED_SEEDS: &str = "0..20";
+const FIXED_SEEDS: u64 = 20;
 const FAST_SEEDS: &str = "0..5";
 
 /// Scenarios that are here to be timed. One run says as much as many.
@@ -184,29 +192,57 @@ pub(crate) fn test(
     if fast {
         return sweep_with(workspace, program, FAST_SEEDS, &scenarios);
     }
-    sweep_with(workspace, program, FIXED_SEEDS, &scenarios)?;
-    let size = FULL_SEEDS_COUNT / PARTS;
-    let from = rotation::part(workspace)? * size;
-    let seeds = format!("{from}..{}", from + size);
-    report::line(&format!(
-        "seeds {seeds}, by the commit; the same again: cargo xtask sweep --seeds {seeds}"
-    ));
-    sweep_with(workspace, program, &seeds, &scenarios)
+    sweep_with(workspace, program, &format!("0..{FIXED_SEEDS}"), &scenarios)?;
+    let part = rotation::part(workspace)?;
+    for (count, scenarios) in by_count(scenarios) {
+        let seeds = tenth(part, count);
+        report::line(&format!(
+            "seeds {seeds}, by the commit; the same again: cargo xtask sweep --seeds {seeds} ..."
+        ));
+        sweep_with(workspace, program, &seeds, &scenarios)?;
+    }
+    Ok(())
 }
 
-/// Builds the simulator and sweeps the named scenarios, or all but those that are here to be timed.
+/// That tenth of `count` seeds, without the fixed ones, whose turn it is.
+fn tenth(part: u64, count: u64) -> String {
+    let size = (count - FIXED_SEEDS) / PARTS;
+    let from = FIXED_SEEDS + part * size;
+    format!("{from}..{}", from + size)
+}
+
+/// The scenarios by how many seeds a full sweep of them has.
+fn by_count(scenarios: Vec<PathBuf>) -> [(u64, Vec<PathBuf>); 2] {
+    let is_founding = |path: &PathBuf| FOUNDING.contains(&stem(path).as_str());
+    let (founding, others) = scenarios.into_iter().partition(is_founding);
+    [(FOUNDING_SEEDS, founding), (FULL_SEEDS, others)]
+}
+
+/// Builds the simulator and sweeps the named scenarios, or all but those that are here to be timed,
+/// over these seeds, or over those of a full sweep.
 ///
 /// # Errors
 ///
 /// If it does not build, a scenario does not exist, or a run fails.
-pub(crate) fn sweep(workspace: &Workspace, seeds: &str, names: &[String]) -> Result<(), Failure> {
+pub(crate) fn sweep(
+    workspace: &Workspace,
+    seeds: Option<&str>,
+    names: &[String],
+) -> Result<(), Failure> {
     let artifacts = artifacts::build_simulator(workspace)?;
     let scenarios: Vec<PathBuf> = if names.is_empty() {
         files(workspace)?.into_iter().filter(|path| !path.starts_with(TIMED)).collect()
     } else {
         names.iter().map(|name| file(workspace, name)).collect::<Result<_, _>>()?
     };
-    sweep_with(workspace, artifacts.program("kura-sim")?, seeds, &scenarios)
+    let program = artifacts.program("kura-sim")?;
+    if let Some(seeds) = seeds {
+        return sweep_with(workspace, program, seeds, &scenarios);
+    }
+    for (count, scenarios) in by_count(scenarios) {
+        sweep_with(workspace, program, &format!("0..{count}"), &scenarios)?;
+    }
+    Ok(())
 }
 
 fn sweep_with(
@@ -215,6 +251,9 @@ fn sweep_with(
     seeds: &str,
     scenarios: &[PathBuf],
 ) -> Result<(), Failure> {
+    if scenarios.is_empty() {
+        return Ok(());
+    }
     let mut command = Command::new(program);
     command.current_dir(workspace.path("")).arg("sweep").args(scenarios).args(["--seeds", seeds]);
     process::pass_through(&mut command)
@@ -223,4 +262,23 @@ fn sweep_with(
 /// The name of a scenario: its file without directory and ending.
 pub(crate) fn stem(scenario: &Path) -> String {
     scenario.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenths_cover_what_is_not_fixed() {
+        assert_eq!((tenth(0, 100), tenth(9, 100)), ("20..28".to_owned(), "92..100".to_owned()));
+        assert_eq!((tenth(0, 500), tenth(9, 500)), ("20..68".to_owned(), "452..500".to_owned()));
+    }
+
+    #[test]
+    fn the_founding_scenarios_are_there() {
+        let incidents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/incidents");
+        for name in FOUNDING {
+            assert!(incidents.join(format!("{name}.toml")).is_file(), "{name}");
+        }
+    }
 }
