@@ -1,6 +1,9 @@
 //! The court of a run: takes the evidence, keeps the first violation, and tells the story in order.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kura_env::Instant;
 use parking_lot::{Mutex, MutexGuard};
@@ -34,6 +37,8 @@ pub struct Evidence {
     /// The highest sequence of the large objects of each key that each node has evicted, as seen at
     /// its disk.
     pub evicted_objects: BTreeMap<(NodeIndex, String), u64>,
+    /// Nodes that were without power once.
+    pub lost_power: BTreeSet<NodeIndex>,
     moments: Vec<Moment>,
     moments_dropped: u64,
     violation: Option<(Instant, Violation)>,

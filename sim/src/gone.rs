@@ -53,9 +53,14 @@ impl Gone {
     /// does not have it any more, or it would have had to evict something younger for it.
     #[must_use]
     pub fn excuses(&self, key: &Bytes, held: &Holding) -> bool {
-        held.is_met_by(self.evicted.get(key))
-            || self.lost.get(key).is_some_and(|version| held.version <= *version)
-            || self.has_no_room(key, held)
+        self.lost.get(key).is_some_and(|version| held.version <= *version)
+            || self.excuses_to_ready(key, held)
+    }
+
+    /// The same where it was compared with a peer that holds it.
+    #[must_use]
+    pub fn excuses_to_ready(&self, key: &Bytes, held: &Holding) -> bool {
+        held.is_met_by(self.evicted.get(key)) || self.has_no_room(key, held)
     }
 
     fn has_no_room(&self, key: &Bytes, held: &Holding) -> bool {

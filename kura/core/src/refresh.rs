@@ -6,7 +6,8 @@
 //! are at most what was written plus the old part once: a hot set larger than the ring cannot make
 //! the ring chase itself. A vouch is a promise and goes first: it may use a share of the purse that
 //! reads may not touch. What was promised and holds up the whole ring is copied whatever the purse
-//! holds: no more than half of a ring is ever promised, so these copies are at most what was written.
+//! holds: no more than half of a ring is vouched for one by one, so these copies are at most what was
+//! written.
 
 /// Why an artifact is to be copied forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,24 +48,21 @@ impl Purse {
     }
 
     /// Pays for a copy of `bytes`, if that may be; [`Trigger::Turn`] always may, and takes what there
-    /// is. After a refusal nothing is spent.
+    /// is. What was spent, which is what a copy that is not made gives back; `None` is a refusal.
     #[must_use]
-    pub fn spend(&mut self, trigger: Trigger, bytes: u64) -> bool {
+    pub fn spend(&mut self, trigger: Trigger, bytes: u64) -> Option<u64> {
         let kept_bytes = match trigger {
             Trigger::Read => self.size_bytes / 4,
             Trigger::Vouch => 0,
             Trigger::Turn => {
-                self.left_bytes = self.left_bytes.saturating_sub(bytes);
-                return true;
+                let spent = bytes.min(self.left_bytes);
+                self.left_bytes -= spent;
+                return Some(spent);
             }
         };
-        match self.left_bytes.checked_sub(bytes) {
-            Some(rest) if rest >= kept_bytes => {
-                self.left_bytes = rest;
-                true
-            }
-            Some(_) | None => false,
-        }
+        let rest = self.left_bytes.checked_sub(bytes).filter(|rest| *rest >= kept_bytes)?;
+        self.left_bytes = rest;
+        Some(bytes)
     }
 
     /// The ring has another size now.
@@ -83,18 +81,19 @@ mod tests {
     #[test]
     fn vouches_may_use_what_reads_must_leave() {
         let mut purse = Purse::new(100);
-        assert!(purse.spend(Trigger::Read, 75));
-        assert!(!purse.spend(Trigger::Read, 1), "a quarter is kept for vouches");
-        assert!(purse.spend(Trigger::Vouch, 25));
-        assert!(!purse.spend(Trigger::Vouch, 1));
+        assert_eq!(purse.spend(Trigger::Read, 75), Some(75));
+        assert_eq!(purse.spend(Trigger::Read, 1), None, "a quarter is kept for vouches");
+        assert_eq!(purse.spend(Trigger::Vouch, 25), Some(25));
+        assert_eq!(purse.spend(Trigger::Vouch, 1), None);
         purse.earn(30);
-        assert!(!purse.spend(Trigger::Read, 6) && purse.spend(Trigger::Read, 5));
+        assert_eq!(purse.spend(Trigger::Read, 6), None);
+        assert_eq!(purse.spend(Trigger::Read, 5), Some(5));
         purse.earn(u64::MAX);
         assert_eq!(purse.left_bytes(), 100);
         purse.resize(10);
         assert_eq!(purse.left_bytes(), 10);
-        assert!(purse.spend(Trigger::Turn, 11) && purse.left_bytes() == 0);
-        assert!(!purse.spend(Trigger::Vouch, 1));
+        assert_eq!(purse.spend(Trigger::Turn, 11), Some(10), "what there was");
+        assert_eq!((purse.left_bytes(), purse.spend(Trigger::Vouch, 1)), (0, None));
     }
 
     proptest! {
@@ -109,7 +108,8 @@ mod tests {
                 if is_write {
                     purse.earn(bytes);
                     written += bytes;
-                } else if purse.spend(trigger, bytes) {
+                } else if let Some(spent) = purse.spend(trigger, bytes) {
+                    prop_assert_eq!(spent, bytes);
                     copied += bytes;
                 }
                 prop_assert!(copied <= written + 500);

@@ -427,6 +427,22 @@ impl Ring {
         self
     }
 
+    /// The object of the pool is gone, and with it what was promised of it.
+    pub fn forget_object(&mut self, object: SegmentId) {
+        self.pool_promises.remove(&object);
+    }
+
+    /// The ring with all marks moved by so many milliseconds.
+    #[must_use]
+    pub fn promised_later_by(mut self, by_ms: i64) -> Self {
+        let members = self.blobs.members.iter_mut().chain(self.entries.members.iter_mut());
+        let marks = members.map(|member| &mut member.promised_until_ms);
+        for until_ms in marks.chain(self.pool_promises.values_mut()).filter(|until| **until > 0) {
+            *until_ms = until_ms.saturating_add_signed(by_ms);
+        }
+        self
+    }
+
     /// Until when anything is promised, in milliseconds; 0 if nothing is.
     #[must_use]
     pub fn furthest_promise_ms(&self) -> u64 {
@@ -698,6 +714,12 @@ mod tests {
         let nearer = ring.clone().promised_at_most(50);
         assert_eq!(promised.map(|id| nearer.promised_until_ms(id)), [50, 50]);
         assert_eq!(nearer.promised_at_most(60).furthest_promise_ms(), 50);
+        let later = ring.clone().promised_later_by(-7);
+        assert_eq!(promised.map(|id| later.promised_until_ms(id)), [70, 70]);
+        assert_eq!(later.promised_until_ms(SegmentId::new(Area::Blobs, 1)), 0, "nothing was");
+        let mut fewer = ring.clone();
+        fewer.forget_object(promised[1]);
+        assert_eq!(promised.map(|id| fewer.promised_until_ms(id)), [77, 0]);
         let bytes = ring.encode();
         assert_eq!(Ring::decode(&bytes), Ok(ring));
         for bit in 0..bytes.len() * 8 {

@@ -163,7 +163,9 @@ impl Reader<'_> {
         let is_current = match (is_current, owed) {
             (Err(violation), Some(owed)) => {
                 let horizon = self.horizon(ask).await?;
-                let is_excused = |horizon| acked_or_evicted::excuses(path, owed, &horizon);
+                let lost_power = self.court.evidence().lost_power.contains(&ask.node);
+                let is_excused =
+                    |horizon| lost_power && acked_or_evicted::excuses(path, owed, &horizon);
                 if horizon.is_some_and(is_excused) { Ok(()) } else { Err(violation) }
             }
             (judged, _) => judged,

@@ -74,7 +74,7 @@ impl Horizon {
     }
 }
 
-/// Whether a hit may be older than what was owed: that was evicted. Once it is gone, and power loss has
+/// Whether a hit of a node that was without power once may be older than what was owed: that was evicted. Once it is gone, and power loss has
 /// taken the index too, what it had replaced may be found again, in a ring behind an object of the
 /// pool, or in a segment that a promise kept for longer.
 #[must_use]

@@ -55,7 +55,7 @@ pub fn check(node: &str, mine: Mine<'_>, peers: &[Peer<'_>]) -> Result<u64, Viol
         for (key, held) in peer.then {
             let stands = peer.now.get(key) == Some(held) && !peer.spoilt.contains(key);
             let has = mine.holds.get(key);
-            let had = has.is_none() && mine.gone.excuses(key, held);
+            let had = has.is_none() && mine.gone.excuses_to_ready(key, held);
             if !stands || had {
                 continue;
             }

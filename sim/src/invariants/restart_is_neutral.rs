@@ -8,8 +8,7 @@
 //! before anybody reads. Promises and grace that end meanwhile change nothing by themselves: they only
 //! let go what some later write needs room for.
 //!
-//! Of the pool the objects are compared that something leads to. One whose artifact was put again stays
-//! until it is the eldest, and a start clears it away: no answer depends on it, but the number of objects.
+//! Of the pool the objects are compared that lie there.
 //!
 //! Then everything is read once more. Those reads may turn the ring as well, so a miss is excused where
 //! the segment, in which the artifact lay when the start was over, has left the ring since. That cannot
@@ -79,8 +78,7 @@ pub struct Restarts {
 impl Sight {
     /// Looks at what lies on a disk and in its catalog, and at what the node says of it.
     #[must_use]
-    pub fn of(image: &Image<'_>, mut told: serde_json::Value) -> Self {
-        told.as_object_mut().and_then(|told| told.remove("pool"));
+    pub fn of(image: &Image<'_>, told: serde_json::Value) -> Self {
         let ring = image.ring().unwrap_or_default();
         let split = |area: Area| {
             let mut ids = ring.members_of(area).map(|member| member.id);
@@ -154,6 +152,10 @@ pub fn check(node: &str, before: &Sight, after: &Sight) -> Result<(), Violation>
             return violated(format!("{path} lay at {was:?}, and lies at {is:?} after a restart"));
         }
     }
+    if before.objects != after.objects {
+        let (was, is) = (&before.objects, &after.objects);
+        return violated(format!("the pool held {was:?}, and holds {is:?} after a restart"));
+    }
     if before.told != after.told {
         let (was, is) = (&before.told, &after.told);
         return violated(format!("it said {was} of its rings, and says {is} after a restart"));
@@ -202,9 +204,10 @@ pub fn check_answers(
 ///
 /// # Errors
 ///
-/// If nothing was ever compared.
+/// If nothing was ever compared, or never a ring with old, middle and young segments.
 pub fn check_compared(restarts: Restarts) -> Result<(), Violation> {
-    if restarts.restarts > 0 && restarts.hits > 0 {
+    let Restarts { restarts: count, with_all_generations, hits, .. } = restarts;
+    if count > 0 && with_all_generations > 0 && hits > 0 {
         return Ok(());
     }
     Err(INVARIANT.violated(format!("nothing was compared: {restarts:?}")))
@@ -243,6 +246,9 @@ mod tests {
             check("n", &before, &after).is_err() && check("n", &after, &before).is_err()
         };
         assert!(differs(&|it| it.places.clear()));
+        assert!(differs(&|it| {
+            it.objects.insert(SegmentId::new(Area::Pool, 99));
+        }));
         assert!(differs(&|it| it.told = json!({ "segments": 2 })));
         assert!(differs(&|it| {
             let split = it.splits.get_mut("blobs").unwrap();
@@ -273,9 +279,11 @@ mod tests {
 
     #[test]
     fn a_run_that_compared_nothing_is_reported() {
-        let some = Restarts { restarts: 1, hits: 1, ..Restarts::default() };
+        let some =
+            Restarts { restarts: 1, with_all_generations: 1, hits: 1, ..Restarts::default() };
         assert!(check_compared(some).is_ok());
         assert!(check_compared(Restarts { hits: 0, ..some }).is_err());
         assert!(check_compared(Restarts { restarts: 0, ..some }).is_err());
+        assert!(check_compared(Restarts { with_all_generations: 0, ..some }).is_err());
     }
 }

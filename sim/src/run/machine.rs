@@ -259,7 +259,10 @@ impl Machine {
     fn fall(self: &Arc<Self>, crash: Crash, fallen: Option<Fallen>) {
         match crash {
             Crash::Sigkill => self.world.kill(self.host),
-            Crash::PowerLoss { .. } => self.world.kill_silent(self.host),
+            Crash::PowerLoss { .. } => {
+                self.court.evidence().lost_power.insert(self.index);
+                self.world.kill_silent(self.host);
+            }
         }
         let Some(Fallen { down_for, again }) = fallen else { return };
         self.signals.lock().again = again;

@@ -24,7 +24,7 @@ use crate::{
 
 /// A node that changed nothing on its disk for so long is at rest: longer than it waits between any two
 /// things that it does by itself.
-const REST: Duration = Duration::from_secs(3);
+const REST: Duration = Duration::from_secs(6);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long somebody waits before he starts a process that has ended.

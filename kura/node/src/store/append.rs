@@ -27,7 +27,7 @@ pub(super) struct Written {
     pub(super) replica: bool,
     /// Where it lay, if it was copied forward.
     pub(super) copied_from: Option<Place>,
-    /// Where that lies whose place it takes, and with it what was promised of it.
+    /// Where that lies whose place it takes, as far as it matters.
     pub(super) replaces: Option<Place>,
     pub(super) reply: oneshot::Sender<Result<Published, Refusal>>,
     /// Held until the answer, so that memory in flight is counted to the end.
@@ -79,9 +79,15 @@ impl Appender {
                 }
                 Body::Staged(_) => None,
             };
-            let replaces = copied_from.or(replaces);
-            let _body = body;
-            written.push(Written { place, address, replica, copied_from, replaces, reply, _body });
+            written.push(Written {
+                place,
+                address,
+                replica,
+                copied_from,
+                replaces,
+                reply,
+                _body: body,
+            });
         }
         match failed {
             Some(error) => Err(error),

@@ -404,13 +404,15 @@ impl Appender {
         }
         let steps = eviction_steps(group.len(), bytes);
         self.leave_out_known(&mut group).await;
+        let mut is_first = true;
         while !group.is_empty() {
-            for (route, routed) in self.route_all(&mut group).await {
+            for (route, routed) in self.route_all(&mut group, is_first).await {
                 match route {
                     Route::Log(area, flow) => self.store_all((area, flow), routed).await,
                     Route::Pool => self.store_in_pool(routed).await,
                 }
             }
+            is_first = false;
         }
         (closing, steps)
     }
@@ -418,9 +420,9 @@ impl Appender {
     /// Stores records that go to one log, as many together as fit its segment.
     async fn store_all(&mut self, log: (Area, Flow), mut group: VecDeque<Box<Publish>>) {
         while let Some(next) = group.front() {
-            let age = match next.origin {
-                Origin::Peer(version) => version.time,
-                Origin::Client | Origin::Copied { .. } => self.hlc.next(self.wall_ms()).0,
+            let age = match (log.1, next.origin) {
+                (Flow::CatchUp, Origin::Peer(version)) => version.time,
+                _ => self.hlc.next(self.wall_ms()).0,
             };
             let (is_urgent, record_bytes) = (self.is_urgent(next), next.record_bytes());
             let room = self.make_room(log, record_bytes, age).await;
@@ -449,7 +451,13 @@ impl Appender {
         let mut ahead = BTreeMap::new();
         for mut publish in std::mem::take(group) {
             if publish.origin == Origin::Client {
-                publish.replaces = self.replaced(&publish.address).await;
+                publish.replaces = match self.replaced(&publish.address).await {
+                    Ok(replaced) => replaced,
+                    Err(refusal) => {
+                        publish.reply.send(Err(refusal)).ok();
+                        continue;
+                    }
+                };
                 if let Some(sequence) = self.repeats(&publish) {
                     self.metrics.store.repeated_puts.inc();
                     publish.answer_known(sequence);
@@ -514,24 +522,26 @@ impl Appender {
 
     /// Where that lies which a client writes anew, if it matters: where it was vouched for, or a body
     /// under its own digest, which may not have to be written again.
-    async fn replaced(&self, address: &Address) -> Option<Place> {
+    async fn replaced(&self, address: &Address) -> Result<Option<Place>, Refusal> {
         if address.space() != Space::Cas && !self.has_promises() {
-            return None;
+            return Ok(None);
         }
-        // A catalog that fails here fails the write itself, which then says so.
-        self.current(address).await.ok().flatten()
+        self.current(address).await
     }
 
     /// The place of what is here under this name.
     pub(super) async fn current(&self, address: &Address) -> Result<Option<Place>, Refusal> {
-        let key = place_key(address);
-        let place = if let Look::Found(place) = self.index.look(Name::of(&key)) {
-            Some(place)
-        } else {
-            let row = self.env.catalog.get(PLACES_SPACE, &key).await;
-            row.map_err(Refusal::Catalog)?.as_deref().and_then(Place::decode)
-        };
+        let place = self.place_of(&place_key(address)).await?;
         Ok(place.filter(|place| self.view.segment(place.segment).is_some()))
+    }
+
+    /// What the row of a name says, whether or not its segment is still there.
+    pub(super) async fn place_of(&self, key: &[u8]) -> Result<Option<Place>, Refusal> {
+        if let Look::Found(place) = self.index.look(Name::of(key)) {
+            return Ok(Some(place));
+        }
+        let row = self.env.catalog.get(PLACES_SPACE, key).await;
+        Ok(row.map_err(Refusal::Catalog)?.as_deref().and_then(Place::decode))
     }
 
     /// The wall clock as it stands, for versions.
@@ -542,6 +552,10 @@ impl Appender {
     /// The wall clock of promises and graces, in milliseconds.
     pub(super) fn steady_ms(&self) -> u64 {
         self.wall.now_ms(self.env.clock.now())
+    }
+
+    pub(super) fn wall_ahead_ms(&self) -> i64 {
+        self.wall.wall_ahead_ms(&*self.env.clock)
     }
 
     /// Whether writes may go on, and what has to go before them.
@@ -622,6 +636,12 @@ impl Appender {
             return;
         };
         let mut active = active;
+        let replaced: Vec<Place> = group.iter().filter_map(|publish| publish.replaces).collect();
+        if let Err(refusal) = self.carry_promises(&replaced, active.segment.id).await {
+            self.logs.entry(log).or_default().active = Some(active);
+            refuse(group.into_iter().map(|publish| publish.reply), &refusal);
+            return;
+        }
         let mut written = Vec::with_capacity(group.len());
         let outcome = self.append_all(&mut active, group, &mut written).await;
         let outcome = match outcome {
@@ -649,7 +669,7 @@ impl Appender {
     pub(super) async fn finish(&mut self, segment: SegmentId, end: u64, written: Vec<Written>) {
         match self.index(segment, end, &written).await {
             Ok(()) => {
-                self.move_promises(&written).await;
+                self.drop_pledges(&written);
                 for written in written {
                     if written.copied_from.is_some() {
                         self.metrics.store.refreshed.inc();

@@ -113,8 +113,7 @@ impl Appender {
         let (mut artifacts, mut bytes) = (0, 0);
         for (row, value) in &contents {
             let Some((sequence, key)) = parse_contents_row(value) else { continue };
-            let place = catalog.get(PLACES_SPACE, key).await.map_err(Refusal::Catalog)?;
-            let place = place.as_deref().and_then(Place::decode);
+            let place = self.place_of(key).await?;
             let offset = parse_contents_key(row).map(|(_, offset)| offset);
             let is_here = |place: &Place| place.segment == segment && Some(place.offset) == offset;
             // Another record may have taken the name over since; that one stays.

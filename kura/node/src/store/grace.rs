@@ -3,7 +3,8 @@
 //! Marks outlive the process, so they are wall times. Within one life they are measured by the wall
 //! clock as it stood at the start, and the time that has passed since: a wall clock that is set back
 //! makes no promise longer, and one that is set forward ends none early. What an earlier life wrote
-//! is taken as it stands, but for marks further away than any that could be made now.
+//! is taken as it stands, but for marks further away than any that could be made now; so marks are
+//! saved by the wall clock as it stands then.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,15 @@ impl SteadyWall {
     pub(super) fn now_ms(&self, now: Instant) -> u64 {
         let passed_ms = now.since(self.started).as_millis();
         self.start_ms.saturating_add(u64::try_from(passed_ms).unwrap_or(u64::MAX))
+    }
+}
+
+impl SteadyWall {
+    /// How far the wall clock has been set ahead since the start, in milliseconds; less than a second
+    /// is none. Marks are saved so much later, because the next life begins by the wall clock.
+    pub(super) fn wall_ahead_ms(&self, clock: &dyn Clock) -> i64 {
+        let ahead_ms = clock.wall().0.cast_signed() - self.now_ms(clock.now()).cast_signed();
+        if ahead_ms.abs() < 1_000 { 0 } else { ahead_ms }
     }
 }
 

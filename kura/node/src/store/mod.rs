@@ -220,18 +220,21 @@ impl Store {
     ///
     /// [`Refusal::Catalog`] or [`Refusal::Disk`] when it cannot be told.
     pub async fn open(&self, address: &Address) -> Result<Option<Reading>, Refusal> {
-        let Some((place, segment)) = self.find(address).await? else { return Ok(self.miss()) };
-        match Reading::open(self, segment, address, place).await? {
-            Some(reading) => {
+        let mut last = None;
+        while let Some((place, segment)) = self.find(address).await? {
+            if let Some(reading) = Reading::open(self, segment, address, place).await? {
                 self.used(address, &place, Trigger::Read);
-                Ok(Some(reading.counted()))
+                return Ok(Some(reading.counted()));
             }
-            None => {
+            // A large object goes as soon as it is replaced, also between the look and the opening. A
+            // reference that stays the same leads to nothing.
+            if last.replace(place) == Some(place) {
                 self.0.metrics.store.wrong_places.inc();
                 self.forget(address.clone(), place);
-                Ok(self.miss())
+                break;
             }
         }
+        Ok(self.miss())
     }
 
     /// Waits for the changes that were handed over, and stops taking more.

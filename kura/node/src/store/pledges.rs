@@ -38,11 +38,11 @@ const PLEDGES_MAX: usize = 1 << 20;
 const PAGE_ROWS: usize = 1024;
 
 /// Marks whose time is over that one look removes.
-const EXPIRE_MAX: usize = 256;
+const EXPIRE_MAX: usize = 1024;
 
 /// How often copies that the ring waits for are asked for again, and how many at once.
 const HASTEN_EVERY: Duration = Duration::from_secs(1);
-const HASTEN_MAX: usize = 256;
+const HASTEN_MAX: usize = 512;
 
 /// Where an artifact lies: the segment, and the offset in it.
 type At = (SegmentId, u64);
@@ -56,6 +56,8 @@ pub(super) struct Pledges {
     by_end: BTreeSet<(u64, At)>,
     /// Of all marks together.
     bytes: u64,
+    /// Of the marks in each segment that has any.
+    segment_bytes: BTreeMap<SegmentId, u64>,
     /// The ring could not turn because of them.
     pub(super) are_waited_for: bool,
     /// When copies that the ring waits for are asked for again.
@@ -75,16 +77,6 @@ impl Pledges {
         held.map(|(at, _)| *at).take(HASTEN_MAX).collect()
     }
 
-    /// Of what is promised in `segment` and was not copied forward yet.
-    fn bytes_in(&self, segment: SegmentId, now_ms: u64) -> u64 {
-        let marks = self.marks.range((segment, 0)..=(segment, u64::MAX));
-        marks
-            .map(|(_, mark)| *mark)
-            .filter(|(until, _)| *until > now_ms)
-            .map(|(_, bytes)| bytes)
-            .sum()
-    }
-
     fn until_ms(&self, place: &Place) -> u64 {
         self.marks.get(&(place.segment, place.offset)).map_or(0, |(until, _)| *until)
     }
@@ -94,12 +86,19 @@ impl Pledges {
         self.marks.insert(at, (until_ms, bytes));
         self.by_end.insert((until_ms, at));
         self.bytes += bytes;
+        *self.segment_bytes.entry(at.0).or_default() += bytes;
     }
 
     fn take(&mut self, at: At) {
         if let Some((until_ms, bytes)) = self.marks.remove(&at) {
             self.by_end.remove(&(until_ms, at));
             self.bytes -= bytes;
+            if let Some(of_segment) = self.segment_bytes.get_mut(&at.0) {
+                *of_segment -= bytes;
+            }
+            if self.marks.range((at.0, 0)..=(at.0, u64::MAX)).next().is_none() {
+                self.segment_bytes.remove(&at.0);
+            }
         }
     }
 
@@ -225,7 +224,7 @@ impl Appender {
             let has_room = self.pledges.marks.len() + marks.places.len() < PLEDGES_MAX;
             let area = place.segment.area();
             let promised = promised_bytes.iter_mut().find(|(it, _)| *it == area);
-            let Some((_, promised)) = promised else { continue };
+            let (_, promised) = promised.expect("every area has its sum");
             if is_new && !may_vouch(*promised, cost_bytes, self.promisable_bytes(area))
                 || is_old && (!has_room || self.is_waited_for(place.segment))
             {
@@ -282,7 +281,8 @@ impl Appender {
         let mut batch = over;
         for place in &places {
             let key = contents_key(place.segment, place.offset);
-            batch.put(PLEDGES_SPACE, key, encode(until_ms, place.record_bytes()));
+            let wall_ms = until_ms.saturating_add_signed(self.wall_ahead_ms());
+            batch.put(PLEDGES_SPACE, key, encode(wall_ms, place.record_bytes()));
         }
         let committed = self.env.catalog.commit(batch, CommitDurability::Synced).await;
         committed.map_err(Refusal::Catalog)?;
@@ -303,7 +303,7 @@ impl Appender {
     pub(super) fn kept_for_copies(&self, (area, flow): (Area, Flow)) -> u64 {
         let eldest = self.ring.eldest(area).filter(|eldest| self.is_waited_for(eldest.id));
         let Some(eldest) = eldest.filter(|_| flow == Flow::Live) else { return 0 };
-        self.pledges.bytes_in(eldest.id, self.steady_ms())
+        self.pledges.segment_bytes.get(&eldest.id).copied().unwrap_or(0)
     }
 
     /// Asks again for copies of what is promised in the eldest segment of a ring that cannot turn
@@ -315,6 +315,7 @@ impl Appender {
         }
         self.pledges.hasten_due = now + HASTEN_EVERY;
         let now_ms = self.steady_ms();
+        self.pledges.expire(now_ms, &mut self.unindexed);
         let are_waited_for = std::mem::take(&mut self.pledges.are_waited_for);
         for area in [Area::Blobs, Area::Entries] {
             let Some(eldest) = self.ring.eldest(area) else { continue };
@@ -350,26 +351,24 @@ impl Appender {
         Ok(place.filter(|it| (it.segment, it.offset) == at).map(|place| (address, place)))
     }
 
-    /// Records took the place of others, most of them as copies: what was promised of those is promised
-    /// of where the artifacts lie now, and no longer of where they lay.
-    pub(super) async fn move_promises(&mut self, written: &[Written]) {
+    /// Records are about to take the place of others: what was promised of those is promised of the
+    /// segment or object that takes them in. Durable before they are written.
+    pub(super) async fn carry_promises(
+        &mut self,
+        replaced: &[Place],
+        to: SegmentId,
+    ) -> Result<(), Refusal> {
         let now_ms = self.steady_ms();
-        let taken = written.iter().filter_map(|it| Some((it.replaces?, it.place.segment)));
-        let moved: Vec<(Place, SegmentId, u64)> = taken
-            .map(|(from, to)| (from, to, self.promised_until_ms(&from)))
-            .filter(|(_, _, until_ms)| *until_ms > now_ms)
-            .collect();
-        let Some(until_ms) = moved.iter().map(|(_, _, until_ms)| *until_ms).max() else { return };
-        let segments: Vec<SegmentId> = moved.iter().map(|(_, to, _)| *to).collect();
-        if segments.iter().any(|segment| self.ring.promised_until_ms(*segment) < until_ms) {
-            let ring = self.ring.clone().promised(&segments, until_ms, now_ms);
-            if let Err(refusal) = self.adopt(ring).await {
-                // Both copies stay for as long as was promised: the old one is held by its mark.
-                tracing::warn!(%refusal, "a promise could not be moved");
-                return;
-            }
+        let until_ms = replaced.iter().map(|from| self.promised_until_ms(from)).max().unwrap_or(0);
+        if until_ms <= now_ms || self.ring.promised_until_ms(to) >= until_ms {
+            return Ok(());
         }
-        for (from, _, _) in moved {
+        self.adopt(self.ring.clone().promised(&[to], until_ms, now_ms)).await
+    }
+
+    /// Records have taken the place of others, which hold nothing any more.
+    pub(super) fn drop_pledges(&mut self, written: &[Written]) {
+        for from in written.iter().filter_map(|written| written.replaces) {
             if self.pledges.until_ms(&from) > 0 {
                 self.pledges.remove(&from);
                 self.unindexed.delete(PLEDGES_SPACE, contents_key(from.segment, from.offset));

@@ -69,7 +69,7 @@ impl Appender {
             return Err((Some(publish), refusal));
         }
         let record_bytes = publish.record_bytes();
-        if let Err(refusal) = self.make_room_in_pool(record_bytes, publish.origin).await {
+        if let Err(refusal) = self.make_room_in_pool(record_bytes, &publish).await {
             return Err((Some(publish), refusal));
         }
         // The number is the sequence of the first record that could have it. A copy has the sequence of
@@ -77,6 +77,10 @@ impl Appender {
         let id = SegmentId::new(Area::Pool, self.next_sequence);
         if publish.origin.copied_from().is_some() {
             self.take_sequence();
+        }
+        let replaced: Vec<Place> = publish.replaces.into_iter().collect();
+        if let Err(refusal) = self.carry_promises(&replaced, id).await {
+            return Err((Some(publish), refusal));
         }
         let offset = POOL_BODY_OFFSET - header_bytes(&publish.address, publish.body_bytes) as u64;
         let segment = Segment { id, nonce: self.nonce(), file: None };
@@ -92,6 +96,7 @@ impl Appender {
             let refusal =
                 if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) };
             refuse(std::iter::once(reply), &refusal);
+            self.ring.forget_object(id);
             return Ok(());
         }
         self.pool.lock().insert(id, place.record_bytes(), place.version.time);
@@ -100,8 +105,8 @@ impl Appender {
             self.fresh.push_back((id, self.steady_ms()));
         }
         let (replica, copied_from) = (origin.is_replica(), origin.copied_from());
-        let (replaces, _body) = (copied_from.or(replaces), Some(body));
-        let written = Written { place, address, replica, copied_from, replaces, reply, _body };
+        let written =
+            Written { place, address, replica, copied_from, replaces, reply, _body: Some(body) };
         self.finish(id, place.offset + place.record_bytes(), vec![written]).await;
         Ok(())
     }
@@ -167,7 +172,7 @@ impl Appender {
     async fn make_room_in_pool(
         &mut self,
         record_bytes: u64,
-        origin: Origin,
+        publish: &Publish,
     ) -> Result<(), Refusal> {
         let limit_bytes = self.capacity.pool_bytes;
         let grace_ms = self.promise_rules().write_grace_ms;
@@ -181,7 +186,8 @@ impl Appender {
             self.metrics.store.turns_held.inc();
             return Err(Refusal::Promised { for_seconds: self.config.promise.as_secs().max(1) });
         };
-        if let Origin::Peer(version) = origin {
+        // What replaces an older version is never too old: left out, the older one would stay.
+        if let (Origin::Peer(version), None) = (publish.origin, publish.replaces) {
             let pool = self.pool.lock();
             let is_younger = |id: &SegmentId| pool.used(*id).is_some_and(|it| it >= version.time);
             if victims.iter().any(is_younger) {
@@ -230,6 +236,8 @@ impl Appender {
             return Ok(()); // it was evicted meanwhile
         }
         self.owners.remove(id);
+        self.ring.forget_object(id);
+        self.fresh.retain(|(fresh, _)| *fresh != id);
         self.view.remove(id);
         self.debts.push_back(Debt::unlinked(id));
         match self.env.disk.unlink(&segment_path(id)).await {

@@ -46,8 +46,8 @@ impl Purses {
         }
     }
 
-    fn spend(&self, area: Area, trigger: Trigger, bytes: u64) -> bool {
-        self.0.lock().get_mut(&area).is_some_and(|purse| purse.spend(trigger, bytes))
+    fn spend(&self, area: Area, trigger: Trigger, bytes: u64) -> Option<u64> {
+        self.0.lock().get_mut(&area).and_then(|purse| purse.spend(trigger, bytes))
     }
 }
 
@@ -56,6 +56,8 @@ struct Order {
     address: Address,
     place: Place,
     trigger: Trigger,
+    /// What the purse gave for it.
+    paid_bytes: u64,
     _ticket: Ticket,
 }
 
@@ -104,13 +106,15 @@ impl Orders {
             return;
         }
         let ticket = Ticket { under_way: self.under_way.clone(), at };
-        if !self.purses.spend(place.segment.area(), trigger, place.record_bytes()) {
+        let area = place.segment.area();
+        let Some(paid_bytes) = self.purses.spend(area, trigger, place.record_bytes()) else {
             metrics.refreshes_unpaid.inc();
             return;
-        }
-        let order = Order { address: address.clone(), place: *place, trigger, _ticket: ticket };
+        };
+        let (address, place) = (address.clone(), *place);
+        let order = Order { address, place, trigger, paid_bytes, _ticket: ticket };
         if self.queue.try_send(order).is_err() {
-            self.purses.earn(place.segment.area(), place.record_bytes());
+            self.purses.earn(area, paid_bytes);
             metrics.refreshes_shed.inc();
             return;
         }
@@ -151,7 +155,7 @@ async fn work(store: Weak<Shared>, mut queue: mpsc::Receiver<Order>) {
         let Some(shared) = store.upgrade() else { return };
         let store = Store(shared);
         if let Err(refusal) = copy(&store, &order).await {
-            store.0.refresher.orders.earn(order.place.segment.area(), order.place.record_bytes());
+            store.0.refresher.orders.earn(order.place.segment.area(), order.paid_bytes);
             store.metrics().store.refreshes_failed.inc();
             let (trigger, segment) = (order.trigger, order.place.segment);
             tracing::info!(%refusal, ?trigger, %segment, "an artifact was not copied forward");
@@ -163,7 +167,11 @@ async fn copy(store: &Store, order: &Order) -> Result<(), Refusal> {
     let Order { address, place, .. } = order;
     let Some(segment) = store.0.view.segment(place.segment) else { return Ok(()) };
     let reading = super::Reading::open(store, segment, address, *place).await?;
-    let Some(mut reading) = reading else { return Ok(()) };
+    let Some(mut reading) = reading else {
+        // Nothing can be read there, so nothing is held there either.
+        store.forget(address.clone(), *place);
+        return Ok(());
+    };
     let replica = reading.artifact().replica;
     let mut upload = Upload::begin_copy(store.clone(), address, (*place, replica)).await?;
     while let Some(data) = reading.next().await? {

@@ -95,8 +95,13 @@ impl Appender {
         let is_pledged = |member: Member| self.pledges.holds(member.id, now_ms);
         let makes_copies = turn.flow == Flow::Live;
         let extra = makes_copies && ring.eldest(turn.area).is_some_and(is_pledged)
-            || ring.members_of(turn.area).take(due).skip(1).any(|member| is_held(&member));
-        let segments_max = segments_max + usize::from(extra);
+            || ring.members_of(turn.area).take(due).skip(1).any(|member| {
+                // In a segment of what is caught up with there is no room for copies.
+                is_held(&member) && (makes_copies || !is_pledged(member))
+            });
+        // The room that was kept for copies is lost with an open segment that failed.
+        let is_lost = extra && makes_copies && !self.has_open_segment(turn.area);
+        let segments_max = segments_max + usize::from(extra) + usize::from(is_lost);
         let (ring, victims) =
             ring.rotated(turn, segments_max, is_held).map_err(|reason| match reason {
                 NoTurn::Held(member) => {
@@ -120,6 +125,10 @@ impl Appender {
         Ok(member)
     }
 
+    fn has_open_segment(&self, area: Area) -> bool {
+        self.logs.get(&(area, Flow::Live)).is_some_and(|log| log.active.is_some())
+    }
+
     /// Segments that have left the ring are cleared up from now on.
     pub(super) fn owe(&mut self, victims: &[Member]) {
         for victim in victims {
@@ -136,7 +145,8 @@ impl Appender {
     /// Saves a changed ring; from then on it is the one that counts.
     pub(super) async fn adopt(&mut self, ring: Ring) -> Result<(), Refusal> {
         let ring = ring.with_ceiling(self.next_sequence, self.hlc());
-        let saved = ring_file::save(&*self.env.disk, &ring).await.map_err(|error| {
+        let marked = ring.clone().promised_later_by(self.wall_ahead_ms());
+        let saved = ring_file::save(&*self.env.disk, &marked).await.map_err(|error| {
             if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
         })?;
         self.books.ring_saved(saved);

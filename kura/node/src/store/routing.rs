@@ -50,26 +50,34 @@ pub(super) fn area_of(space: Space) -> Area {
 }
 
 impl Appender {
-    /// Takes from the front of `group` up to the second record of one name, by where they go.
+    /// Takes from the front of `group` up to the second record of one name, by where they go. What is
+    /// left for another time is not the first of its name: what it replaces is looked up again.
     pub(super) async fn route_all(
         &self,
         group: &mut VecDeque<Box<Publish>>,
+        is_first: bool,
     ) -> BTreeMap<Route, VecDeque<Box<Publish>>> {
         let mut names = BTreeSet::new();
         let mut routed: BTreeMap<Route, VecDeque<Box<Publish>>> = BTreeMap::new();
-        while let Some(publish) = group.pop_front() {
+        while let Some(mut publish) = group.pop_front() {
             // What goes to different places is indexed in another order than it came in, which must
             // not show.
             if !names.insert(publish.address.clone()) {
                 group.push_front(publish);
                 break;
             }
+            if !is_first {
+                publish.replaces = match self.current(&publish.address).await {
+                    Ok(replaced) => replaced,
+                    Err(refusal) => {
+                        publish.reply.send(Err(refusal)).ok();
+                        continue;
+                    }
+                };
+            }
             let area = area_of(publish.address.space());
             let new_since = match publish.origin {
-                Origin::Peer(version) => {
-                    let known = self.current(&publish.address).await;
-                    matches!(known, Ok(None)).then_some(version.time)
-                }
+                Origin::Peer(version) => publish.replaces.is_none().then_some(version.time),
                 Origin::Client | Origin::Copied { .. } => None,
             };
             let record = Traits { area, record_bytes: publish.record_bytes(), new_since };

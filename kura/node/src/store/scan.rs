@@ -412,7 +412,10 @@ impl<'a> Scan<'a> {
                     if let Some(superseded) = objects.owners.leads_to(name, id) {
                         objects.pool.remove(superseded);
                         view.remove(superseded);
-                        self.env.disk.unlink(&segment_path(superseded)).await?;
+                        // What cannot be removed now is found again by the next start.
+                        if let Err(error) = self.env.disk.unlink(&segment_path(superseded)).await {
+                            tracing::warn!(%error, "a replaced object could not be removed");
+                        }
                     }
                 }
                 Object::Unreadable => {

@@ -172,6 +172,7 @@ impl Appender {
             let Admission::Short { missing_bytes } =
                 self.volume.admit(wanted_bytes, self.staging.to_come_bytes())
             else {
+                self.rounds.awaited_since = None;
                 return Ok(());
             };
             if self.comes_back(missing_bytes) || !self.give_way(area, None).await? {
@@ -239,6 +240,7 @@ impl Appender {
     async fn keep_floor_now(&mut self) -> Result<(), Refusal> {
         self.look().await?;
         let Admission::Short { missing_bytes } = self.volume.admit(0, 0) else {
+            self.rounds.awaited_since = None;
             self.save_unsaved().await?;
             return self.drop_unopened().await;
         };
