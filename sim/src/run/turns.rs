@@ -47,6 +47,9 @@ struct Seen {
     too_old: BTreeMap<Area, u64>,
     /// Whether this life has begun to save its ring, which is how recovery ends.
     is_recovered: bool,
+    /// Whether the disk had room when the ring that is being saved was decided on. Who shares the disk
+    /// may leave before it is saved.
+    had_room: bool,
 }
 
 /// What is below the data directory at one moment.
@@ -107,6 +110,7 @@ impl Turns {
                 seen.is_recovered = false;
             } else if change.kind == EffectKind::Create && path == "RING.new" {
                 seen.is_recovered = true;
+                seen.had_room = self.has_room(disk);
             }
         }
         if path.ends_with(".seg") {
@@ -182,21 +186,28 @@ impl Turns {
         }
         self.seen.lock().evictions += 1;
         let space = moment.disk.space();
-        let NodeSpec { capacity_bytes, segment_bytes, body_bytes_max, .. } = self.node;
+        let NodeSpec { capacity_bytes, segment_bytes, .. } = self.node;
         let full = FullRing::of(percent, space.total_bytes, capacity_bytes, segment_bytes);
-        let may_come_bytes = 2 * segment_bytes.max(body_bytes_max)
-            + self.node.staging_bytes_max
-            + (space.total_bytes / 50).min(1 << 30);
-        let knows_room = space.total_bytes == 0 || space.available_bytes >= may_come_bytes;
+        let had_room = self.seen.lock().had_room && self.has_room(moment.disk);
         let turning = Turning {
             ring: name,
             full,
             segments: members.len(),
             sparse: if self.keeps_segments { moment.sparse(&members, full) } else { 0 },
-            has_room: self.room_is_told && knows_room,
+            has_room: self.room_is_told && had_room,
             victims,
         };
         quiet_zone::check(node, &turning, self.node.write_grace)
+    }
+
+    /// Whether the disk has room for everything that may be on its way.
+    fn has_room(&self, disk: &SimDisk) -> bool {
+        let space = disk.space();
+        let NodeSpec { segment_bytes, body_bytes_max, staging_bytes_max, .. } = self.node;
+        let may_come_bytes = 2 * segment_bytes.max(body_bytes_max)
+            + staging_bytes_max
+            + (space.total_bytes / 50).min(1 << 30);
+        space.total_bytes == 0 || space.available_bytes >= may_come_bytes
     }
 
     fn victim(&self, position: usize, member: &Member, moment: &Moment<'_>) -> Victim {

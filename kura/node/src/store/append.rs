@@ -10,7 +10,8 @@ use kura_env::{DiskError, DiskErrorKind};
 use tokio::sync::oneshot;
 
 use super::{
-    appender::{Active, Appender, Body, Origin, Publish, refuse},
+    appender::{Active, Appender},
+    command::{Body, Origin, Publish, refuse},
     segments::Segment,
     staging::StagedFile,
     total_bytes,

@@ -10,6 +10,7 @@
 mod append;
 mod appender;
 mod budget;
+mod command;
 mod eviction;
 mod fit;
 mod grace;
@@ -65,8 +66,9 @@ pub(crate) use {
 };
 
 use self::{
-    appender::{Appender, Command},
+    appender::Appender,
     budget::Budget,
+    command::Command,
     index::{Index, Look, Name},
     ledger::Books,
     peers::Head,

@@ -21,11 +21,7 @@ use kura_core::{
 use kura_env::{Batch, Catalog, CatalogError, CommitDurability, Instant, Keyspace};
 use tokio::sync::oneshot;
 
-use super::{
-    CONTENTS_SPACE,
-    append::Written,
-    appender::{Appender, Publish},
-};
+use super::{CONTENTS_SPACE, append::Written, appender::Appender, command::Publish};
 use crate::service::Refusal;
 
 /// (segment, offset) -> until when the artifact there is promised.

@@ -29,7 +29,8 @@ use kura_env::{DiskError, DiskErrorKind, DiskPath};
 
 use super::{
     append::Written,
-    appender::{Appender, Body, Origin, Publish, refuse},
+    appender::Appender,
+    command::{Body, Origin, Publish, refuse},
     eviction::Debt,
     segments::{Segment, segment_dir, segment_path},
     staging::StagedFile,

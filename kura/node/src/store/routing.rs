@@ -8,7 +8,10 @@ use kura_core::{
     record::{Area, Flow},
 };
 
-use super::appender::{Appender, Origin, Publish};
+use super::{
+    appender::Appender,
+    command::{Origin, Publish},
+};
 
 /// Where a record goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

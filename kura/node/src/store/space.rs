@@ -18,11 +18,7 @@ use kura_env::{Instant, Space};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{
-    Store,
-    appender::{Appender, Command},
-    eviction::Debt,
-};
+use super::{Store, appender::Appender, command::Command, eviction::Debt};
 use crate::service::Refusal;
 
 /// How often the volume is looked at.

@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 
 use super::{
     Store,
-    appender::{Body, Command, Origin, Publish},
     budget::{Lane, Reservation},
+    command::{Body, Command, Origin, Publish},
     pieces::Pieces,
     staging::{BodyAt, StagedFile},
 };
