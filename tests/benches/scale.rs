@@ -269,7 +269,7 @@ async fn segments() {
 async fn eviction() {
     const SEGMENT_BYTES: u64 = 20 * MIB;
     const FILLING: u64 = 500_000;
-    const TURNING: u64 = 1_500_000;
+    const TURNING: u64 = 700_000;
     let bed = Bed::new(SEGMENT_BYTES, 8 * SEGMENT_BYTES).await;
     let store = &bed.metrics.store;
     println!(

@@ -22,16 +22,19 @@ pub(super) struct Debt {
     pub(super) segment: SegmentId,
     /// Its file went ahead of its rows, because the disk had no room.
     is_unlinked: bool,
+    /// Its rows below this offset are gone. A look from the start would go over what an LSM keeps of
+    /// each of them.
+    next_offset: u64,
 }
 
 impl Debt {
     pub(super) fn of(segment: SegmentId) -> Self {
-        Self { segment, is_unlinked: false }
+        Self { segment, is_unlinked: false, next_offset: 0 }
     }
 
     /// An object of the pool, whose file goes first.
     pub(super) fn unlinked(segment: SegmentId) -> Self {
-        Self { segment, is_unlinked: true }
+        Self { segment, is_unlinked: true, next_offset: 0 }
     }
 }
 
@@ -102,9 +105,13 @@ impl Appender {
     /// Removes a bounded number of rows of the first segment that is due, and its file after the
     /// last of them.
     pub(super) async fn evict_step(&mut self) -> Result<(), Refusal> {
-        let Some(segment) = self.debts.front().map(|debt| debt.segment) else { return Ok(()) };
+        let front = self.debts.front().map(|debt| (debt.segment, debt.next_offset));
+        let Some((segment, next_offset)) = front else { return Ok(()) };
+        // Rows of its last records may not have come in yet.
+        self.index_leftovers().await?;
         let catalog = self.env.catalog.clone();
-        let (from, to) = (contents_key(segment, 0), contents_key(SegmentId(segment.0 + 1), 0));
+        let from = contents_key(segment, next_offset);
+        let to = contents_key(SegmentId(segment.0 + 1), 0);
         let contents = catalog
             .range(CONTENTS_SPACE, &from, &to, STEP_ROWS_MAX)
             .await
@@ -130,10 +137,14 @@ impl Appender {
             batch.delete(CONTENTS_SPACE, row.clone());
         }
         let last = contents.len() < STEP_ROWS_MAX;
+        let done = contents.last().and_then(|(row, _)| parse_contents_key(row));
         if last {
             rows::remove_watermark(&mut batch, segment);
         }
         self.commit(batch).await?;
+        if let Some((debt, (_, offset))) = self.debts.front_mut().zip(done) {
+            debt.next_offset = offset + 1;
+        }
         self.metrics.store.evicted_artifacts.inc_by(artifacts);
         self.metrics.store.evicted_bytes.inc_by(bytes);
         if last {

@@ -46,7 +46,6 @@ use kura_core::{
     recency::Recency,
     record::{Area, SegmentId, header_bytes},
     refresh::Trigger,
-    ring::AfterRead,
 };
 use kura_env::{CatalogHealth, Env, Keyspace, TaskEnd, TaskHandle};
 use parking_lot::Mutex;
@@ -320,7 +319,7 @@ impl Store {
             let now = self.0.env.clock.wall().0 << 16;
             self.0.pool.lock().touch(place.segment, now);
         }
-        if self.0.view.after_read(place.segment) == AfterRead::Refresh {
+        if self.0.view.is_old(place.segment) {
             self.0.refresher.orders.order((address, place), trigger);
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use kura_core::{
     record::{Area, Nonce, SegmentId},
-    ring::{AfterRead, Ring},
+    ring::Ring,
 };
 use kura_env::{Disk, DiskError, DiskPath, File};
 use parking_lot::RwLock;
@@ -51,6 +51,8 @@ struct ViewState {
     segments: BTreeMap<SegmentId, Arc<Segment>>,
     /// As it was last saved.
     ring: Arc<Ring>,
+    /// The segments in the old part of each ring, for reads, which must not go over the ring.
+    old: BTreeSet<SegmentId>,
     /// What was taken away. What nobody holds any more is forgotten.
     lingering: BTreeMap<SegmentId, Weak<Segment>>,
 }
@@ -90,9 +92,9 @@ impl View {
         self.state.read().ring.clone()
     }
 
-    /// What a read of `segment` asks for.
-    pub(crate) fn after_read(&self, segment: SegmentId) -> AfterRead {
-        self.state.read().ring.after_read(segment)
+    /// Whether what is read of `segment` is to be copied forward.
+    pub(crate) fn is_old(&self, segment: SegmentId) -> bool {
+        self.state.read().old.contains(&segment)
     }
 
     /// How many segments of an area can be read.
@@ -132,6 +134,11 @@ impl View {
             }
             stays
         });
+        let eldest = [Area::Blobs, Area::Entries].into_iter().flat_map(|area| {
+            let old = ring.generations(area).old;
+            ring.members_of(area).take(old).map(|member| member.id).collect::<Vec<_>>()
+        });
+        state.old = eldest.collect();
         state.ring = ring;
     }
 }
