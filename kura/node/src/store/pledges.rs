@@ -288,10 +288,10 @@ impl Appender {
         Ok(())
     }
 
-    /// Whether a record is a copy out of the segment that the ring waits for.
+    /// Whether a record is a copy of what is promised in the segment that the ring waits for.
     pub(super) fn is_urgent(&self, publish: &Publish) -> bool {
-        let from = publish.origin.copied_from().map(|from| from.segment);
-        from.is_some_and(|segment| self.is_waited_for(segment))
+        let from = publish.origin.copied_from().filter(|from| self.is_waited_for(from.segment));
+        from.is_some_and(|from| self.pledges.until_ms(&from) > 0)
     }
 
     /// Room in the open segment of a log that is kept for copies out of the segment that the ring
