@@ -289,7 +289,7 @@ fn config(position: usize, addrs: &[IpAddr]) -> NodeConfig {
             segment_bytes: 256 << 10,
             capacity_bytes: Some(64 << 20),
             staging_elsewhere: false,
-staging_bytes_max: STAGING_BYTES_MAX,
+            staging_bytes_max: STAGING_BYTES_MAX,
             memory_bytes_max: 1 << 20,
             memory_body_bytes_max: 16 << 10,
             index_bytes_max: 1 << 20,
