@@ -116,17 +116,41 @@ fn small_segments_make_small_bodies_large_and_they_are_stored_all_the_same() {
     }
 }
 
+/// The ring that a start saves finds no room.
+fn ring_finds_no_room_at_the_start() -> Plan {
+    let when = When::EffectMatching { label: "append RING.new".to_owned(), nth: 1 };
+    let what = What::DiskError { kind: DiskFault::NoSpace };
+    let fault = Fault { id: FaultId(0), node: "node-1".to_owned(), when, what, times: 1 };
+    Plan { faults: vec![fault] }
+}
+
+#[test]
+fn a_start_on_a_full_disk_goes_on_in_the_newest_segment() {
+    let mut bed = Bed::new(89);
+    bed.start().unwrap();
+    bed.put(plain("first"), body(1, 9_000)).unwrap();
+    bed.close();
+    let before = bed.segments();
+    bed.plan = ring_finds_no_room_at_the_start();
+    bed.start().unwrap();
+    bed.put(plain("second"), body(2, 9_000)).unwrap();
+    assert_eq!(bed.segments(), before, "no segment was opened for what has room in the newest");
+    bed.crash(Crash::Sigkill);
+    bed.plan = Plan::default();
+    bed.start().unwrap();
+    bed.put(plain("third"), body(3, 9_000)).unwrap();
+    for (key, n) in [("first", 1), ("second", 2), ("third", 3)] {
+        assert_eq!(bed.get(&plain(key)).unwrap(), Some(body(n, 9_000)), "{key}");
+    }
+}
+
 #[test]
 fn a_start_on_a_full_disk_gives_no_number_out_that_the_next_one_gives_out_again() {
     let mut bed = Bed::new(86);
     bed.start().unwrap();
     bed.put(plain("first"), body(1, LARGE)).unwrap();
     bed.close();
-    // The ring that a start saves finds no room.
-    let when = When::EffectMatching { label: "append RING.new".to_owned(), nth: 1 };
-    let what = What::DiskError { kind: DiskFault::NoSpace };
-    let fault = Fault { id: FaultId(0), node: "node-1".to_owned(), when, what, times: 1 };
-    bed.plan = Plan { faults: vec![fault] };
+    bed.plan = ring_finds_no_room_at_the_start();
     bed.start().unwrap();
     bed.put(plain("second"), body(2, LARGE)).unwrap();
     bed.crash(Crash::Sigkill);

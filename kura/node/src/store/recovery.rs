@@ -77,7 +77,7 @@ pub enum RecoverError {
 /// What recovery hands to the appender.
 pub(super) struct Recovered {
     pub(super) ring: Ring,
-    /// Whether RING says so too. Until it does, no sequence may be given out.
+    /// Whether RING says so too. Until it does, no sequence may be given out: writers save it first.
     pub(super) is_saved: bool,
     pub(super) view: Arc<View>,
     pub(super) capacity: Capacity,
@@ -150,7 +150,6 @@ pub(super) async fn recover(
     let next_sequence = next_sequence(&plan.ring, numbers);
     let ring = lost.promise_objects(ring, &pool).with_ceiling(next_sequence, scan.hlc_seen);
     let is_saved = save(env, &ring).await?;
-    let logs = if is_saved { logs } else { BTreeMap::new() };
     view.adopt(Arc::new(ring.clone()));
     let books = Arc::new(Books::open(&*env.disk).await?);
     let volume = Volume::new(env.disk.space().await?);
