@@ -6,7 +6,7 @@ use super::{Invariant, Violation};
 /// This invariant.
 pub const INVARIANT: Invariant = Invariant {
     name: "compared",
-    demands: "a run of a mesh that took anything in compares artifacts for `mesh_heals` and answers \
+    demands: "a run of a mesh of two or more that took anything in compares artifacts for `mesh_heals` and answers \
               for `one_winner`, and where a phase has `ready`, artifacts for `ready_is_complete`",
     checked: "when everything was read back",
 };

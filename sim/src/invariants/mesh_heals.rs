@@ -21,8 +21,18 @@ pub const INVARIANT: Invariant = Invariant {
 /// The longest pauses that may follow each other before a node asks again: it notices that a stream
 /// stands still (30 s), waits a minute, and tries what failed five times, spaced.
 pub const PATIENCE: Duration = Duration::from_secs(240);
-/// Within this time something must come closer.
+/// Within this time something must come closer, where links take none.
 pub const FLAT_MAX: Duration = Duration::from_secs(150);
+
+/// How long a mesh may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Until nothing is missing.
+    pub whole: Duration,
+    /// From one thing that comes closer to the next. All that is missing may be under way at once,
+    /// and come at one time.
+    pub flat: Duration,
+}
 
 /// What the bound is made of.
 #[derive(Clone, Copy, Debug)]
@@ -37,21 +47,23 @@ pub struct Path {
 
 /// How long it may take until nothing is missing.
 #[must_use]
-pub fn bound(missing: &[Missing], path: Path) -> Duration {
+pub fn bound(missing: &[Missing], path: Path) -> Bound {
     let bytes: u64 = missing.iter().map(|it| it.bytes).sum();
     let most: u64 = missing.iter().map(|it| it.artifacts + it.outdated).max().unwrap_or(0);
     let rounds = u32::try_from(most / FETCHES_MAX as u64 + 16).unwrap_or(u32::MAX);
-    // Everything may have to go through the slowest link, which others use as well: twice.
-    let nanos = u128::from(bytes) * 2_000_000_000 / u128::from(path.bytes_per_second.max(1));
+    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(path.bytes_per_second.max(1));
     let transfer = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-    PATIENCE + path.peer_wait + transfer + path.round_trip.saturating_mul(rounds)
+    // Everything may have to go through the slowest link, which others use as well: twice.
+    let round_trips = path.round_trip.saturating_mul(rounds);
+    let whole = PATIENCE + path.peer_wait + transfer.saturating_mul(2) + round_trips;
+    Bound { whole, flat: FLAT_MAX + transfer }
 }
 
 /// Whether a mesh comes closer to holding the same everywhere.
 #[derive(Debug)]
 pub struct Pulse {
     begun: Instant,
-    bound: Duration,
+    bound: Bound,
     least: u64,
     closer_at: Instant,
 }
@@ -69,7 +81,7 @@ pub enum Beat {
 impl Pulse {
     /// Begins to watch.
     #[must_use]
-    pub fn new(begun: Instant, bound: Duration) -> Self {
+    pub fn new(begun: Instant, bound: Bound) -> Self {
         Self { begun, bound, least: u64::MAX, closer_at: begun }
     }
 
@@ -94,9 +106,9 @@ impl Pulse {
         }
         let waited = now.since(self.begun);
         let flat = now.since(self.closer_at);
-        let why = if waited >= self.bound {
-            format!("{waited:?} after the last fault (the bound is {:?})", self.bound)
-        } else if flat >= FLAT_MAX && left > 0 {
+        let why = if waited >= self.bound.whole {
+            format!("{waited:?} after the last fault (the bound is {:?})", self.bound.whole)
+        } else if flat >= self.bound.flat && left > 0 {
             format!("{waited:?} after the last fault nothing came closer for {flat:?}")
         } else {
             return Ok(Beat::Wait);
@@ -140,6 +152,10 @@ mod tests {
         Instant(seconds * 1_000_000_000)
     }
 
+    fn within(seconds: u64) -> Bound {
+        Bound { whole: Duration::from_secs(seconds), flat: FLAT_MAX }
+    }
+
     #[test]
     fn the_bound_follows_from_bytes_and_round_trips() {
         let path = |bytes_per_second, millis| Path {
@@ -147,15 +163,18 @@ mod tests {
             round_trip: Duration::from_millis(millis),
             peer_wait: Duration::from_secs(60),
         };
+        let bound = |missing: &[Missing], path| super::bound(missing, path).whole;
         let least = bound(&[], path(1000, 0));
         assert_eq!(least, Duration::from_secs(300));
         assert_eq!(bound(&missing(1, 1000), path(1000, 0)) - least, Duration::from_secs(2));
         assert_eq!(bound(&missing(160, 0), path(1000, 100)) - least, Duration::from_millis(2600));
+        let flat = super::bound(&missing(1, 9000), path(1000, 0)).flat;
+        assert_eq!(flat, FLAT_MAX + Duration::from_secs(9), "all of it may come at one time");
     }
 
     #[test]
     fn too_late_and_flat_are_reported_and_a_mesh_that_comes_closer_is_not() {
-        let mut pulse = Pulse::new(at(0), Duration::from_secs(1000));
+        let mut pulse = Pulse::new(at(0), within(1000));
         for step in 0..9 {
             let left = missing(10 - step, 0);
             assert!(pulse.check(at(step * 100), &left, &[]).is_ok(), "comes closer");
@@ -163,7 +182,7 @@ mod tests {
         assert!(pulse.check(at(900), &missing(2, 0), &[]).is_ok());
         let flat = pulse.check(at(960), &missing(2, 0), &[]).unwrap_err();
         assert!(flat.reason.contains("nothing came closer"), "{flat}");
-        let mut late = Pulse::new(at(0), Duration::from_secs(100));
+        let mut late = Pulse::new(at(0), within(100));
         assert!(late.check(at(99), &[], &["n: joining".to_owned()]).is_ok());
         let late = late.check(at(100), &[], &["n: joining".to_owned()]).unwrap_err();
         assert!(late.reason.contains("n: joining"), "{late}");
@@ -171,13 +190,13 @@ mod tests {
 
     #[test]
     fn it_is_over_when_nothing_is_missing_or_versions_alone_stay_apart() {
-        let mut pulse = Pulse::new(at(0), Duration::from_secs(1000));
+        let mut pulse = Pulse::new(at(0), within(1000));
         let mut apart = missing(0, 0);
         apart[0].outdated = 3;
         assert_eq!(pulse.check(at(0), &apart, &[]), Ok(Beat::Wait));
         assert_eq!(pulse.check(at(100), &[], &["n: joining".to_owned()]), Ok(Beat::Wait));
         assert_eq!(pulse.check(at(100), &[], &[]), Ok(Beat::Over));
-        let mut pulse = Pulse::new(at(0), Duration::from_secs(1000));
+        let mut pulse = Pulse::new(at(0), within(1000));
         assert_eq!(pulse.check(at(0), &apart, &[]), Ok(Beat::Wait));
         assert_eq!(pulse.check(at(150), &apart, &[]), Ok(Beat::Over));
     }

@@ -68,7 +68,7 @@ impl Run {
             let evidence = self.court.evidence();
             (evidence.compared, evidence.history.acked_bytes())
         };
-        if self.mesh.is_none() || acked == 0 {
+        if self.mesh.is_none() || self.machines.len() < 2 || acked == 0 {
             return Ok(());
         }
         self.tell(format!("{compared:?}"));
@@ -109,7 +109,7 @@ impl Run {
     fn await_mesh(&self, begun: Instant) -> Result<(), Judgement> {
         let Some(mesh) = &self.mesh else { return Ok(()) };
         let bound = mesh_heals::bound(&mesh.missing().missing, mesh.path(&self.scenario));
-        self.tell(format!("the mesh is given {bound:?}"));
+        self.tell(format!("the mesh is given {:?}", bound.whole));
         let mut pulse = mesh_heals::Pulse::new(begun, bound);
         loop {
             let Comparison { missing, compared } = mesh.missing();
