@@ -49,6 +49,14 @@ impl Catalog for FaultyCatalog {
         })
     }
 
+    fn set_aside(&self) -> BoxFuture<'_, Result<(), CatalogError>> {
+        Box::pin(async move {
+            self.catalog.set_aside().await?;
+            *self.poison.lock() = None;
+            Ok(())
+        })
+    }
+
     fn health(&self) -> CatalogHealth {
         match (self.catalog.health(), self.poison.lock().clone()) {
             (CatalogHealth::Open, Some(reason)) => CatalogHealth::Poisoned(reason),

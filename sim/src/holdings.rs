@@ -7,8 +7,8 @@ use kura_core::{
     address::{Address, Space},
     digest::Digest,
     feed::supersedes,
-    place::{Place, is_watermark_in_places},
-    record::{Artifact, Header, SEGMENT_HEADER_LEN, SegmentHeader, Version},
+    place::{Place, is_mark_in_places},
+    record::{Artifact, Header, Nonce, RECORD_MAGIC, SEGMENT_HEADER_LEN, SegmentHeader, Version},
     recovery::{Found, look},
 };
 use kura_env::Row;
@@ -32,7 +32,7 @@ pub type Holdings = BTreeMap<Bytes, Holding>;
 /// Reads the rows of `places`.
 #[must_use]
 pub fn of_rows(rows: &[Row]) -> Holdings {
-    let artifacts = rows.iter().filter(|(key, _)| !is_watermark_in_places(key));
+    let artifacts = rows.iter().filter(|(key, _)| !is_mark_in_places(key));
     let held = artifacts.filter_map(|(key, row)| {
         let Place { version, digest, body_bytes, .. } = Place::decode(row)?;
         Some((key.clone(), Holding { version, digest, body_bytes }))
@@ -59,9 +59,27 @@ pub fn records(
                 offset = end;
             }
             Found::More(more) if more > wanted => wanted = more,
-            Found::More(_) | Found::End(_) => return,
+            Found::More(_) | Found::End(_) => {
+                let Some(next) = next_record(offset + 1, (nonce, len_bytes), &read) else { return };
+                offset = next;
+            }
         }
     }
+}
+
+/// Where the next record begins, at `from` or behind: what lies before was spoilt.
+fn next_record(
+    from: u64,
+    (nonce, len_bytes): (Nonce, u64),
+    read: &impl Fn(u64, usize) -> Bytes,
+) -> Option<u64> {
+    let rest = read(from, usize::try_from(len_bytes.checked_sub(from)?).ok()?);
+    let magics = rest.windows(RECORD_MAGIC.len()).enumerate();
+    let candidates = magics.filter(|(_, bytes)| *bytes == RECORD_MAGIC);
+    let is_record = |(at, _): &(usize, &[u8])| {
+        matches!(look(&rest[*at..], nonce, from + *at as u64, len_bytes), Found::Record { .. })
+    };
+    candidates.into_iter().find(is_record).map(|(at, _)| from + at as u64)
 }
 
 /// Adds a holding, unless the same artifact is there in a later version.

@@ -404,6 +404,10 @@ impl Catalog for Watched {
         self.inner.close()
     }
 
+    fn set_aside(&self) -> BoxFuture<'_, Result<(), CatalogError>> {
+        self.inner.set_aside()
+    }
+
     fn health(&self) -> CatalogHealth {
         self.inner.health()
     }

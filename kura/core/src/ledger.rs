@@ -19,23 +19,26 @@ pub enum Account {
     Pool,
     /// The catalog's files.
     Catalog,
+    /// What was damaged and is kept for people to look at.
+    Quarantine,
     /// Bodies in flight.
     Staging,
     /// Ballast that is given up to get out of a full disk.
     Reserve,
     /// Files without a name that somebody still has open.
     Unlinked,
-    /// The few small files beside: LOCK, IDENTITY, RING.
+    /// The few small files beside: LOCK, IDENTITY, RING, STAMP.
     State,
 }
 
 impl Account {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Blobs,
         Self::Entries,
         Self::Pool,
         Self::Catalog,
+        Self::Quarantine,
         Self::Staging,
         Self::Reserve,
         Self::Unlinked,
@@ -50,6 +53,7 @@ impl Account {
             Self::Entries => "entries",
             Self::Pool => "pool",
             Self::Catalog => "catalog",
+            Self::Quarantine => "quarantine",
             Self::Staging => "staging",
             Self::Reserve => "reserve",
             Self::Unlinked => "unlinked",
@@ -65,6 +69,7 @@ impl Account {
             "entries" => Self::Entries,
             "pool" => Self::Pool,
             "catalog" => Self::Catalog,
+            "quarantine" => Self::Quarantine,
             "tmp" => Self::Staging,
             "reserve" => Self::Reserve,
             _ => Self::State,
@@ -214,6 +219,8 @@ mod tests {
             ("entries/0000000000000001.seg", Account::Entries),
             ("pool/0a/000000000000000a.blob", Account::Pool),
             ("catalog/journals/0", Account::Catalog),
+            ("quarantine/catalog/0.jnl", Account::Quarantine),
+            ("STAMP", Account::State),
             ("tmp/1.part", Account::Staging),
             ("reserve", Account::Reserve),
             ("RING.new", Account::State),
@@ -226,7 +233,7 @@ mod tests {
             ledger.add(account, position);
         }
         ledger.sub(Account::Pool, 2);
-        assert_eq!((ledger.get(Account::Pool), ledger.total_bytes()), (1, 34));
+        assert_eq!((ledger.get(Account::Pool), ledger.total_bytes()), (1, 43));
     }
 
     #[test]

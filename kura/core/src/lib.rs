@@ -22,4 +22,5 @@ pub mod record;
 pub mod recovery;
 pub mod refresh;
 pub mod ring;
+pub mod stamp;
 pub mod tries;

@@ -126,10 +126,11 @@ pub fn watermark_in_contents(segment: SegmentId) -> Vec<u8> {
     [WATERMARK_IN_CONTENTS, segment.0.to_be_bytes()].concat()
 }
 
-/// Whether a key of [`PLACES`] is a watermark and not an address.
+/// Whether a key of [`PLACES`] is a watermark or the stamp of the catalog, and not an address.
 #[must_use]
-pub fn is_watermark_in_places(key: &[u8]) -> bool {
-    key.starts_with(&WATERMARK_IN_PLACES)
+pub fn is_mark_in_places(key: &[u8]) -> bool {
+    // No namespace is empty, so no address begins so.
+    key.first() == Some(&0)
 }
 
 /// How far a segment was read into the index.
@@ -201,9 +202,7 @@ mod tests {
         let address = Address::new("!", Space::Cas, Digest::of(b"").to_string()).unwrap();
         let watermark = watermark_in_places(SegmentId(u64::MAX - 1));
         assert!(watermark < place_key(&address));
-        assert!(
-            is_watermark_in_places(&watermark) && !is_watermark_in_places(&place_key(&address))
-        );
+        assert!(is_mark_in_places(&watermark) && !is_mark_in_places(&place_key(&address)));
         let watermark = watermark_in_contents(SegmentId(1));
         assert!(watermark > contents_key(SegmentId(u64::MAX - 1), u64::MAX));
         assert_eq!(parse_contents_key(&watermark), None);

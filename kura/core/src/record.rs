@@ -151,7 +151,8 @@ pub const POOL_BODY_OFFSET: u64 =
 
 const CHECKSUM_BYTES: usize = 8;
 const SEGMENT_MAGIC: [u8; 8] = *b"KURASEG\n";
-const RECORD_MAGIC: [u8; 4] = *b"KREC";
+/// Every record begins with it.
+pub const RECORD_MAGIC: [u8; 4] = *b"KREC";
 const KIND_ARTIFACT: u8 = 1;
 const KIND_SKIP: u8 = 2;
 const CHUNK_LOG2: u8 = 16;

@@ -67,6 +67,9 @@ pub enum CatalogHealth {
     Open,
     /// A write failed: reads go on, writes fail until [`Catalog::open`] is called again.
     Poisoned(String),
+    /// A read met what was never written. Other reads may go on, and nothing may be believed:
+    /// [`Catalog::set_aside`] is due.
+    Damaged(String),
 }
 
 /// Why the catalog said no.
@@ -106,6 +109,11 @@ pub trait Catalog: Send + Sync {
 
     /// Closes it: everything that returned is handed to the system. Does not sync.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Closes it, moves everything that it holds out of the way, and opens an empty one. Of what was
+    /// moved so one is kept: the last. Where the disk has no room even for that, it is removed.
+    /// Works on a catalog that does not open.
+    fn set_aside(&self) -> BoxFuture<'_, Result<(), CatalogError>>;
 
     /// Whether it can be used.
     fn health(&self) -> CatalogHealth;

@@ -11,7 +11,7 @@ use kura_core::{
     address::Address,
     digest::Digest,
     ledger::{Account, Ledger},
-    place::{Place, contents_key, is_watermark_in_places},
+    place::{Place, contents_key, is_mark_in_places},
     record::{
         Area, Artifact, CHUNK_BYTES, FIXED_BYTES, Header, Nonce, SEGMENT_HEADER_LEN, SegmentHeader,
         SegmentId, chunk_sum,
@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::{
     node::LOCK,
     store::{
-        CONTENTS_SPACE, PLACES_SPACE, SavedRing, files_below, load_ring_file, segment_of,
+        CONTENTS_SPACE, PLACES_SPACE, Resync, SavedRing, files_below, load_ring_file, segment_of,
         segment_path,
     },
 };
@@ -188,11 +188,16 @@ impl Check<'_> {
         let len_bytes = file.len().await?;
         let mut offset = u64::from(header.first_offset);
         // The rest of a segment whose blocks were reserved is not part of its length.
+        let mut resync = Resync::new(&*file, header.nonce, len_bytes);
         while offset < len_bytes {
-            match self.record((id, header.nonce), &file, offset, len_bytes).await? {
-                Some(end) => offset = end,
-                None => break,
+            if let Some(end) = self.record((id, header.nonce), &file, offset, len_bytes).await? {
+                offset = end;
+                continue;
             }
+            let Some(next) = resync.next_record(offset + 1).await? else { break };
+            let gap_bytes = next - offset;
+            self.note(format!("segment {id}: {gap_bytes} bytes at {offset} are no record"));
+            offset = next;
         }
         if offset < len_bytes {
             self.note(format!("segment {id}: the log ends at byte {offset} of {len_bytes}"));
@@ -279,7 +284,7 @@ impl Check<'_> {
         loop {
             let page = self.env.catalog.range(PLACES_SPACE, &from, &[], PAGE_ROWS).await?;
             for (key, row) in &page {
-                if is_watermark_in_places(key) {
+                if is_mark_in_places(key) {
                     continue;
                 }
                 let Some(place) = Place::decode(row) else {
@@ -341,6 +346,7 @@ impl Check<'_> {
                 }
                 Account::Pool => segment_of(path).is_some(),
                 Account::Catalog
+                | Account::Quarantine
                 | Account::Staging
                 | Account::Reserve
                 | Account::Unlinked

@@ -8,7 +8,7 @@ use super::{Invariant, Violation};
 pub const INVARIANT: Invariant = Invariant {
     name: "disk_ceiling",
     demands: "the named files of a node never hold more than its capacity, its staging budget, its \
-              catalog, three segments of each ring that are on their way out, and the ends of blocks",
+              catalog and one that was set aside, three segments of each ring that are on their way out, and the ends of blocks",
     checked: "after every disk effect of every node, once its staging was swept",
 };
 
@@ -42,7 +42,7 @@ impl Ceiling {
         Self { bytes }
     }
 
-    /// Judges what a node holds: `named_bytes` in all, of which `catalog_bytes` are its catalog's,
+    /// Judges what a node holds: `named_bytes` in all, of which `catalog_bytes` are those of its catalog and of one set aside,
     /// with `staged_files` in flight.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use kura_core::{
-    place::{Place, is_watermark_in_places, parse_contents_key},
+    place::{Place, is_mark_in_places, parse_contents_key},
     record::{Area, SegmentId},
 };
 
@@ -62,7 +62,7 @@ pub fn check(node: &str, image: &Image<'_>) -> Result<(), Violation> {
     if let Some(missing) = in_ring.difference(&on_disk).next() {
         return violated(format!("segment {} is in the ring, but has no file", missing.0));
     }
-    let places = image.places.iter().filter(|(key, _)| !is_watermark_in_places(key));
+    let places = image.places.iter().filter(|(key, _)| !is_mark_in_places(key));
     for place in places.filter_map(|(_, row)| Place::decode(row)) {
         if !is_here(&place.segment) {
             let segment = place.segment.0;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use kura_core::{
     address::Address,
-    place::{Place, is_watermark_in_places},
+    place::{Place, is_mark_in_places},
     record::{Area, CHUNK_BYTES, Header, Nonce, SegmentId, chunk_sum},
 };
 
@@ -36,7 +36,7 @@ pub fn check(node: &str, image: &Image<'_>) -> Result<(), Violation> {
         nonces.extend(id.map(|id| (id, image.nonce(id))));
     }
     for (key, row) in &image.places {
-        if is_watermark_in_places(key) {
+        if is_mark_in_places(key) {
             continue;
         }
         let wrong = |what: &str| {

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kura_core::{
-    place::{Place, is_watermark_in_places},
+    place::{Place, is_mark_in_places},
     record::{Area, SegmentId},
     ring::Generations,
 };
@@ -127,7 +127,7 @@ fn object(path: &str) -> Option<SegmentId> {
 }
 
 fn place((key, row): &(Bytes, Bytes)) -> Option<(String, Place)> {
-    if is_watermark_in_places(key) {
+    if is_mark_in_places(key) {
         return None;
     }
     Some((holdings::path(key)?, Place::decode(row)?))

@@ -13,7 +13,7 @@ use sim_storage::{Crash, Effect, EffectHook, EffectVerdict, Keep, LifeId, SimDis
 use crate::{
     court::Court,
     invariants::{Violation, disk_ceiling::Ceiling, never_full, staging_bounded},
-    scenario::FaultSpec,
+    scenario::{CatalogFate, FaultSpec},
 };
 
 /// A crash that just happened, for whoever brings the node back.
@@ -23,6 +23,15 @@ pub(super) struct Fallen {
     pub(super) down_for: Duration,
     /// The second crash that follows, if one does.
     pub(super) again: Option<Again>,
+    /// What becomes of its catalog meanwhile.
+    pub(super) catalog: CatalogFate,
+}
+
+impl Fallen {
+    /// Comes back after a while with everything that it left.
+    pub(super) fn for_a_while(down_for: Duration) -> Self {
+        Self { down_for, again: None, catalog: CatalogFate::Kept }
+    }
 }
 
 /// A second crash, so many effects after the first.
@@ -45,6 +54,8 @@ struct State {
     /// Nothing strikes any more.
     is_calm: bool,
     again_fired: u64,
+    /// What became of catalogs whose nodes were down, and how often.
+    decayed: BTreeMap<String, u64>,
     /// By class of the effect, how often a crash came there.
     crashed_at: BTreeMap<String, u64>,
 }
@@ -80,10 +91,18 @@ impl Weather {
         let never = self.specs.iter().map(|spec| (spec.fault.what.class(), 0));
         let mut fired: BTreeMap<String, u64> = never.collect();
         fired.extend(self.injector.fired());
+        let fates = self.specs.iter().filter(|spec| spec.catalog != CatalogFate::Kept);
+        fired.extend(fates.map(|spec| (fate_class(spec.catalog), 0)));
+        fired.extend(self.state.lock().decayed.clone());
         if self.specs.iter().any(|spec| spec.again_nth > 0) {
             fired.insert("crash.again".to_owned(), self.state.lock().again_fired);
         }
         fired
+    }
+
+    /// A catalog has met its fate.
+    pub(super) fn decayed(&self, fate: CatalogFate) {
+        *self.state.lock().decayed.entry(fate_class(fate)).or_default() += 1;
     }
 
     /// Whether a fault of the plan has a disk say that it is full.
@@ -135,8 +154,23 @@ impl Weather {
             let What::Crash { kind, moment } = spec.fault.what else { return None };
             Some(Again { at_effect: effect + spec.again_nth, kind, moment })
         });
-        Fallen { down_for: spec.map_or(Duration::from_secs(1), |spec| spec.down_for), again }
+        let catalog = spec.map_or(CatalogFate::Kept, |spec| spec.catalog);
+        let down_for = spec.map_or(Duration::from_secs(1), |spec| spec.down_for);
+        Fallen { down_for, again, catalog }
     }
+}
+
+/// The class under which a fate of a catalog is counted.
+fn fate_class(fate: CatalogFate) -> String {
+    let name = match fate {
+        CatalogFate::Kept => "kept",
+        CatalogFate::Lost => "lost",
+        CatalogFate::JournalLost => "journal-lost",
+        CatalogFate::Shortened => "shortened",
+        CatalogFate::Spoilt => "spoilt",
+        CatalogFate::Broken => "broken",
+    };
+    format!("catalog.{name}")
 }
 
 /// A crash as the disk knows it.
@@ -199,7 +233,7 @@ impl Watch {
         let again = self.signals.lock().again.take_if(|again| effect.number >= again.at_effect);
         if let Some(Again { kind, moment, .. }) = again {
             self.weather.state.lock().again_fired += 1;
-            self.fell(effect, Fallen { down_for: Duration::from_secs(1), again: None });
+            self.fell(effect, Fallen::for_a_while(Duration::from_secs(1)));
             return crash_at(moment, kind);
         }
         if self.weather.injector.is_empty() {
@@ -270,7 +304,8 @@ impl EffectHook for Watch {
             );
             self.judge(verdict);
             if let Some(ceiling) = self.ceiling {
-                let catalog = self.disk.dir_bytes("catalog").map_or(0, |it| it.allocated_bytes);
+                let held = |dir: &str| self.disk.dir_bytes(dir).map_or(0, |it| it.allocated_bytes);
+                let catalog = held("catalog") + held("quarantine");
                 let named = self.disk.named_bytes();
                 self.judge(ceiling.check(&self.node, named, catalog, staged.files));
             }
@@ -344,7 +379,8 @@ mod tests {
 
     fn spec(what: What, when: When, again_nth: u64) -> FaultSpec {
         let fault = Fault { id: FaultId(0), node: "node-1".to_owned(), when, what, times: 1 };
-        FaultSpec { name: "f".to_owned(), fault, down_for: Duration::from_secs(2), again_nth }
+        let (name, down_for) = ("f".to_owned(), Duration::from_secs(2));
+        FaultSpec { name, fault, down_for, again_nth, catalog: CatalogFate::Kept }
     }
 
     fn unlink(number: u64) -> Effect {

@@ -28,6 +28,7 @@ use sim_storage::{
 use tokio::sync::oneshot;
 
 use super::{
+    decay,
     dials::Dials,
     faults::{Crowded, Fallen, Signals, Watch, Weather, crash_of},
     losses::{self, Losses},
@@ -42,7 +43,7 @@ use crate::{
     holdings::{self, Holdings},
     image::Image,
     invariants::{disk_ceiling::Ceiling, ledger_equals_disk},
-    scenario::{DiskSpec, NodeSpec, Scenario},
+    scenario::{CatalogFate, DiskSpec, NodeSpec, Scenario},
 };
 
 /// How long a supervisor waits before it starts a process again that ended by itself.
@@ -229,7 +230,7 @@ impl Machine {
         }
         self.tell(format!("crashes: {crash:?}"));
         self.disk.crash(crash);
-        self.fall(crash, Some(Fallen { down_for, again: None }));
+        self.fall(crash, Some(Fallen::for_a_while(down_for)));
     }
 
     /// How often it was started.
@@ -264,9 +265,24 @@ impl Machine {
                 self.world.kill_silent(self.host);
             }
         }
-        let Some(Fallen { down_for, again }) = fallen else { return };
+        let Some(Fallen { down_for, again, catalog }) = fallen else { return };
         self.signals.lock().again = again;
+        if catalog != CatalogFate::Kept {
+            let machine = self.clone();
+            // Not from within: the crash is still being worked out.
+            self.world.schedule(self.world.now(), move |_| machine.let_decay(catalog));
+        }
         self.restart_after(down_for);
+    }
+
+    /// Its catalog meets its fate, while it is down.
+    fn let_decay(&self, fate: CatalogFate) {
+        if self.world.power(self.host) == Power::Up {
+            return;
+        }
+        let what = decay::catalog(&self.disk, fate);
+        self.tell(format!("its catalog is {fate:?}: {what}"));
+        self.weather.decayed(fate);
     }
 
     /// Starts it after a while, unless somebody else does so before.

@@ -185,7 +185,12 @@ impl Mesh {
             return;
         }
         let body = place.offset + u64::from(place.header_bytes);
-        let from = body + draw.below(place.body_bytes);
+        let from = match how {
+            SpoilHow::Headless => place.offset + draw.below(u64::from(place.header_bytes)),
+            SpoilHow::Unreadable | SpoilHow::Rotten | SpoilHow::Short => {
+                body + draw.below(place.body_bytes)
+            }
+        };
         let to = if how == SpoilHow::Short { u64::MAX } else { from + 1 };
         machine.wounds.add(&Image::segment_path(place.segment), (from, to), how);
         let lost = rows.iter().filter(|(other, at)| {

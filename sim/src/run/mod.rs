@@ -2,6 +2,7 @@
 //! phases of the scenario, then kind.
 
 mod catch_up;
+mod decay;
 #[cfg(test)]
 mod determinism;
 mod dials;

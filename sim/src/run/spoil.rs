@@ -172,7 +172,7 @@ fn read(wounds: &[Wound], offset: u64, bytes: Bytes) -> Result<Bytes, DiskErrorK
         match wound.how {
             SpoilHow::Unreadable => return Err(DiskErrorKind::Io),
             SpoilHow::Short => bytes.truncate(at),
-            SpoilHow::Rotten => {
+            SpoilHow::Rotten | SpoilHow::Headless => {
                 let mut changed = BytesMut::from(&bytes[..]);
                 if let Some(byte) = changed.get_mut(at) {
                     *byte ^= 0xff;

@@ -19,8 +19,8 @@ pub use quantity::{MILLION, Unit};
 pub use read::{Document, Entry, Written, read, set};
 pub use schema::{FIELDS, Field, Kind, NODES_MAX, Preset, Section, Shape, markdown};
 pub use spec::{
-    ClientSpec, CrashLoop, DiskSpec, Expect, FaultSpec, Link, LinkUsed, Mix, NodeSpec, Phase,
-    Retry, Spoil, SpoilHow, Zone,
+    CatalogFate, ClientSpec, CrashLoop, DiskSpec, Expect, FaultSpec, Link, LinkUsed, Mix, NodeSpec,
+    Phase, Retry, Spoil, SpoilHow, Zone,
 };
 pub use value::Value;
 

@@ -331,8 +331,9 @@ pub const FIELDS: &[Field] = &[
     field(Phase, "spoil", count(0, 100_000), Is("0"),
         "so many artifacts, drawn, cannot be read whole any more on the nodes of `spoil_nodes`"),
     field(Phase, "spoil_nodes", Kind::Texts, Is(""), "whose disks those are; `all`"),
-    field(Phase, "spoil_how", Kind::Choice(&["unreadable", "rotten", "short"]), Is("rotten"),
-        "reads fail, a byte is another one, or the segment's file ends in the middle of the body"),
+    field(Phase, "spoil_how", Kind::Choice(&["unreadable", "rotten", "short", "headless"]), Is("rotten"),
+        "reads fail, a byte is another one, the segment's file ends in the middle of the body, or a byte of the \
+         record's header is another one"),
     field(Phase, "ready", Kind::Texts, Is(""),
         "nodes that must be ready before it ends; it ends as soon as they are; `all`"),
     field(Phase, "moved_at_most", bytes(0), Is("0"),
@@ -358,6 +359,9 @@ pub const FIELDS: &[Field] = &[
     field(Fault, "down_for", duration(0), Is("1s"), "how long until the restart after a crash"),
     field(Fault, "again_nth", count(0, 10_000_000), Is("0"),
         "crashes once more, so many disk effects later, and so perhaps in recovery; 0: does not"),
+    field(Fault, "catalog", Kind::Choice(&["kept", "lost", "journal-lost", "shortened", "spoilt", "broken"]), Is("kept"),
+        "what becomes of the catalog after a crash: nothing; all files go; its journal goes; its journal ends in \
+         the middle; a byte of it is another one; it does not open"),
     field(Fault, "error", Kind::Choice(&["no-space", "quota", "read-only", "io"]), Is("io"),
         "with which error; a catalog knows no-space and io"),
     field(Fault, "lasts", duration(0), Is("1s"), "how long a stall takes"),

@@ -249,8 +249,10 @@ pub struct Spoil {
 pub enum SpoilHow {
     /// Reads fail.
     Unreadable,
-    /// A byte is another one.
+    /// A byte of the body is another one.
     Rotten,
+    /// A byte of the record's header is another one.
+    Headless,
     /// The file ends in the middle of the body.
     Short,
 }
@@ -266,6 +268,25 @@ pub struct FaultSpec {
     pub down_for: Duration,
     /// Crashes once more, so many disk effects later; 0: does not.
     pub again_nth: u64,
+    /// If it is a crash, what becomes of the catalog until the restart.
+    pub catalog: CatalogFate,
+}
+
+/// What becomes of a catalog while its node is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatalogFate {
+    /// Nothing.
+    Kept,
+    /// All of its files are gone.
+    Lost,
+    /// Its journal is gone, and its tables are there.
+    JournalLost,
+    /// Its journal ends in the middle.
+    Shortened,
+    /// A byte of its tables, or where there are none of its journal, is another one.
+    Spoilt,
+    /// Its tables are none: it does not open.
+    Broken,
 }
 
 /// How well a catch-up must use its links.
@@ -431,6 +452,7 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
             how: match table.text("spoil_how") {
                 "unreadable" => SpoilHow::Unreadable,
                 "short" => SpoilHow::Short,
+                "headless" => SpoilHow::Headless,
                 _ => SpoilHow::Rotten,
             },
         },
@@ -491,6 +513,14 @@ pub(super) fn fault(drawn: &Drawn, name: &str, position: usize) -> FaultSpec {
         },
         down_for: table.duration("down_for"),
         again_nth: table.number("again_nth"),
+        catalog: match table.text("catalog") {
+            "lost" => CatalogFate::Lost,
+            "journal-lost" => CatalogFate::JournalLost,
+            "shortened" => CatalogFate::Shortened,
+            "spoilt" => CatalogFate::Spoilt,
+            "broken" => CatalogFate::Broken,
+            _ => CatalogFate::Kept,
+        },
     }
 }
 

@@ -198,6 +198,19 @@ impl SimDisk {
         Ok(())
     }
 
+    /// Takes a file away, for good and without an effect, as whoever deletes it while nobody looks.
+    ///
+    /// # Errors
+    ///
+    /// As the call that would have done it.
+    pub fn lose(&self, path: &str) -> Result<(), DiskErrorKind> {
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state();
+        state.volume.unlink(now, &DiskPath::new(path))?;
+        state.volume.commit_names();
+        Ok(())
+    }
+
     /// Changes one byte of a file on the device, as decay does.
     ///
     /// # Errors

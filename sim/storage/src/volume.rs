@@ -302,10 +302,15 @@ impl Volume {
         self.account_len(id, size(granted.len()));
     }
 
-    /// Everything of this file, and every name, is durable.
-    pub(crate) fn settle(&mut self, id: FileId) {
+    /// Every name is durable.
+    pub(crate) fn commit_names(&mut self) {
         let gone = self.names.commit_all();
         self.bury(gone);
+    }
+
+    /// Everything of this file, and every name, is durable.
+    pub(crate) fn settle(&mut self, id: FileId) {
+        self.commit_names();
         let file = self.file_mut(id);
         file.content.settle();
         file.synced_blocks = file.blocks.clone();

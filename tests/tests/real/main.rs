@@ -6,6 +6,7 @@
 mod bed;
 mod bodies;
 mod ccache;
+mod damage;
 mod dev;
 mod early;
 mod framing;

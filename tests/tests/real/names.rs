@@ -50,7 +50,10 @@ async fn names_that_are_none_after_decoding_are_refused_with_a_reason() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["IDENTITY", "LOCK", "RING", "blobs", "catalog", "entries", "pool", "tmp"]);
+    assert_eq!(
+        names,
+        ["IDENTITY", "LOCK", "RING", "STAMP", "blobs", "catalog", "entries", "pool", "tmp"]
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! What a start makes of what it finds.
 
 use fault_injection::{DiskFault, Fault, FaultId, Plan, What, When};
-use kura_core::feed::{Cursor, Follow};
+use kura_core::{
+    feed::{Cursor, Follow},
+    record::RECORD_MAGIC,
+};
 use kura_env::{DiskErrorKind, EffectKind};
 use kura_node::config::Durability;
 use sim_storage::{Crash, Effect, EffectVerdict};
@@ -80,9 +83,9 @@ fn a_place_that_the_device_cannot_read_keeps_no_node_from_starting() {
     for (label, nth, now, then) in [
         ("read RING", 1, 5, 5),
         ("read blobs/*.seg", 1, 0, 0),
-        ("read blobs/*.seg", 2, 0, 5),
+        ("read blobs/*.seg", 2, 4, 5),
         ("read blobs/*.seg", 3, 4, 4),
-        ("read blobs/*.seg", 4, 1, 5),
+        ("read blobs/*.seg", 4, 4, 5),
     ] {
         let mut bed = Bed::new(34);
         bed.start().unwrap();
@@ -190,4 +193,86 @@ fn what_comes_in_late_sends_followers_back_to_compare() {
     bed.crash(Crash::Sigkill);
     bed.start().unwrap();
     assert_eq!(bed.store().extent().follow(cursor), rows, "nothing came in late");
+}
+
+/// Where the record that holds these bytes of its key begins.
+fn record_of(bed: &Bed, path: &str, key: &str) -> u64 {
+    let file = bed.disk.peek(path).unwrap();
+    let named = file.windows(key.len()).position(|bytes| bytes == key.as_bytes()).unwrap();
+    file[..named].windows(4).rposition(|bytes| bytes == RECORD_MAGIC).unwrap() as u64
+}
+
+#[test]
+fn one_rotten_header_costs_one_artifact_when_the_index_is_made_again() {
+    // The magic, the length of the header, that of the body, and the checksum of a chunk.
+    for at in [0, 8, 17, 100] {
+        let mut bed = Bed::new(34);
+        bed.start().unwrap();
+        for n in 0..5 {
+            bed.put(plain(&format!("key-{n}")), body(n, 3_000)).unwrap();
+        }
+        bed.close();
+        let path = format!("blobs/{}", bed.segments()[0].file_name());
+        bed.disk.rot(&path, record_of(&bed, &path, "key-2") + at, 0xff).unwrap();
+        bed.forget_index();
+        for start in 0..2 {
+            bed.start().unwrap();
+            for n in [0, 1, 3, 4] {
+                let found = bed.get(&plain(&format!("key-{n}"))).unwrap();
+                assert_eq!(found, Some(body(n, 3_000)), "byte {at}, start {start}, key-{n}");
+            }
+            assert_eq!(bed.get(&plain("key-2")).unwrap(), None, "byte {at}");
+            let store = &bed.metrics().store;
+            let counted = (store.recovered_records.get(), store.recovered_gaps.get());
+            assert_eq!(counted, if start == 0 { (4, 1) } else { (0, 0) }, "byte {at}");
+            bed.put(plain("later"), body(9, 3_000)).unwrap();
+            bed.close();
+        }
+    }
+}
+
+#[test]
+fn a_header_that_cannot_be_read_costs_what_lies_near_it_and_is_tried_again() {
+    let mut bed = Bed::new(35);
+    bed.start().unwrap();
+    for n in 0..12 {
+        bed.put(plain(&format!("key-{n}")), body(n, 20_000)).unwrap();
+    }
+    bed.close();
+    bed.forget_index();
+    // Headers and bodies of the first two, then the header of the third.
+    bed.plan = io_errors("read blobs/*.seg", 6);
+    bed.start().unwrap();
+    assert_eq!(bed.metrics().store.recovered_read_errors.get(), 1);
+    let here = (0..12).filter(|n| bed.get(&plain(&format!("key-{n}"))).unwrap().is_some()).count();
+    assert!((8..12).contains(&here), "{here} of 12");
+    bed.close();
+    bed.plan = Plan::default();
+    bed.start().unwrap();
+    for n in 0..12 {
+        let found = bed.get(&plain(&format!("key-{n}"))).unwrap();
+        assert_eq!(found, Some(body(n, 20_000)), "key-{n}");
+    }
+}
+
+#[test]
+fn a_body_of_beginnings_of_records_ends_no_search_in_a_record() {
+    let mut bed = Bed::new(36);
+    bed.start().unwrap();
+    // As a header that claims to be as long as any may be.
+    let mut claim = [0; 88];
+    claim[..4].copy_from_slice(&RECORD_MAGIC);
+    claim[8..12].copy_from_slice(&200_000_u32.to_le_bytes());
+    bed.put(plain("key-0"), body(0, 3_000)).unwrap();
+    bed.put(plain("spoilt"), claim.repeat(300).into()).unwrap();
+    bed.put(plain("key-1"), body(1, 3_000)).unwrap();
+    bed.close();
+    let path = format!("blobs/{}", bed.segments()[0].file_name());
+    bed.disk.rot(&path, record_of(&bed, &path, "spoilt"), 0xff).unwrap();
+    bed.forget_index();
+    bed.start().unwrap();
+    for n in 0..2 {
+        assert_eq!(bed.get(&plain(&format!("key-{n}"))).unwrap(), Some(body(n, 3_000)));
+    }
+    assert_eq!(bed.get(&plain("spoilt")).unwrap(), None);
 }

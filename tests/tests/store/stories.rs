@@ -80,8 +80,16 @@ fn the_ring_turns_within_its_capacity_and_what_left_it_is_a_miss() {
         kept += usize::from(is_kept);
     }
     assert!((190..240).contains(&kept), "{kept} of 700 fit the ring");
-    assert_eq!(bed.catalog().peek_len(Keyspace(PLACES)), kept + 8, "rows and watermarks");
-    assert_eq!(bed.catalog().peek_len(Keyspace(CONTENTS)), kept + 8, "rows and watermarks");
+    assert_eq!(
+        bed.catalog().peek_len(Keyspace(PLACES)),
+        kept + 9,
+        "rows, watermarks and the stamp"
+    );
+    assert_eq!(
+        bed.catalog().peek_len(Keyspace(CONTENTS)),
+        kept + 9,
+        "rows, watermarks and the stamp"
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     State,
     database::{Changes, Database},
+    error, quarantine,
 };
 
 /// Changes of one group; the group ends with the commit that reaches it. Too low: more syncs per
@@ -24,6 +25,7 @@ type Answer<T> = oneshot::Sender<T>;
 pub(super) enum Request {
     Open { answer: Answer<Result<(), CatalogError>> },
     Close { answer: Answer<()> },
+    SetAside { answer: Answer<Result<(), CatalogError>> },
     Commit { batch: Batch, durability: CommitDurability, answer: Answer<Result<(), CatalogError>> },
 }
 
@@ -47,6 +49,7 @@ pub(super) fn run(state: &State, mut queue: mpsc::Receiver<Request>) {
                 state.close();
                 answer.send(()).unwrap_or_default();
             }
+            Request::SetAside { answer } => drop(answer.send(state.set_aside())),
             Request::Commit { batch, durability, answer } => {
                 let mut group = Group::default();
                 group.add(batch, durability, answer);
@@ -96,7 +99,11 @@ impl Group {
                 Ok(Request::Commit { batch, durability, answer }) => {
                     self.add(batch, durability, answer);
                 }
-                Ok(other @ (Request::Open { .. } | Request::Close { .. })) => return Some(other),
+                Ok(
+                    other @ (Request::Open { .. }
+                    | Request::Close { .. }
+                    | Request::SetAside { .. }),
+                ) => return Some(other),
                 // Empty, or the last of a catalog that was dropped.
                 Err(_) => return None,
             }
@@ -113,6 +120,12 @@ impl State {
         *database = Some(Database::open(&self.directory, &self.spaces)?);
         *self.health.lock() = CatalogHealth::Open;
         Ok(())
+    }
+
+    fn set_aside(&self) -> Result<(), CatalogError> {
+        self.close();
+        quarantine::set_aside(&self.directory, &self.quarantine).map_err(error::of_io)?;
+        self.reopen()
     }
 
     fn close(&self) {

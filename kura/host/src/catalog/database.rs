@@ -54,13 +54,13 @@ impl Database {
                 .max_cached_files(Some(OPEN_FILES_MAX))
                 .worker_threads(WORKER_THREADS)
                 .open()
-                .map_err(|cause| error::of(&cause))?;
+                .map_err(|cause| error::of_open(&cause))?;
             let open = |space: &Keyspace| {
                 let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
                 fjall.keyspace(space.0, options).map(|opened| (*space, opened))
             };
             let spaces = spaces.iter().map(open).collect::<Result<_, _>>();
-            Ok(Self { spaces: spaces.map_err(|cause| error::of(&cause))?, fjall })
+            Ok(Self { spaces: spaces.map_err(|cause| error::of_open(&cause))?, fjall })
         })
     }
 

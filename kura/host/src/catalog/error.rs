@@ -25,6 +25,30 @@ pub(super) fn of(error: &fjall::Error) -> CatalogError {
     }
 }
 
+/// The cause of a failed call of the system.
+pub(super) fn of_io(error: io::Error) -> CatalogError {
+    of(&fjall::Error::Io(error))
+}
+
+/// Why it does not open: damage, unless it is what another start may find otherwise, with the same
+/// files. A file that is missing shows as one that exists already, and in other ways.
+pub(super) fn of_open(error: &fjall::Error) -> CatalogError {
+    match errno_of(error) {
+        Some(
+            libc::ENOSPC
+            | libc::EDQUOT
+            | libc::EROFS
+            | libc::EACCES
+            | libc::EPERM
+            | libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOMEM,
+        )
+        | None => of(error),
+        Some(_) => CatalogError::Damaged(error.to_string()),
+    }
+}
+
 fn errno_of(error: &fjall::Error) -> Option<i32> {
     let mut source = error.source();
     while let Some(cause) = source {
@@ -58,6 +82,12 @@ mod tests {
             assert!(matches!(nested(full), CatalogError::NoSpace(_)));
         }
         assert!(matches!(nested(libc::EIO), CatalogError::Io(_)));
+        let opening = |errno| of_open(&fjall::Error::Storage(fjall::LsmError::Io(io(errno))));
+        for damage in [libc::EIO, libc::EEXIST, libc::ENOTDIR] {
+            assert!(matches!(opening(damage), CatalogError::Damaged(_)));
+        }
+        assert!(matches!(opening(libc::EMFILE), CatalogError::Io(_)));
+        assert!(matches!(of_io(io(libc::EDQUOT)), CatalogError::NoSpace(_)));
         assert!(matches!(direct(libc::ENOENT), CatalogError::Damaged(_)));
         assert!(matches!(of(&fjall::Error::Unrecoverable), CatalogError::Damaged(_)));
         assert!(matches!(of(&fjall::Error::Poisoned), CatalogError::Poisoned(_)));

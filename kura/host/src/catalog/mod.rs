@@ -6,6 +6,7 @@
 mod committer;
 mod database;
 mod error;
+mod quarantine;
 
 use std::{io, path::PathBuf, sync::Arc, thread};
 
@@ -45,6 +46,8 @@ pub struct HostCatalog {
 
 struct State {
     directory: PathBuf,
+    /// Where a damaged one goes.
+    quarantine: PathBuf,
     spaces: Vec<Keyspace>,
     /// Read-locked by every read; write-locked to close and to open, so that nothing holds the old
     /// database, and its lock file, when a new one is opened.
@@ -65,14 +68,17 @@ pub struct CatalogStats {
 }
 
 impl HostCatalog {
-    /// A catalog in `directory`, which need not exist, with these keyspaces.
+    /// A catalog in `directory`, which need not exist, with these keyspaces. One that is set aside
+    /// goes to a directory of the same name in `quarantine/` beside it.
     ///
     /// # Errors
     ///
     /// If the system has no threads left.
     pub fn new(directory: impl Into<PathBuf>, spaces: &[Keyspace]) -> io::Result<Self> {
+        let directory = directory.into();
         let state = Arc::new(State {
-            directory: directory.into(),
+            quarantine: quarantine::place_of(&directory),
+            directory,
             spaces: spaces.to_vec(),
             database: RwLock::new(None),
             health: Mutex::new(CatalogHealth::Closed),
@@ -98,9 +104,15 @@ impl HostCatalog {
         read: impl FnOnce(&Database) -> Result<T, CatalogError> + Send + 'static,
     ) -> Result<T, CatalogError> {
         let state = self.state.clone();
-        let work = move || match &*state.database.read() {
-            Some(database) => error::no_panic(|| read(database)),
-            None => Err(CatalogError::Closed),
+        let work = move || {
+            let outcome = match &*state.database.read() {
+                Some(database) => error::no_panic(|| read(database)),
+                None => Err(CatalogError::Closed),
+            };
+            if let Err(CatalogError::Damaged(cause)) = &outcome {
+                *state.health.lock() = CatalogHealth::Damaged(cause.clone());
+            }
+            outcome
         };
         self.reads.run(work).await
     }
@@ -124,6 +136,13 @@ impl Catalog for HostCatalog {
         Box::pin(async move {
             // Without an answer the committer is gone, and with it the database.
             self.ask(|answer| Request::Close { answer }).await.unwrap_or_default();
+        })
+    }
+
+    fn set_aside(&self) -> BoxFuture<'_, Result<(), CatalogError>> {
+        Box::pin(async move {
+            let done = self.ask(|answer| Request::SetAside { answer }).await;
+            done.unwrap_or(Err(CatalogError::Closed))
         })
     }
 

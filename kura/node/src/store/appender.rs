@@ -14,7 +14,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -30,7 +33,8 @@ use kura_core::{
     ring::{AfterRead, Member, Ring},
 };
 use kura_env::{
-    Batch, CatalogHealth, CommitDurability, DiskError, EntropyStream, Env, File, Instant,
+    Batch, CatalogError, CatalogHealth, CommitDurability, DiskError, EntropyStream, Env, File,
+    Instant,
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -55,6 +59,7 @@ use super::{
     segments::{Segment, View},
     space::{Rounds, Volume},
     staging::Staging,
+    stamp::{STAMP, Stamps, condemn},
 };
 use crate::{
     config::{Durability, StoreConfig},
@@ -115,6 +120,7 @@ pub(super) struct Appender {
     pub(super) graces: Graces,
     /// Artifacts in the old part that are promised, and until when.
     pub(super) pledges: Pledges,
+    pub(super) stamps: Stamps,
     /// Where copies are asked for.
     pub(super) orders: Arc<Orders>,
     /// What bodies in flight may take.
@@ -143,6 +149,8 @@ pub(super) struct Appender {
     rest: Option<Rest>,
     /// When to look whether the catalog is open.
     catalog_due: Instant,
+    /// It does not open any more: only a start makes it again.
+    catalog_is_lost: AtomicBool,
     /// The error of an append that found the disk full although nothing had said so before: space
     /// is made before the ring turns.
     pub(super) ran_full: Option<DiskError>,
@@ -194,6 +202,7 @@ impl Appender {
             superseded: Vec::new(),
             pool_dirs: recovered.pool_dirs,
             pledges: recovered.pledges,
+            stamps: recovered.stamps,
             orders: shared.orders,
             staging: shared.staging,
             books: recovered.books,
@@ -208,6 +217,7 @@ impl Appender {
             head,
             rest: None,
             catalog_due: Instant::default(),
+            catalog_is_lost: AtomicBool::new(false),
             ran_full: None,
         }
     }
@@ -215,7 +225,7 @@ impl Appender {
     /// Works until it is told to close, or nobody is left who could tell it anything.
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let mut closing = None;
-        while closing.is_none() {
+        while closing.is_none() && !self.catalog_is_lost.load(Relaxed) {
             match self.next(&mut queue).await {
                 Next::Command(Command::Publish(publish)) => {
                     let steps;
@@ -240,6 +250,9 @@ impl Appender {
             }
         }
         queue.close();
+        if self.env.catalog.health() == CatalogHealth::Open {
+            self.stamps.close(&self.env, &self.metrics).await;
+        }
         if let Some(reply) = closing {
             // An error means that nobody waits for the close, and it is done all the same.
             reply.send(()).ok();
@@ -270,13 +283,27 @@ impl Appender {
         if now < self.catalog_due {
             return;
         }
-        if self.env.catalog.health() == CatalogHealth::Closed {
-            match self.env.catalog.open().await {
+        match self.env.catalog.health() {
+            CatalogHealth::Closed => match self.reopen_catalog().await {
                 Ok(()) => tracing::info!("the catalog is open again"),
                 Err(error) => tracing::warn!(%error, "the catalog does not open"),
-            }
+            },
+            CatalogHealth::Damaged(cause) => self.condemn_catalog(&cause).await,
+            CatalogHealth::Open | CatalogHealth::Poisoned(_) => {}
         }
+        self.tend_stamp().await;
         self.catalog_due = self.env.clock.now() + FAILURE_REST;
+    }
+
+    /// Stamps the catalog, if that could not be done before, or more was synced since.
+    async fn tend_stamp(&mut self) {
+        self.stamps.waits_for_ring &= self.rounds.is_unsaved;
+        if self.env.catalog.health() == CatalogHealth::Open && !self.stamps.waits_for_ring {
+            self.stamps.tend(&self.env, &self.metrics).await;
+        }
+        if let Some(bytes) = self.stamps.file_bytes() {
+            self.books.replaced(STAMP, bytes);
+        }
     }
 
     /// What is due, where nobody writes and others keep coming.
@@ -685,11 +712,33 @@ impl Appender {
         };
         self.metrics.store.index_failures.inc();
         tracing::warn!(%error, "the catalog refused a batch and is opened again");
-        let again = match self.env.catalog.open().await {
+        let again = match self.reopen_catalog().await {
             Ok(()) => self.env.catalog.commit(batch, CommitDurability::Buffered).await,
             Err(error) => Err(error),
         };
         again.map_err(Refusal::Catalog)
+    }
+
+    /// Opens the catalog again. Where it is damaged the appender ends, and the node with it: its next
+    /// start makes the catalog again.
+    async fn reopen_catalog(&self) -> Result<(), CatalogError> {
+        let opened = self.env.catalog.open().await;
+        if let Err(CatalogError::Damaged(cause)) = &opened {
+            tracing::error!(
+                cause,
+                "the catalog is damaged: the node ends, its next start makes it again"
+            );
+            self.catalog_is_lost.store(true, Relaxed);
+        }
+        opened
+    }
+
+    /// Ends the appender, and the node with it, so that its next start makes the catalog again.
+    async fn condemn_catalog(&self, cause: &str) {
+        match condemn(&self.env, &self.metrics, cause).await {
+            Ok(()) => self.catalog_is_lost.store(true, Relaxed),
+            Err(error) => tracing::warn!(%error, "STAMP could not be replaced; tried again"),
+        }
     }
 
     /// Leaves the newest segment as it is, after an error that makes its end unknown.

@@ -14,7 +14,7 @@ use kura_core::{
 use kura_env::{Disk, DiskError, DiskErrorKind, DiskPath, FileKind};
 use parking_lot::Mutex;
 
-use super::{ring_file::RING, segments::View, staging::STAGING_DIR};
+use super::{ring_file::RING, segments::View, staging::STAGING_DIR, stamp::STAMP};
 
 /// The directory of the catalog, below the data directory.
 const CATALOG_DIR: &str = "catalog";
@@ -33,7 +33,8 @@ struct State {
     files: BTreeMap<SegmentId, u64>,
     /// What was unlinked while somebody read it. What is no longer read leaves with the next one.
     unlinked: BTreeMap<SegmentId, u64>,
-    ring_bytes: u64,
+    /// What the small files hold that are replaced as a whole.
+    replaced: BTreeMap<&'static str, u64>,
 }
 
 impl Books {
@@ -76,10 +77,10 @@ impl Books {
         }
     }
 
-    /// RING was saved, and holds so many bytes.
-    pub(super) fn ring_saved(&self, bytes: u64) {
+    /// RING or STAMP was replaced, and holds so many bytes.
+    pub(super) fn replaced(&self, name: &'static str, bytes: u64) {
         let mut state = self.0.lock();
-        let before = std::mem::replace(&mut state.ring_bytes, bytes);
+        let before = state.replaced.insert(name, bytes).unwrap_or(0);
         state.ledger.sub(Account::State, before);
         state.ledger.add(Account::State, bytes);
     }
@@ -117,8 +118,8 @@ impl State {
     /// Enters a file that a start found.
     fn found(&mut self, path: &str, bytes: u64) {
         self.ledger.add(Account::of_path(path), bytes);
-        if path == RING {
-            self.ring_bytes = bytes;
+        if let Some(name) = [RING, STAMP].into_iter().find(|name| *name == path) {
+            self.replaced.insert(name, bytes);
         }
         if let Some(id) = segment_of(path) {
             self.files.insert(id, bytes);
@@ -223,7 +224,7 @@ mod tests {
         }
         assert_eq!(state.files.keys().copied().collect::<Vec<_>>(), [blob(3), object]);
         let books = Books(Mutex::new(state));
-        books.ring_saved(30);
+        books.replaced(RING, 30);
         books.holds(object, 5);
         let ledger = books.ledger(&View::default(), 0);
         let of = |account| ledger.get(account);

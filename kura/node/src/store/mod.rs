@@ -24,6 +24,7 @@ mod pool;
 mod reading;
 mod recovery;
 mod refresh;
+mod resync;
 mod ring_file;
 mod rotation;
 mod routing;
@@ -32,6 +33,8 @@ mod scan;
 mod segments;
 mod space;
 mod staging;
+mod stamp;
+pub(crate) mod state_file;
 mod status;
 mod upload;
 
@@ -60,6 +63,7 @@ pub(crate) use staging::STAGING_LOCK;
 pub use upload::Upload;
 pub(crate) use {
     ledger::{files_below, segment_of},
+    resync::Resync,
     ring_file::{SavedRing, load as load_ring_file},
     segments::segment_path,
 };
@@ -299,6 +303,7 @@ impl Store {
             CatalogHealth::Open => "open".to_owned(),
             CatalogHealth::Closed => "closed".to_owned(),
             CatalogHealth::Poisoned(cause) => format!("poisoned: {cause}"),
+            CatalogHealth::Damaged(cause) => format!("damaged: {cause}"),
         }
     }
 

@@ -139,11 +139,10 @@ impl Pledges {
             from = [last, &[0][..]].concat().into();
             let mut over = Batch::default();
             for (key, row) in rows {
-                let promised = decode(&row).filter(|(until, _)| *until > now_ms);
-                match parse_contents_key(&key).zip(promised) {
-                    Some((at, (until, bytes))) => {
-                        pledges.insert(at, until.min(furthest_ms), bytes);
-                    }
+                // The stamp, which stands behind all of them, is none.
+                let Some(at) = parse_contents_key(&key) else { continue };
+                match decode(&row).filter(|(until, _)| *until > now_ms) {
+                    Some((until, bytes)) => pledges.insert(at, until.min(furthest_ms), bytes),
                     None => over.delete(PLEDGES_SPACE, key),
                 }
             }
@@ -280,7 +279,7 @@ impl Appender {
             let wall_ms = until_ms.saturating_add_signed(self.wall_ahead_ms());
             batch.put(PLEDGES_SPACE, key, encode(wall_ms, place.record_bytes()));
         }
-        let committed = self.env.catalog.commit(batch, CommitDurability::Synced).await;
+        let committed = self.stamps.commit(&self.env, batch).await;
         committed.map_err(Refusal::Catalog)?;
         for place in places {
             self.pledges.insert((place.segment, place.offset), until_ms, place.record_bytes());

@@ -1,7 +1,7 @@
 //! Recovery: reads the data directory back, under its lock.
 //!
 //! 1. delete what is staged: nobody will finish it, and the catalog may need the room
-//! 2. open the catalog
+//! 2. open the catalog; one that lost what it had synced is set aside, and an empty one takes its place
 //! 3. read IDENTITY and RING
 //! 4. scan every segment of the ring from its watermark, check each record and its body, and adopt
 //!    it: once it is synced its rows go into the catalog, so that a recovery that is cut short
@@ -25,7 +25,7 @@ use kura_core::{
     recency::Recency,
     record::{Area, Flow, SegmentId},
     recovery::plan,
-    ring::{InvalidRing, Member, Ring},
+    ring::{AfterRead, InvalidRing, Member, Ring},
 };
 use kura_env::{CatalogError, DiskError, DiskErrorKind, DiskPath, Env, FileKind};
 use parking_lot::Mutex;
@@ -45,6 +45,7 @@ use super::{
     segments::View,
     space::Volume,
     staging::{STAGING_DIR, STAGING_ELSEWHERE, STAGING_LOCK},
+    stamp::{self, Opened, Stamps, open_catalog},
 };
 use crate::{
     config::StoreConfig,
@@ -89,6 +90,7 @@ pub(super) struct Recovered {
     pub(super) pool_dirs: BTreeSet<String>,
     pub(super) wall: SteadyWall,
     pub(super) pledges: Pledges,
+    pub(super) stamps: Stamps,
     pub(super) books: Arc<Books>,
     pub(super) volume: Arc<Volume>,
     pub(super) debts: Vec<SegmentId>,
@@ -107,8 +109,24 @@ impl Recovered {
     }
 }
 
-/// See the head of this module.
+/// See the head of this module. Where a read of the catalog meets damage, it begins again with an empty
+/// one.
 pub(super) async fn recover(
+    env: &Env,
+    config: &StoreConfig,
+    metrics: &Metrics,
+    progress: &(dyn Fn(String) + Send + Sync),
+) -> Result<Recovered, RecoverError> {
+    match recover_with_catalog(env, config, metrics, progress).await {
+        Err(RecoverError::Catalog(CatalogError::Damaged(cause))) => {
+            stamp::condemn(env, metrics, &cause).await?;
+            recover_with_catalog(env, config, metrics, progress).await
+        }
+        recovered => recovered,
+    }
+}
+
+async fn recover_with_catalog(
     env: &Env,
     config: &StoreConfig,
     metrics: &Metrics,
@@ -117,12 +135,8 @@ pub(super) async fn recover(
     // Before anything is made: on a disk full of stale staging this is what gives room.
     clear_staging(env, config, metrics).await?;
     make_directories(env).await?;
-    env.catalog.open().await?;
-    let Identity { node, incarnation, .. } = identity::load_or_create(env).await?;
-    ring_file::remove_leftover(&*env.disk).await?;
-
-    let on_disk = list_segments(env).await?;
-    let (saved, lost) = load_ring(env, &on_disk, promise_rules(config), metrics).await?;
+    let Loaded { identity, on_disk, saved, lost, stamps } = load(env, config, metrics).await?;
+    let Identity { node, incarnation, .. } = identity;
     let plan = plan(&saved, &on_disk);
     for missing in &plan.missing {
         // The usual case is the segment that a rotation was about to create.
@@ -165,6 +179,7 @@ pub(super) async fn recover(
         pool_dirs,
         wall,
         pledges,
+        stamps,
         books,
         volume,
         debts,
@@ -174,6 +189,51 @@ pub(super) async fn recover(
         node,
         incarnation,
     })
+}
+
+/// What the small files say, and what goes with it.
+struct Loaded {
+    identity: Identity,
+    /// Segments whose files are there.
+    on_disk: Vec<SegmentId>,
+    saved: Ring,
+    lost: Lost,
+    stamps: Stamps,
+}
+
+/// Opens the catalog, and reads IDENTITY, RING and STAMP.
+async fn load(env: &Env, config: &StoreConfig, metrics: &Metrics) -> Result<Loaded, RecoverError> {
+    let Opened { mut stamps, has_gaps } = open_catalog(env, metrics).await?;
+    let identity = identity::load_or_create(env, metrics).await?;
+    ring_file::remove_leftover(&*env.disk).await?;
+    stamp::remove_leftover(&*env.disk).await?;
+    let on_disk = list_segments(env).await?;
+    let rules = promise_rules(config);
+    let (mut saved, lost) = load_ring(env, &on_disk, rules, metrics).await?;
+    if has_gaps {
+        saved = promise_old(env, saved, rules, &mut stamps).await?;
+    }
+    if !stamps.waits_for_ring {
+        stamps.tend(env, metrics).await;
+    }
+    Ok(Loaded { identity, on_disk, saved, lost, stamps })
+}
+
+/// What was promised one by one is lost with the catalog: everything is promised that could have been.
+/// Durable before the catalog is stamped, after which nobody asks again.
+async fn promise_old(
+    env: &Env,
+    ring: Ring,
+    rules: Rules,
+    stamps: &mut Stamps,
+) -> Result<Ring, RecoverError> {
+    let now_ms = env.clock.wall().0;
+    let members = ring.members().map(|member| member.id);
+    let old: Vec<SegmentId> =
+        members.filter(|id| ring.after_read(*id) == AfterRead::Refresh).collect();
+    let ring = ring.promised(&old, rules.due_ms(now_ms), now_ms);
+    stamps.waits_for_ring = !old.is_empty() && !save(env, &ring).await?;
+    Ok(ring)
 }
 
 /// The first sequence that may be given out. Objects have sequences for their numbers: where RING was

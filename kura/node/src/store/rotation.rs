@@ -149,7 +149,7 @@ impl Appender {
         let saved = ring_file::save(&*self.env.disk, &marked).await.map_err(|error| {
             if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
         })?;
-        self.books.ring_saved(saved);
+        self.books.replaced(ring_file::RING, saved);
         self.use_ring(ring);
         Ok(())
     }

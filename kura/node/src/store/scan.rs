@@ -27,6 +27,7 @@ use super::{
     index::Name,
     owners::Owners,
     recovery::RecoverError,
+    resync::Resync,
     rows,
     segments::{Segment, View, segment_path},
 };
@@ -210,34 +211,48 @@ impl<'a> Scan<'a> {
         self.hlc_seen = self.hlc_seen.max(watermark.hlc);
         let mut offset = scan_start(watermark.offset, len_bytes);
         let mut adopted = Adopted::default();
-        let mut is_readable = true;
+        let mut resync = Resync::new(&*file, segment.nonce, len_bytes);
+        // What cannot be read now may be read another time: nothing is written over it, and the next
+        // start begins there.
+        let mut unreadable_at = None;
         loop {
-            match self.step((&segment, &*file), offset, len_bytes).await? {
+            let invalid = match self.step((&segment, &*file), offset, len_bytes).await? {
                 Step::Record { found, end } => {
                     self.adopt(&mut adopted, *found).await?;
                     offset = end;
                     if adopted.records >= ADOPT_ROWS_MAX {
-                        self.commit(&mut adopted, (&segment, &*file), offset).await?;
+                        let mark = unreadable_at.unwrap_or(offset);
+                        self.commit(&mut adopted, (&segment, &*file), mark).await?;
                     }
+                    continue;
                 }
-                Step::Pass { end } => offset = end,
+                Step::Pass { end } => {
+                    offset = end;
+                    continue;
+                }
                 Step::Unreadable => {
-                    is_readable = false;
-                    break;
+                    unreadable_at.get_or_insert(offset);
+                    None
                 }
                 Step::End(_) if offset >= len_bytes => break,
-                Step::End(invalid) => {
+                Step::End(invalid) => Some(invalid),
+            };
+            let Some(next) = resync.next_record(offset + 1).await? else {
+                if let Some(invalid) = invalid {
                     tracing::info!(segment = %id, offset, len_bytes, %invalid, "log ends here");
                     self.metrics.store.recovered_torn_tails.inc();
-                    break;
                 }
-            }
+                break;
+            };
+            tracing::warn!(segment = %id, offset, next, "what lies between is no record");
+            self.metrics.store.recovered_gaps.inc();
+            offset = next;
         }
         if adopted.records > 0 {
-            self.commit(&mut adopted, (&segment, &*file), offset).await?;
+            let mark = unreadable_at.unwrap_or(offset);
+            self.commit(&mut adopted, (&segment, &*file), mark).await?;
         }
-        // What cannot be read now may be read another time: nothing is written over it.
-        let takes_appends = is_readable && adopted.is_synced != Some(false);
+        let takes_appends = unreadable_at.is_none() && adopted.is_synced != Some(false);
         let end = offset.max(watermark.offset);
         Ok(Some(Scanned { segment: Arc::new(segment), file, end, takes_appends }))
     }

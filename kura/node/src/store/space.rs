@@ -39,7 +39,7 @@ pub(super) struct Rounds {
     /// Since when the end of readers is waited for.
     awaited_since: Option<Instant>,
     /// The ring in memory is ahead of RING.
-    is_unsaved: bool,
+    pub(super) is_unsaved: bool,
 }
 
 impl Rounds {

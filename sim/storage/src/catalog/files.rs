@@ -23,6 +23,8 @@ use crate::content::size;
 const CHUNK_BYTES: usize = 1 << 20;
 /// The name of a snapshot that does not count yet.
 const UNFINISHED: &str = "snapshot.new";
+/// Where a damaged catalog goes, beside the directory of the catalog.
+const QUARANTINE: &str = "quarantine";
 
 /// The log that commits go to.
 #[derive(Clone)]
@@ -130,6 +132,36 @@ impl Files {
         self.remove(&name("log", generation)).await
     }
 
+    /// Moves every file to the quarantine, where it takes the place of what was there. Without room for
+    /// that, they are removed.
+    pub(crate) async fn set_aside(&self) -> Result<(), CatalogError> {
+        let root = self.dir.parent();
+        let place = root.join(QUARANTINE).join(self.dir.name());
+        match self.move_to(&place).await {
+            Err(CatalogError::NoSpace(_)) => {
+                for name in self.names().await? {
+                    self.remove(&name).await?;
+                }
+            }
+            moved => moved?,
+        }
+        self.disk.sync_dir(&self.dir).await.map_err(of_disk)
+    }
+
+    async fn move_to(&self, place: &DiskPath) -> Result<(), CatalogError> {
+        for dir in [&place.parent(), place, &self.dir] {
+            self.disk.mkdir(dir).await.map_err(of_disk)?;
+        }
+        for entry in self.disk.list(place).await.map_err(of_disk)? {
+            self.disk.unlink(&place.join(&entry.name)).await.map_err(of_disk)?;
+        }
+        for name in self.names().await? {
+            let (from, to) = (self.dir.join(&name), place.join(&name));
+            self.disk.rename(&from, &to).await.map_err(of_disk)?;
+        }
+        self.disk.sync_dir(place).await.map_err(of_disk)
+    }
+
     async fn names(&self) -> Result<Vec<String>, CatalogError> {
         let entries = self.disk.list(&self.dir).await.map_err(of_disk)?;
         Ok(entries.into_iter().map(|entry| entry.name).collect())
@@ -214,6 +246,12 @@ fn name(kind: &str, generation: u64) -> String {
 
 fn generation_of(name: &str, kind: &str) -> Option<u64> {
     name.strip_suffix(kind)?.strip_suffix('.')?.parse().ok()
+}
+
+/// What a failure means where the catalog was to be opened: a file that the device cannot read is
+/// damage.
+pub(crate) fn at_open(error: CatalogError) -> CatalogError {
+    if let CatalogError::Io(reason) = error { CatalogError::Damaged(reason) } else { error }
 }
 
 /// What a failure of the disk means to who uses the catalog.

@@ -112,8 +112,17 @@ impl SimCatalog {
         .await
     }
 
+    /// Lets go of everything that is open.
+    fn forget(&self) {
+        let mut state = self.state.lock();
+        state.refuse_all(&CatalogError::Closed);
+        state.health = CatalogHealth::Closed;
+        state.rows = Rows::new(&self.spaces);
+        state.log = None;
+    }
+
     async fn reopen(&self) -> Result<(), CatalogError> {
-        let opened = self.files.open(&self.spaces).await?;
+        let opened = self.files.open(&self.spaces).await.map_err(files::at_open)?;
         let replayed = usize::try_from(opened.replayed).unwrap_or(usize::MAX);
         self.spend(self.config.costs.replayed, replayed).await;
         let is_forsaken = {
@@ -229,11 +238,16 @@ impl Catalog for SimCatalog {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let _turn = self.turn(|| false).await;
-            let mut state = self.state.lock();
-            state.refuse_all(&CatalogError::Closed);
-            state.health = CatalogHealth::Closed;
-            state.rows = Rows::new(&self.spaces);
-            state.log = None;
+            self.forget();
+        })
+    }
+
+    fn set_aside(&self) -> BoxFuture<'_, Result<(), CatalogError>> {
+        Box::pin(async move {
+            let _turn = self.turn(|| false).await;
+            self.forget();
+            self.files.set_aside().await?;
+            self.reopen().await
         })
     }
 

@@ -105,7 +105,8 @@ impl State {
     pub(crate) fn check_readable(&self) -> Result<(), CatalogError> {
         match &self.health {
             CatalogHealth::Closed => Err(CatalogError::Closed),
-            CatalogHealth::Open | CatalogHealth::Poisoned(_) => Ok(()),
+            // The model never says the last: its reads come out of memory.
+            CatalogHealth::Open | CatalogHealth::Poisoned(_) | CatalogHealth::Damaged(_) => Ok(()),
         }
     }
 
@@ -113,7 +114,7 @@ impl State {
         match &self.health {
             CatalogHealth::Closed => Err(CatalogError::Closed),
             CatalogHealth::Poisoned(reason) => Err(CatalogError::Poisoned(reason.clone())),
-            CatalogHealth::Open => Ok(()),
+            CatalogHealth::Open | CatalogHealth::Damaged(_) => Ok(()),
         }
     }
 }
