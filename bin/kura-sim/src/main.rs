@@ -5,6 +5,7 @@
 
 mod capsule;
 mod diff;
+mod enumerate;
 mod execute;
 mod library;
 mod run;
@@ -38,6 +39,8 @@ enum Command {
     Run(run::RunArguments),
     /// Runs scenarios under many seeds; goes on where it stopped.
     Sweep(sweep::SweepArguments),
+    /// Tells one story with a crash at every change of the disk in turn, and a second one in recovery.
+    Enumerate(enumerate::EnumerateArguments),
     /// Prints the fields of scenario files and the invariants as `docs/simulation.md` holds them.
     Schema,
     /// Shows the first event in which two journals differ.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::List => library::list(),
         Command::Run(arguments) => run::run(&arguments),
         Command::Sweep(arguments) => sweep::sweep(&arguments),
+        Command::Enumerate(arguments) => enumerate::enumerate(&arguments),
         Command::Schema => library::schema(),
         Command::Diff { first, second } => diff::diff(&first, &second),
     };

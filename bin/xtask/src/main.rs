@@ -4,6 +4,7 @@
 mod artifacts;
 mod bench;
 mod failure;
+mod parallel;
 mod process;
 mod prove;
 mod report;
@@ -46,6 +47,8 @@ enum Chore {
         /// Scenario files or names; all incidents if none is given
         scenarios: Vec<String>,
     },
+    /// One story with a crash at every change of the disk in turn, and a second one in recovery
+    Enumerate,
     /// Shows that each mutant is caught by its own oracle
     Prove {
         /// All mutants; else the first three, the changed ones and a rotating tenth
@@ -87,6 +90,10 @@ fn run(chore: &Chore) -> Result<(), Failure> {
         }
         Chore::Sweep { seeds, scenarios } => {
             scenarios::sweep(&workspace, seeds.as_deref(), scenarios)
+        }
+        Chore::Enumerate => {
+            let artifacts = artifacts::build_simulator(&workspace)?;
+            scenarios::enumerate(&workspace, &artifacts, true)
         }
         Chore::Prove { all, names } => {
             let choice = match (all, names.is_empty()) {

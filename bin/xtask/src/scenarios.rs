@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::{
     artifacts::{self, Artifacts},
     failure::Failure,
-    process, prove, report,
+    parallel, process, prove, report,
     rotation::{self, PARTS},
     workspace::{Workspace, files_below},
 };
@@ -157,22 +157,26 @@ pub(crate) fn file(workspace: &Workspace, name: &str) -> Result<PathBuf, Failure
 /// If two runs of the same seed differ.
 pub(crate) fn determinism(workspace: &Workspace, artifacts: &Artifacts) -> Result<(), Failure> {
     let program = artifacts.program("kura-sim")?;
-    for scenario in files(workspace)? {
+    let scenarios = files(workspace)?;
+    let mut runs = Vec::new();
+    for scenario in &scenarios {
         let timed = scenario.starts_with(TIMED);
-        let scenario = scenario.as_path();
         for seed in COMPARED_SEEDS.into_iter().take(if timed { 1 } else { usize::MAX }) {
-            let run = Run { workspace, program, scenario, seed, settings: &[], mutant: None };
-            let (here, there) = (run.verdict_twice()?, run.verdict()?);
-            let name = stem(scenario);
-            if here.differs || here.journal_hash != there.journal_hash {
-                let place = if here.differs { "in one process" } else { "in two processes" };
-                return Err(Failure::Unmet {
-                    what: format!("{name} with seed {seed} is not the same twice {place}"),
-                });
-            }
-            report::line(&format!("{name} seed {seed}: {} three times", here.journal_hash));
+            runs.push(Run { workspace, program, scenario, seed, settings: &[], mutant: None });
         }
     }
+    parallel::each(&runs, is_the_same_three_times).into_iter().collect()
+}
+
+fn is_the_same_three_times(run: &Run<'_>) -> Result<(), Failure> {
+    let (here, there) = (run.verdict_twice()?, run.verdict()?);
+    let (name, seed) = (stem(run.scenario), run.seed);
+    if here.differs || here.journal_hash != there.journal_hash {
+        let place = if here.differs { "in one process" } else { "in two processes" };
+        let what = format!("{name} with seed {seed} is not the same twice {place}");
+        return Err(Failure::Unmet { what });
+    }
+    report::line(&format!("{name} seed {seed}: {} three times", here.journal_hash));
     Ok(())
 }
 
@@ -202,6 +206,25 @@ pub(crate) fn test(
         sweep_with(workspace, program, &seeds, &scenarios)?;
     }
     Ok(())
+}
+
+/// Tells the story of crashes at every change of the disk: as a whole, or the part whose turn it is.
+///
+/// # Errors
+///
+/// If a run fails, or a change of the disk was left out.
+pub(crate) fn enumerate(
+    workspace: &Workspace,
+    artifacts: &Artifacts,
+    all: bool,
+) -> Result<(), Failure> {
+    let mut command = Command::new(artifacts.program("kura-sim")?);
+    command.current_dir(workspace.path("")).arg("enumerate");
+    if !all {
+        let part = rotation::part(workspace)?;
+        command.args(["--part", &format!("{part}/{PARTS}")]);
+    }
+    process::pass_through(&mut command)
 }
 
 /// That tenth of `count` seeds, without the fixed ones, whose turn it is.

@@ -8,19 +8,12 @@
 mod registry;
 pub(crate) mod source;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::path::{Path, PathBuf};
 
 use crate::{
     artifacts::{self, Artifacts},
     failure::Failure,
-    report,
+    parallel, report,
     scenarios::{self, Run, Verdict},
     workspace::Workspace,
 };
@@ -87,7 +80,8 @@ pub(crate) fn prove(
             what: "the builds with and without mutants got mixed".to_owned(),
         });
     }
-    let outcomes = try_all(workspace, &programs, &chosen)?;
+    let outcomes = parallel::each(&chosen, |mutant| try_one(workspace, &programs, mutant));
+    let outcomes = outcomes.into_iter().collect::<Result<Vec<Outcome>, Failure>>()?;
     let rows: Vec<Vec<String>> =
         chosen.iter().zip(&outcomes).map(|(mutant, outcome)| row(mutant, outcome)).collect();
     report::table(&["mutant", "scenario", "oracle", "outcome"], &rows);
@@ -126,38 +120,6 @@ fn row(mutant: &Mutant, outcome: &Outcome) -> Vec<String> {
         Outcome::Missed(how) => format!("MISSED: {how}"),
     };
     vec![mutant.name.clone(), mutant.scenario.clone(), mutant.oracle.clone(), outcome]
-}
-
-/// Tries the mutants on all cores. The outcomes lie in the order of the mutants.
-fn try_all(
-    workspace: &Workspace,
-    programs: &Programs,
-    mutants: &[&Mutant],
-) -> Result<Vec<Outcome>, Failure> {
-    let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result<Outcome, Failure>>>> =
-        mutants.iter().map(|_| Mutex::new(None)).collect();
-    let work = || {
-        loop {
-            let position = next.fetch_add(1, Ordering::Relaxed);
-            let (Some(mutant), Some(slot)) = (mutants.get(position), results.get(position)) else {
-                return;
-            };
-            let result = try_one(workspace, programs, mutant);
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-        }
-    };
-    let workers = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    thread::scope(|scope| {
-        for _ in 0..workers.min(mutants.len()) {
-            scope.spawn(work);
-        }
-    });
-    let take = |slot: Mutex<Option<Result<Outcome, Failure>>>| {
-        let result = slot.into_inner().unwrap_or_else(PoisonError::into_inner);
-        result.unwrap_or_else(|| Ok(Outcome::Missed("not tried".to_owned())))
-    };
-    results.into_iter().map(take).collect()
 }
 
 fn try_one(
