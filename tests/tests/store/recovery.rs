@@ -276,3 +276,29 @@ fn a_body_of_beginnings_of_records_ends_no_search_in_a_record() {
     }
     assert_eq!(bed.get(&plain("spoilt")).unwrap(), None);
 }
+
+#[test]
+fn a_device_that_fails_at_every_read_is_not_asked_for_every_block() {
+    let mut bed = Bed::new(37);
+    bed.config.segment_bytes = 4 << 20;
+    bed.config.capacity_bytes = Some(40 << 20);
+    bed.start().unwrap();
+    for n in 0..40 {
+        bed.put(plain(&format!("key-{n}")), body(n, 60_000)).unwrap();
+    }
+    bed.close();
+    bed.forget_index();
+    // The header of the first record, and whatever is read from then on.
+    let mut plan = io_errors("read blobs/*.seg", 2);
+    plan.faults[0].times = 100_000;
+    bed.plan = plan;
+    bed.start().unwrap();
+    // Of the header, and sixteen of the search behind it: the segment has more than thirty blocks.
+    assert_eq!(bed.metrics().store.recovered_read_errors.get(), 17);
+    bed.close();
+    bed.plan = Plan::default();
+    bed.start().unwrap();
+    for n in 0..40 {
+        assert_eq!(bed.get(&plain(&format!("key-{n}"))).unwrap(), Some(body(n, 60_000)));
+    }
+}

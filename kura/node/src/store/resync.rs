@@ -19,7 +19,7 @@ const HEADERS_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Reads that may fail in one segment. Each costs the records that begin in it; a disk that fails at
 /// all of them may take seconds for each.
-const BAD_READS_MAX: u32 = 16;
+const BAD_READS_MAX: u64 = 16;
 
 /// The search for records in one segment.
 pub(crate) struct Resync<'a> {
@@ -28,19 +28,18 @@ pub(crate) struct Resync<'a> {
     /// How long the file is.
     len_bytes: u64,
     headers_bytes_left: u64,
-    bad_reads_left: u32,
+    bad_reads: u64,
 }
 
 impl<'a> Resync<'a> {
     /// Looks for records in the segment of `nonce`, whose file is so long.
     pub(crate) fn new(file: &'a dyn File, nonce: Nonce, len_bytes: u64) -> Self {
-        Self {
-            file,
-            nonce,
-            len_bytes,
-            headers_bytes_left: HEADERS_BYTES_MAX,
-            bad_reads_left: BAD_READS_MAX,
-        }
+        Self { file, nonce, len_bytes, headers_bytes_left: HEADERS_BYTES_MAX, bad_reads: 0 }
+    }
+
+    /// Reads that failed so far.
+    pub(crate) fn bad_reads(&self) -> u64 {
+        self.bad_reads
     }
 
     /// Where the first record begins that begins at `from` or behind; `None` if there is none, or the
@@ -48,12 +47,15 @@ impl<'a> Resync<'a> {
     pub(crate) async fn next_record(&mut self, from: u64) -> Result<Option<u64>, DiskError> {
         let mut at = from;
         while at < self.len_bytes {
+            if self.headers_bytes_left == 0 || self.bad_reads == BAD_READS_MAX {
+                return Ok(None);
+            }
             let Some(bytes) = self.read(at, READ_BYTES).await? else {
                 at += READ_BYTES as u64;
                 continue;
             };
             for position in memmem::find_iter(&bytes, &RECORD_MAGIC) {
-                if self.headers_bytes_left == 0 || self.bad_reads_left == 0 {
+                if self.headers_bytes_left == 0 || self.bad_reads == BAD_READS_MAX {
                     return Ok(None);
                 }
                 let candidate = at + position as u64;
@@ -63,7 +65,7 @@ impl<'a> Resync<'a> {
             }
             // A magic may lie across the end.
             let passed = bytes.len().saturating_sub(RECORD_MAGIC.len() - 1);
-            if passed == 0 || self.bad_reads_left == 0 {
+            if passed == 0 {
                 return Ok(None);
             }
             at += passed as u64;
@@ -94,7 +96,7 @@ impl<'a> Resync<'a> {
     async fn read(&mut self, at: u64, len_bytes: usize) -> Result<Option<Bytes>, DiskError> {
         match self.file.read_at(at, len_bytes).await {
             Err(error) if error.kind == DiskErrorKind::Io => {
-                self.bad_reads_left = self.bad_reads_left.saturating_sub(1);
+                self.bad_reads += 1;
                 Ok(None)
             }
             read => read.map(Some),

@@ -252,6 +252,7 @@ impl<'a> Scan<'a> {
             let mark = unreadable_at.unwrap_or(offset);
             self.commit(&mut adopted, (&segment, &*file), mark).await?;
         }
+        self.metrics.store.recovered_read_errors.inc_by(resync.bad_reads());
         let takes_appends = unreadable_at.is_none() && adopted.is_synced != Some(false);
         let end = offset.max(watermark.offset);
         Ok(Some(Scanned { segment: Arc::new(segment), file, end, takes_appends }))
