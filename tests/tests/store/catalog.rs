@@ -10,7 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use fault_injection::{DiskFault, Fault, FaultId, Plan, What, When};
-use kura_core::{place::place_key, stamp::Stamp};
+use kura_core::{
+    place::{PLACES, place_key},
+    stamp::{Stamp, stamp_key},
+};
 use kura_env::{
     Batch, BoxFuture, Catalog, CatalogError, CatalogHealth, CommitDurability, Env, Keyspace, Row,
 };
@@ -259,6 +262,16 @@ fn damage_that_a_start_meets_has_it_begin_again_without_the_catalog() {
     let (store, metrics) = over_rotten(&bed, &[0, b'w']);
     assert_eq!(metrics.store.catalogs_condemned.get(), 1);
     assert_eq!(metrics.store.catalogs_behind.get(), 1);
+    assert_eq!(metrics.store.recovered_records.get(), ARTIFACTS);
+    let here = bed.run(async move { store.holds(&plain("key-3")).await });
+    assert!(here.unwrap());
+}
+
+#[test]
+fn damage_where_the_stamp_lies_is_damage_of_the_catalog() {
+    let bed = filled(209);
+    let (store, metrics) = over_rotten(&bed, stamp_key(PLACES));
+    assert_eq!(metrics.store.catalogs_damaged.get(), 1);
     assert_eq!(metrics.store.recovered_records.get(), ARTIFACTS);
     let here = bed.run(async move { store.holds(&plain("key-3")).await });
     assert!(here.unwrap());

@@ -93,7 +93,7 @@ store_metrics! {
     recovered_unreadable: "Segments given up by recovery because they have no valid header",
     recovered_rings: "Rings made again from the segments because RING was lost",
     recovered_identities: "Identities drawn anew because IDENTITY was damaged",
-    catalogs_damaged: "Catalogs that did not open, set aside and made again from the segments",
+    catalogs_damaged: "Catalogs that did not open, or not as far as their stamp, set aside and made again",
     catalogs_behind: "Catalogs that opened without what was synced, set aside and made again",
     catalogs_condemned: "Catalogs in which a read met damage; the next start makes them again",
     stamps_failed: "Times that the catalog could not be stamped; it is tried again",

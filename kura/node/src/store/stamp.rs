@@ -30,14 +30,18 @@ pub(super) struct Opened {
     pub(super) has_gaps: bool,
 }
 
-/// Opens the catalog. One that does not open, or has lost what was synced, is set aside, and an empty one
+/// Opens the catalog. One that does not open, or whose stamp cannot be read, or that has lost what was synced, is set aside, and an empty one
 /// takes its place: recovery fills it.
 pub(super) async fn open_catalog(env: &Env, metrics: &Metrics) -> Result<Opened, RecoverError> {
     let saved = load(&*env.disk).await?;
-    let worth = match env.catalog.open().await {
-        Ok(()) => judge(saved, &rows(&*env.catalog).await?),
+    let found = match env.catalog.open().await {
+        Ok(()) => rows(&*env.catalog).await,
+        Err(error) => Err(error),
+    };
+    let worth = match found {
+        Ok(rows) => judge(saved, &rows),
         Err(CatalogError::Damaged(cause)) => {
-            tracing::warn!(cause, "the catalog does not open: set aside, and made again");
+            tracing::warn!(cause, "the catalog is damaged: set aside, and made again");
             metrics.store.catalogs_damaged.inc();
             env.catalog.set_aside().await?;
             Worth::Unknown
