@@ -254,4 +254,8 @@ impl Stream for FaultyStream {
     fn peer_addr(&self) -> SocketAddr {
         self.peer_addr
     }
+
+    fn unsent_bytes(&self) -> Option<u64> {
+        self.stream.as_ref()?.unsent_bytes()
+    }
 }

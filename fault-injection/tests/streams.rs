@@ -70,6 +70,10 @@ impl Stream for Pipe {
     fn peer_addr(&self) -> SocketAddr {
         ADDR.parse().unwrap()
     }
+
+    fn unsent_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl AsyncRead for Pipe {

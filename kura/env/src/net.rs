@@ -17,6 +17,11 @@ use crate::BoxFuture;
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
     /// The address of the other end.
     fn peer_addr(&self) -> SocketAddr;
+
+    /// Bytes that were accepted by writes and that the host of the other end has not confirmed yet;
+    /// `None` where the system does not tell. While nothing is written it only falls, and it falls
+    /// while bytes move, also when the window has no room for a write yet.
+    fn unsent_bytes(&self) -> Option<u64>;
 }
 
 /// A bound address that accepts streams. Dropping it frees the address.

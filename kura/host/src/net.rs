@@ -3,6 +3,7 @@
 use std::{
     io::{self, ErrorKind},
     net::SocketAddr,
+    os::fd::AsRawFd,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -113,6 +114,15 @@ impl Listener for HostListener {
 impl Stream for HostStream {
     fn peer_addr(&self) -> SocketAddr {
         self.peer
+    }
+
+    fn unsent_bytes(&self) -> Option<u64> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the descriptor is open while `self.stream` lives, and `SIOCOUTQ` (tcp(7)), which
+        // has the number of `TIOCOUTQ`, writes one `int` to where the third argument points.
+        let failed =
+            unsafe { libc::ioctl(self.stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        if failed == 0 { u64::try_from(bytes).ok() } else { None }
     }
 }
 

@@ -282,6 +282,10 @@ impl Stream for Talk {
     fn peer_addr(&self) -> SocketAddr {
         self.stream.peer_addr()
     }
+
+    fn unsent_bytes(&self) -> Option<u64> {
+        self.stream.unsent_bytes()
+    }
 }
 
 #[cfg(test)]
@@ -324,6 +328,10 @@ mod tests {
     impl Stream for Nothing {
         fn peer_addr(&self) -> SocketAddr {
             SocketAddr::from(([10, 0, 0, 2], 7000))
+        }
+
+        fn unsent_bytes(&self) -> Option<u64> {
+            None
         }
     }
 

@@ -104,6 +104,10 @@ impl Stream for TurmoilStream {
     fn peer_addr(&self) -> SocketAddr {
         self.peer
     }
+
+    fn unsent_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl AsyncRead for TurmoilStream {

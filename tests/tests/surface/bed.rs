@@ -13,7 +13,7 @@ use kura_node::{
     service::State,
     store::KEYSPACES,
 };
-use sim_engine::{NodeId, World, WorldConfig};
+use sim_engine::{LinkConfig, NodeId, World, WorldConfig};
 use sim_storage::{SimCatalog, SimCatalogConfig, SimDisk, SimDiskConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(100);
 pub(crate) struct Bed {
     pub(crate) world: World,
     pub(crate) disk: SimDisk,
+    host: NodeId,
     node: Option<Node>,
     addr: SocketAddr,
 }
@@ -99,7 +100,7 @@ impl Bed {
             drain_timeout: Duration::from_secs(20),
         };
         let addr = config.listen;
-        let mut bed = Self { world, disk, node: None, addr };
+        let mut bed = Self { world, disk, host, node: None, addr };
         let node = bed.run(async move { Node::start(env, config, "a test").await.unwrap() });
         let (service, deadline) = (node.service().clone(), bed.world.now() + PATIENCE);
         bed.world.run_until(|_| service.readiness().state == State::Serving, deadline);
@@ -122,6 +123,16 @@ impl Bed {
     }
 
     /// A new connection of the client.
+    /// From now on the node sends to its clients over a link of so many bytes a second.
+    pub(crate) fn slow_down(&self, bytes_per_second: u64) {
+        let config = LinkConfig {
+            bandwidth_bytes_per_second: Some(bytes_per_second),
+            ..LinkConfig::default()
+        };
+        let link = self.world.network().add_link("slow", config);
+        self.world.network().route(self.host, NodeId::OPERATOR, &[link]);
+    }
+
     pub(crate) fn connect(&self) -> Client {
         let (net, clock, addr) = (self.world.net(NodeId::OPERATOR), self.clock(), self.addr);
         self.run(async move {

@@ -3,7 +3,8 @@
 //! - A head must be complete `header_timeout` after its first byte; the first one that long after
 //!   the connection was accepted, so that silent connections go as well.
 //! - Otherwise some byte must move, in either direction, every `idle_timeout`. There is no limit on
-//!   how long a body takes while it moves.
+//!   how long a body takes while it moves. While the socket has no room, bytes that leave it count:
+//!   it takes more only once a good part of it is free, which on a slow link can take minutes.
 //! - Time in which the client waits for the node (a [`Turn`] is held) does not count.
 //! - A connection that lingers after its last answer ends [`LINGER_MAX`] later.
 
@@ -30,6 +31,8 @@ struct Moves {
     head_began: Instant,
     /// When a byte last moved in either direction, or the node's turn last ended.
     moved: Instant,
+    /// Bytes that the socket held when it last refused to take more.
+    unsent_bytes: Option<u64>,
     /// How many things the client waits for.
     turns: usize,
     /// Requests handed to the service so far, which is the number of the next one.
@@ -55,6 +58,7 @@ impl Activity {
             framing: Framing::default(),
             head_began: now,
             moved: now,
+            unsent_bytes: None,
             turns: 0,
             requests: 0,
             lingering: None,
@@ -79,9 +83,21 @@ impl Activity {
         let now = self.clock.now();
         let mut moves = self.moves.lock();
         moves.moved = now;
+        moves.unsent_bytes = None;
         if moves.framing.phase() == Phase::Head {
             moves.head_began = now;
         }
+    }
+
+    /// The socket has no room, and holds `bytes` that did not reach the client yet. Fewer than the
+    /// last time is bytes that moved.
+    pub(crate) fn waits(&self, bytes: Option<u64>) {
+        let now = self.clock.now();
+        let mut moves = self.moves.lock();
+        if moves.unsent_bytes.zip(bytes).is_some_and(|(before, bytes)| bytes < before) {
+            moves.moved = now;
+        }
+        moves.unsent_bytes = bytes;
     }
 
     /// Takes the number of the next request, and tells whether its frame was refused. To be called

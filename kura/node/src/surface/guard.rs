@@ -60,11 +60,15 @@ impl Guarded {
     }
 
     fn note_sent(&self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(count)) = written
-            && *count > 0
-        {
-            self.bytes_out.inc_by(*count as u64);
-            self.activity.sent();
+        match written {
+            Poll::Ready(Ok(count)) if *count > 0 => {
+                self.bytes_out.inc_by(*count as u64);
+                self.activity.sent();
+            }
+            // The watch of the connection wakes its task every few seconds, and hyper tries again
+            // then, so this is a look at the socket every few seconds.
+            Poll::Pending => self.activity.waits(self.stream.unsent_bytes()),
+            Poll::Ready(_) => {}
         }
     }
 

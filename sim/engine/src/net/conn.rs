@@ -194,6 +194,10 @@ impl Conn {
     }
 
     /// The pipe that `side` writes into.
+    pub(super) fn pipe(&self, side: Side) -> &Pipe {
+        &self.pipes[side.index()]
+    }
+
     pub(super) fn pipe_mut(&mut self, side: Side) -> &mut Pipe {
         &mut self.pipes[side.index()]
     }

@@ -27,6 +27,10 @@ impl Stream for SimStream {
     fn peer_addr(&self) -> SocketAddr {
         self.peer
     }
+
+    fn unsent_bytes(&self) -> Option<u64> {
+        self.shared.with_net(|net, _| net.unsent_bytes(self.conn, self.side))
+    }
 }
 
 impl AsyncRead for SimStream {

@@ -129,6 +129,13 @@ impl Network {
         }
     }
 
+    /// What `side` wrote and what waits at a link still. What is on its way beyond the last link
+    /// counts as confirmed: it arrives, or the whole connection is lost.
+    pub(super) fn unsent_bytes(&self, id: u64, side: Side) -> Option<u64> {
+        let pipe = self.conns.get(&id).filter(|conn| conn.end(side).held)?.pipe(side);
+        Some(pipe.hops.iter().flat_map(|hop| &hop.items).map(Item::len_bytes).sum())
+    }
+
     /// Takes from `slices` what the window of `side` has room for.
     pub(super) fn write(
         &mut self,
