@@ -90,6 +90,8 @@ impl Bed {
             durability: Durability::ProcessCrash,
             promise: Duration::ZERO,
             write_grace: Duration::ZERO,
+            scrub_every: Duration::ZERO,
+            scrub_bytes_per_second: 1 << 20,
         };
         let metrics = Arc::new(Metrics::default());
         let store = Store::recover(env.clone(), config, metrics.clone(), &|_| ()).await;

@@ -210,6 +210,8 @@ async fn through_the_store(dir: &Path, writers: u64) -> Puts {
         durability: Durability::PowerLoss,
         promise: Duration::ZERO,
         write_grace: Duration::ZERO,
+        scrub_every: Duration::ZERO,
+        scrub_bytes_per_second: 1 << 20,
     };
     let metrics = Arc::new(Metrics::default());
     let store = Store::recover(host.env.clone(), config, metrics.clone(), &|_| ()).await;

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Uri, header};
+use http::{Method, Request, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -49,15 +49,26 @@ impl NodeUrl {
 
     /// Asks for `path`, and waits for `limit` at the most.
     pub(crate) async fn get(&self, path: &str, limit: Duration) -> Result<Page, AskError> {
-        let asked = tokio::time::timeout(limit, self.ask(path)).await;
+        self.within(limit, Method::GET, path).await
+    }
+
+    /// Has the node do what `path` says, and waits for its answer for `limit` at the most.
+    pub(crate) async fn post(&self, path: &str, limit: Duration) -> Result<Page, AskError> {
+        self.within(limit, Method::POST, path).await
+    }
+
+    async fn within(&self, limit: Duration, method: Method, path: &str) -> Result<Page, AskError> {
+        let asked = tokio::time::timeout(limit, self.ask(method, path)).await;
         asked.unwrap_or(Err(AskError::Late(limit)))
     }
 
-    async fn ask(&self, path: &str) -> Result<Page, AskError> {
+    async fn ask(&self, method: Method, path: &str) -> Result<Page, AskError> {
         let host = self.host.trim_matches(['[', ']']);
         let stream = TcpStream::connect((host, self.port)).await.map_err(AskError::Connect)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::get(path)
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(header::HOST, format!("{}:{}", self.host, self.port))
             .header(header::CONNECTION, "close")
             .body(Empty::<Bytes>::new())

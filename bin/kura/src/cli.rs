@@ -12,6 +12,7 @@ use crate::{
     ask::NodeUrl,
     dev::{NODES_MAX, Plan},
     exit,
+    scrub::Order,
     settings::{Key, SETTINGS, render},
     status::Question,
 };
@@ -24,6 +25,7 @@ pub(crate) const EXIT_WITH_PARENT: &str = "exit-with-parent";
 
 const CONFIG: &str = "config";
 const DEV: &str = "dev";
+const SCRUB: &str = "scrub";
 const STATUS: &str = "status";
 const VERIFY: &str = "verify";
 
@@ -41,6 +43,8 @@ pub(crate) enum Invocation {
     Dev(Plan),
     /// Ask nodes how they are.
     Status(Question),
+    /// Have a node read all that it holds.
+    Scrub(Order),
     /// Look at a data directory whose node does not run.
     Verify {
         /// That of these settings.
@@ -80,6 +84,7 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Invocation, clap::Error>
         }),
         Some((DEV, matches)) => Some(Invocation::Dev(plan(matches))),
         Some((STATUS, matches)) => Some(Invocation::Status(question(matches))),
+        Some((SCRUB, matches)) => Some(Invocation::Scrub(order(matches))),
         Some((VERIFY, matches)) => {
             Some(Invocation::Verify { given: given(matches), json: matches.get_flag("json") })
         }
@@ -105,6 +110,7 @@ fn grammar() -> Command {
         .subcommand(serve_grammar())
         .subcommand(dev_grammar())
         .subcommand(status_grammar())
+        .subcommand(scrub_grammar())
         .subcommand(verify_grammar())
         .subcommand(config_grammar())
 }
@@ -190,6 +196,35 @@ fn status_grammar() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Look again every second, until Ctrl-C"),
         )
+}
+
+fn scrub_grammar() -> Command {
+    Command::new(SCRUB)
+        .about("Have a node read all that it holds, to find what its disk lost")
+        .long_about(
+            "Have a node read all that it holds, at its `store.scrub_rate`, and wait until it has. \
+             What cannot be read whole is a miss from then on, and the node asks its peers for it. \
+             If such a pass is under way, it goes on. Ctrl-C ends the waiting, and not the pass.",
+        )
+        .after_help(exit_codes())
+        .arg(
+            Arg::new("node")
+                .value_name("URL")
+                .value_parser(value_parser!(NodeUrl))
+                .default_value("http://127.0.0.1:4000")
+                .help("The public address of the node, as http://HOST:PORT or HOST:PORT"),
+        )
+        .arg(
+            Arg::new("no-wait")
+                .long("no-wait")
+                .action(ArgAction::SetTrue)
+                .help("Do not wait for the end of the pass"),
+        )
+}
+
+fn order(matches: &ArgMatches) -> Order {
+    let node = matches.get_one::<NodeUrl>("node").expect("it has a default").clone();
+    Order { node, no_wait: matches.get_flag("no-wait") }
 }
 
 fn verify_grammar() -> Command {

@@ -29,13 +29,17 @@ pub(crate) const TABLE: [(&str, &str); 8] = [
         "0",
         "clean end; `kura serve`: drained after SIGTERM, SIGINT or SIGUSR1; `kura status`: all are ready",
     ),
-    ("1", "`kura status`: a node is not ready; `kura verify`: there are problems"),
+    (
+        "1",
+        "`kura status`: a node is not ready; `kura verify`: there are problems; `kura scrub`: the disk \
+         lost something",
+    ),
     ("64", "the command line cannot be understood"),
     ("70", "a fault of Kura itself"),
     (
         "74",
-        "the disk, the data on it, or the network failed: the message says what and why; `kura status`: a \
-         node cannot be reached",
+        "the disk, the data on it, or the network failed: the message says what and why; `kura status`, `kura scrub`: \
+         a node cannot be reached",
     ),
     (
         "75",

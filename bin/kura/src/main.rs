@@ -6,6 +6,7 @@ mod cli;
 mod dev;
 mod exit;
 mod logging;
+mod scrub;
 mod serve;
 mod settings;
 mod signals;
@@ -46,6 +47,7 @@ fn start() -> Exit {
         },
         Ok(Invocation::Dev(plan)) => dev::run(&plan, &variables),
         Ok(Invocation::Status(question)) => status::run(&question),
+        Ok(Invocation::Scrub(order)) => scrub::run(&order),
         Ok(Invocation::Verify { given, json }) => match load(&given, &variables) {
             Ok(settings) => verify::run(&settings, json),
             Err(exit) => exit,

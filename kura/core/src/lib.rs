@@ -22,5 +22,6 @@ pub mod record;
 pub mod recovery;
 pub mod refresh;
 pub mod ring;
+pub mod scrub;
 pub mod stamp;
 pub mod tries;

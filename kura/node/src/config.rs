@@ -47,6 +47,12 @@ pub struct StoreConfig {
     /// For how long a fresh write stays. Too low: a build's own outputs may be gone before it reads
     /// them. Too high: a small ring refuses writes in a burst.
     pub write_grace: Duration,
+    /// How often all that is stored is read, to find what the device lost. Zero: only when asked.
+    /// Too low: the device is never at rest. Too high: peers may have evicted what was lost.
+    pub scrub_every: Duration,
+    /// Bytes that the scrub reads in a second at the most, at least 1. Too low: a pass takes weeks.
+    /// Too high: readers wait for the device.
+    pub scrub_bytes_per_second: u64,
 }
 
 /// What an acknowledged write survives.

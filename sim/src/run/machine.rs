@@ -11,7 +11,11 @@ use std::{
 use bytes::Bytes;
 use fault_injection::{Fault, What};
 use futures_util::future::{Either, select};
-use kura_core::{capacity::capacity, ledger::Ledger, place::place_key};
+use kura_core::{
+    capacity::capacity,
+    ledger::Ledger,
+    place::{Place, place_key},
+};
 use kura_env::{Env, Instant};
 use kura_node::{
     config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig},
@@ -439,6 +443,20 @@ impl Machine {
         holdings::of_rows(&rows)
     }
 
+    /// What of its holdings can be read whole.
+    pub(super) fn sound_holdings(&self) -> Holdings {
+        let mut holds = self.holdings();
+        let Some(catalog) = self.catalog.lock().clone() else { return holds };
+        for (key, row) in catalog.peek_rows(KEYSPACES[0]) {
+            let Some(place) = Place::decode(&row) else { continue };
+            let range = (place.offset, place.offset + place.record_bytes());
+            if self.wounds.meet(&Image::segment_path(place.segment), range) {
+                holds.remove(&key);
+            }
+        }
+        holds
+    }
+
     /// The process ended by itself: its supervisor starts it again.
     fn respawn(self: &Arc<Self>, why: &str) {
         self.tell(format!("gave up: {why}"));
@@ -551,6 +569,8 @@ fn node_config(spec: &NodeSpec, listen: SocketAddr) -> NodeConfig {
             body_bytes_max: spec.body_bytes_max,
             promise: spec.promise,
             write_grace: spec.write_grace,
+            scrub_every: spec.scrub_every,
+            scrub_bytes_per_second: spec.scrub_bytes_per_second,
             durability: if spec.survives_power_loss {
                 Durability::PowerLoss
             } else {

@@ -39,6 +39,8 @@ pub(super) struct Mesh {
     court: Court,
     seed: u64,
     peer_wait: Duration,
+    /// Whether what was spoilt has to come back.
+    is_repaired: bool,
     /// Emptied at the end, because machines and mesh hold each other.
     members: Mutex<Vec<Arc<Machine>>>,
     /// Pairs of positions, the lower first, that were ever cut off from each other.
@@ -82,6 +84,7 @@ impl Mesh {
             court: court.clone(),
             seed,
             peer_wait: scenario.node.peer_wait,
+            is_repaired: scenario.expect.repaired,
             members: Mutex::default(),
             cuts: Mutex::default(),
             spoilt: Mutex::new(vec![BTreeSet::new(); scenario.nodes.len()]),
@@ -222,8 +225,16 @@ impl Mesh {
 
     fn compare(&self, gone: Vec<Gone>) -> Comparison {
         let members = self.members();
-        let holds: Vec<Holdings> = members.iter().map(|machine| machine.holdings()).collect();
-        let spoilt = self.spoilt.lock();
+        let holds = |machine: &Arc<Machine>| match self.is_repaired {
+            true => machine.sound_holdings(),
+            false => machine.holdings(),
+        };
+        let holds: Vec<Holdings> = members.iter().map(holds).collect();
+        let mut spoilt = self.spoilt.lock().clone();
+        if self.is_repaired {
+            // Then its copy is owed like any other.
+            spoilt.iter_mut().for_each(BTreeSet::clear);
+        }
         let holders = members.iter().zip(&holds).zip(spoilt.iter().zip(&gone));
         let holders: Vec<Holder<'_>> = holders
             .map(|((machine, holds), (spoilt, gone))| Holder {

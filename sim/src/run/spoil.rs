@@ -29,6 +29,13 @@ impl Wounds {
         self.0.lock().entry(path.to_owned()).or_default().push(Wound { from, to, how });
     }
 
+    /// Whether any of the bytes of `path` from `from` up to `to` are spoilt.
+    pub(super) fn meet(&self, path: &str, (from, to): (u64, u64)) -> bool {
+        let wounds = self.0.lock();
+        let mut wounds = wounds.get(path).into_iter().flatten();
+        wounds.any(|wound| wound.from < to && wound.to > from)
+    }
+
     fn of(&self, path: &DiskPath) -> Vec<Wound> {
         self.0.lock().get(path.as_str()).cloned().unwrap_or_default()
     }

@@ -265,6 +265,9 @@ pub const FIELDS: &[Field] = &[
     field(Node, "peer_wait", duration(0), Is("60s"), "for how long a silent peer holds readiness back"),
     field(Node, "promise", duration(0), Is("15min"), "for how long what was said to be here stays"),
     field(Node, "write_grace", duration(0), Is("60s"), "for how long a fresh write stays"),
+    field(Node, "scrub_every", duration(0), Is("0"),
+        "how often a node reads all that it stores; 0: never by itself"),
+    field(Node, "scrub_rate", BYTE_RATE, Is("4MiB/s"), "how fast it does that at the most"),
     field(Client, "actors", count(1, 4096), Is("1"), "how many, each with one request at a time"),
     field(Client, "rate", Kind::Number(Unit::Frequency, 0, u64::MAX), Is("0"),
         "requests of the whole group per time; 0: each actor goes on as soon as it is answered"),
@@ -369,6 +372,8 @@ pub const FIELDS: &[Field] = &[
     field(Fault, "ends", Kind::Choice(&["reset", "eof", "silence"]), Is("reset"), "how it is cut"),
     field(Expect, "healed_within", duration(1), Is("30s"),
         "from the last fault until every node serves and is at rest"),
+    field(Expect, "repaired", Kind::Flag, Is("false"),
+        "what was spoilt has to be back on its node by then, if a peer has it"),
     field(Expect, "puts_within", duration(0), Is("0"),
         "an honest put to a node that can take it is acknowledged within this, whatever its peers do; \
          0: not judged"),

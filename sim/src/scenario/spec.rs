@@ -99,6 +99,10 @@ pub struct NodeSpec {
     pub promise: Duration,
     /// For how long a fresh write stays.
     pub write_grace: Duration,
+    /// How often the node reads all that it stores; zero: never by itself.
+    pub scrub_every: Duration,
+    /// How many bytes of it in a second.
+    pub scrub_bytes_per_second: u64,
 }
 
 /// A group of actors. Shares are in millionths.
@@ -303,6 +307,8 @@ pub struct LinkUsed {
 pub struct Expect {
     /// From the last fault until all nodes serve and are at rest.
     pub healed_within: Duration,
+    /// What was spoilt has to be back on its node by then, if a peer has it.
+    pub repaired: bool,
     /// An honest put is acknowledged within this; `None`: not judged.
     pub puts_within: Option<Duration>,
     /// Statuses that clients must have seen.
@@ -383,6 +389,8 @@ pub(super) fn node(drawn: &Drawn) -> NodeSpec {
         peer_wait: table.duration("peer_wait"),
         promise: table.duration("promise"),
         write_grace: table.duration("write_grace"),
+        scrub_every: table.duration("scrub_every"),
+        scrub_bytes_per_second: table.number("scrub_rate"),
     }
 }
 
@@ -556,6 +564,7 @@ pub(super) fn expect(drawn: &Drawn) -> Expect {
     let round_trips = u32::try_from(table.number("round_trips")).unwrap_or(u32::MAX);
     Expect {
         healed_within: table.duration("healed_within"),
+        repaired: table.flag("repaired"),
         puts_within: Some(table.duration("puts_within")).filter(|limit| !limit.is_zero()),
         statuses: statuses.filter_map(|status| u16::try_from(*status).ok()).collect(),
         ring_turns_min: table.number("ring_turns_min"),

@@ -183,6 +183,8 @@ fn config(number: usize, peers: Vec<String>) -> NodeConfig {
             durability: Durability::PowerLoss,
             promise: Duration::ZERO,
             write_grace: Duration::ZERO,
+            scrub_every: Duration::ZERO,
+            scrub_bytes_per_second: 1 << 20,
         },
         surface: SurfaceConfig {
             idle_timeout: Duration::from_secs(30),

@@ -67,6 +67,8 @@ impl Bed {
             durability: Durability::PowerLoss,
             promise: Duration::ZERO,
             write_grace: Duration::ZERO,
+            scrub_every: Duration::ZERO,
+            scrub_bytes_per_second: 1 << 20,
         };
         Self { world, node, disk, config, plan: Plan::default(), running: None }
     }

@@ -8,6 +8,7 @@ mod promises;
 mod reading;
 mod recovery;
 mod restart;
+mod scrub;
 mod staging;
 mod stories;
 mod trouble;

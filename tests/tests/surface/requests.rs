@@ -240,3 +240,20 @@ fn the_pages_of_the_node_answer() {
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
     assert!(metrics.contains("kura_connections 1\n"), "{metrics}");
 }
+
+#[test]
+fn a_scrub_is_asked_for_and_told_of() {
+    let bed = Bed::new(48);
+    let ask = |method: &str| {
+        bed.exchange(format!(
+            "{method} /status/scrub HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        ))
+    };
+    let before = ask("GET");
+    assert_eq!(before.statuses(), [200]);
+    assert!(before.text.contains("\"last\":null"), "{before:?}");
+    assert_eq!(ask("POST").statuses(), [202]);
+    let after = ask("GET");
+    assert!(after.text.contains("\"lost\":0") && after.text.contains("\"ended_ms\":"), "{after:?}");
+    assert_eq!(ask("DELETE").statuses(), [405]);
+}

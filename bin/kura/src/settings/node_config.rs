@@ -51,6 +51,8 @@ impl Settings {
             durability,
             promise: self.duration(Key::Promise),
             write_grace: self.duration(Key::WriteGrace),
+            scrub_every: self.duration(Key::ScrubEvery),
+            scrub_bytes_per_second: self.known_bytes(Key::ScrubRate),
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) enum Key {
     Durability,
     Promise,
     WriteGrace,
+    ScrubEvery,
+    ScrubRate,
     StagingDir,
     OtherFileSystem,
     StagingMax,

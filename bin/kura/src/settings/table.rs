@@ -36,7 +36,7 @@ pub(crate) static SECTIONS: [Section; 7] = [
 ];
 
 /// Every setting, by section. The order is that of [`Key`].
-pub(crate) static SETTINGS: [Setting; 27] = [
+pub(crate) static SETTINGS: [Setting; 29] = [
     Setting {
         key: Key::DataDir,
         toml: "node.data_dir",
@@ -342,6 +342,35 @@ pub(crate) static SETTINGS: [Setting; 27] = [
         stakes: Stakes::Ends {
             too_low: "Under a burst of writes a build's outputs may be gone before it reads them.",
             too_high: "A burst larger than the capacity is refused until the grace is over.",
+        },
+    },
+    Setting {
+        key: Key::ScrubEvery,
+        toml: "store.scrub_every",
+        variable: "KURA_SCRUB_EVERY_MS",
+        flag: "scrub-every",
+        kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(8760 * 3600) },
+        default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(168 * 3600))),
+        meaning: "How long the node waits between two passes in which it reads all that it holds, to \
+                  find what the disk lost while its peers have it still. Zero: only when `kura scrub` \
+                  asks for it.",
+        stakes: Stakes::Ends {
+            too_low: "The disk is never at rest.",
+            too_high: "What the disk lost may be gone from the peers as well when it is noticed.",
+        },
+    },
+    Setting {
+        key: Key::ScrubRate,
+        toml: "store.scrub_rate",
+        variable: "KURA_SCRUB_RATE_BYTES",
+        flag: "scrub-rate",
+        kind: Kind::Bytes { min: MIB, max: 64 * GIB },
+        default: DefaultValue::Fixed(Value::Bytes(4 * MIB)),
+        meaning: "How many bytes such a pass reads in a second at the most. At 4MiB it takes three \
+                  days for 1TiB.",
+        stakes: Stakes::Ends {
+            too_low: "A pass takes weeks.",
+            too_high: "Builds wait for the disk, and what they read leaves the page cache.",
         },
     },
     Setting {

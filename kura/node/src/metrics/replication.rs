@@ -36,6 +36,7 @@ replication_metrics! {
     counters {
         peer_failures: "Talks with a peer that ended in an error and are tried again",
         idle_timeouts: "Streams from peers that stood still and were given up",
+        repairs_asked_for: "Artifacts that the device lost and that a peer was asked for",
         passes_begun: "Passes over all that a peer holds",
         passes_completed: "Passes that were completed",
         feeds_gone: "Feeds that did not reach back to the cursor, so that a pass was needed",

@@ -31,6 +31,7 @@ use super::{
     round::{Outcome, lacking, round},
     wire::{FEED, FeedPage, HELLO, Hello, Life},
 };
+use crate::store::Lost;
 
 /// Follows one peer.
 pub(crate) struct Follower {
@@ -50,6 +51,8 @@ pub(crate) struct Follower {
     /// leaves over.
     tries: BTreeMap<Vec<u8>, Tries>,
     aside: Aside,
+    /// What was lost here up to this number is back, or is not to be had from this peer.
+    repaired: u64,
 }
 
 struct Pass {
@@ -87,6 +90,7 @@ impl Follower {
             passed: None,
             tries: BTreeMap::new(),
             aside: Aside::new(),
+            repaired: 0,
         }
     }
 
@@ -148,6 +152,9 @@ impl Follower {
                 Err(error) => return Err(error),
             }
             self.retry_aside().await?;
+            if self.repair().await? {
+                return Ok(End::Again);
+            }
             if self.shared.mesh.is_pass_due(&self.name, self.aside.forgot()) {
                 return Ok(End::Again);
             }
@@ -252,7 +259,33 @@ impl Follower {
 
     /// Tries again what was set aside, if it is time. What fails is set aside again.
     async fn retry_aside(&mut self) -> Result<(), PeerError> {
-        let Some(rows) = self.aside.take_due(self.now()) else { return Ok(()) };
+        match self.aside.take_due(self.now()) {
+            Some(rows) => self.try_once(rows).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for what the device lost since this peer was asked the last time. Whether there was more
+    /// than is remembered, so that everything has to be compared.
+    async fn repair(&mut self) -> Result<bool, PeerError> {
+        let Lost { rows, next, is_cut } = self.shared.store.lost_since(self.repaired);
+        let mut wanted = VecDeque::new();
+        for row in rows {
+            // Another peer may have delivered it, or a client put it again.
+            if self.shared.store.lacks(&row).await.map_err(PeerError::Store)? {
+                wanted.push_back(row);
+            }
+        }
+        if !wanted.is_empty() {
+            self.shared.metrics.replication.repairs_asked_for.inc_by(wanted.len() as u64);
+            self.try_once(wanted).await?;
+        }
+        self.repaired = next;
+        Ok(is_cut)
+    }
+
+    /// Fetches `rows`, each alone. What fails is set aside.
+    async fn try_once(&mut self, rows: VecDeque<FeedRow>) -> Result<(), PeerError> {
         let outcome = round(self.source(), rows, &mut Listing::nothing(), &|_| true).await;
         let Outcome { fetched, left, broken } = outcome;
         let now = self.now();

@@ -25,7 +25,7 @@ use kura_core::{
     address::{Address, Space},
     capacity::{Capacity, RingCapacity},
     digest::Digest,
-    feed::supersedes,
+    feed::{FeedRow, supersedes},
     hlc::Hlc,
     place::{Place, Watermark, place_key},
     recency::Recency,
@@ -47,6 +47,7 @@ use super::{
     grace::{Graces, SteadyWall},
     index::{Index, Look, Name},
     ledger::Books,
+    losses::Losses,
     owners::Owners,
     peers::Head,
     pledges::Pledges,
@@ -126,6 +127,7 @@ pub(super) struct Appender {
     /// What bodies in flight may take.
     pub(super) staging: Arc<Staging>,
     index: Arc<Index>,
+    losses: Arc<Losses>,
     /// What the store holds of its volume.
     pub(super) books: Arc<Books>,
     /// What the volume has left.
@@ -198,6 +200,7 @@ impl Appender {
             fresh,
             pool: shared.pool,
             index: shared.index,
+            losses: shared.losses,
             owners: recovered.owners,
             superseded: Vec::new(),
             pool_dirs: recovered.pool_dirs,
@@ -765,8 +768,13 @@ impl Appender {
         batch.delete(PLACES_SPACE, key);
         if let Err(refusal) = self.commit(batch).await {
             tracing::warn!(%refusal, "a reference that leads to nothing could not be removed");
-        } else {
-            self.metrics.store.forgotten.inc();
+            return;
+        }
+        self.metrics.store.forgotten.inc();
+        // What was evicted meanwhile is not wanted back.
+        if self.view.segment(place.segment).is_some() {
+            let Place { version, body_bytes, digest, .. } = place;
+            self.losses.add(FeedRow { address: address.clone(), version, body_bytes, digest });
         }
     }
 }

@@ -16,6 +16,7 @@ mod fit;
 mod grace;
 mod index;
 mod ledger;
+mod losses;
 mod owners;
 mod peers;
 mod pieces;
@@ -30,6 +31,7 @@ mod rotation;
 mod routing;
 mod rows;
 mod scan;
+mod scrub;
 mod segments;
 mod space;
 mod staging;
@@ -58,11 +60,13 @@ pub use budget::share_bytes;
 pub use peers::{ListToken, Page};
 pub use reading::Reading;
 pub use recovery::RecoverError;
+pub use scrub::{ScrubPass, ScrubStatus};
 pub use staging::STAGING_ELSEWHERE;
 pub(crate) use staging::STAGING_LOCK;
 pub use upload::Upload;
 pub(crate) use {
     ledger::{files_below, segment_of},
+    losses::Lost,
     resync::Resync,
     ring_file::{SavedRing, load as load_ring_file},
     segments::segment_path,
@@ -74,9 +78,11 @@ use self::{
     command::Command,
     index::{Index, Look, Name},
     ledger::Books,
+    losses::Losses,
     peers::Head,
     refresh::{Orders, Refresher},
     routing::area_of,
+    scrub::Scrub,
     segments::{Segment, View},
     space::Volume,
     staging::{BodyAt, Staging},
@@ -116,6 +122,7 @@ struct SharedWithReaders {
     orders: Arc<Orders>,
     staging: Arc<Staging>,
     index: Arc<Index>,
+    losses: Arc<Losses>,
 }
 
 struct Shared {
@@ -131,6 +138,8 @@ struct Shared {
     /// Objects of the pool in the order of their last use.
     pool: Arc<Mutex<Recency<SegmentId>>>,
     refresher: Refresher,
+    scrub: Arc<Scrub>,
+    losses: Arc<Losses>,
     memory: Arc<Budget>,
     staging: Arc<Staging>,
     commands: mpsc::Sender<Command>,
@@ -171,6 +180,7 @@ impl Store {
         let staging = Arc::new(Staging::new(&env, &config, metrics.clone()));
         let memory = Budget::new(config.memory_bytes_max);
         let index = Arc::new(Index::new(config.index_bytes_max));
+        let losses = Arc::new(Losses::default());
         let (node, incarnation) = (recovered.node, recovered.incarnation);
         let (head, feed_floor) = (Head::new(recovered.next_sequence), recovered.feed_floor);
         let shared = SharedWithReaders {
@@ -179,11 +189,19 @@ impl Store {
             orders: orders.clone(),
             staging: staging.clone(),
             index: index.clone(),
+            losses: losses.clone(),
         };
-        let appender = Appender::new(env.clone(), config, recovered, metrics.clone(), shared);
+        let scrub = Arc::new(Scrub::default());
+        let appender =
+            Appender::new(env.clone(), config.clone(), recovered, metrics.clone(), shared);
         let appender = env.tasks.spawn("appender", Box::pin(appender.run(queue)));
         let store = Self(Arc::new_cyclic(|store| Shared {
             refresher: Refresher::start(&env, store.clone(), (orders, waiting)),
+            scrub: {
+                scrub.start(&env, &config, store.clone());
+                scrub
+            },
+            losses,
             env,
             limits,
             capacity,
@@ -234,8 +252,7 @@ impl Store {
             // A large object goes as soon as it is replaced, also between the look and the opening. A
             // reference that stays the same leads to nothing.
             if last.replace(place) == Some(place) {
-                self.0.metrics.store.wrong_places.inc();
-                self.forget(address.clone(), place);
+                self.lose(address.clone(), place);
                 break;
             }
         }
@@ -251,6 +268,7 @@ impl Store {
         }
         self.0.appender.join().await;
         self.0.refresher.stop();
+        self.0.scrub.stop();
         self.0.env.catalog.close().await;
     }
 
@@ -409,6 +427,17 @@ impl Store {
     /// Hands a change over, waiting for room in the queue.
     async fn send(&self, command: Command) -> Result<(), Refusal> {
         self.0.commands.send(command).await.map_err(|_| Refusal::Draining)
+    }
+
+    /// What lies at a place is not what was written there: counts it, and has the reference removed.
+    fn lose(&self, address: Address, place: Place) {
+        self.0.metrics.store.wrong_places.inc();
+        self.forget(address, place);
+    }
+
+    /// What was here and was lost since somebody looked, as far as it is remembered.
+    pub(crate) fn lost_since(&self, seen: u64) -> Lost {
+        self.0.losses.since(seen)
     }
 
     /// Has a reference removed that leads to nothing. If too much waits already it stays, and the

@@ -262,7 +262,7 @@ impl Store {
     }
 
     /// The place of what is here under this name.
-    async fn version(&self, address: &Address) -> Result<Option<Place>, Refusal> {
+    pub(super) async fn version(&self, address: &Address) -> Result<Option<Place>, Refusal> {
         Ok(self.find(address).await?.map(|(place, _)| place))
     }
 }

@@ -9,7 +9,7 @@ use kura_core::{
     record::{Artifact, CHUNK_BYTES, Header, chunk_sum},
 };
 
-use kura_env::{DiskErrorKind, File};
+use kura_env::{DiskError, DiskErrorKind, File};
 
 use super::{Store, segments::Segment};
 use crate::service::{Meta, Refusal};
@@ -50,9 +50,10 @@ impl Reading {
             Ok(file) => file,
             // An object of the pool was evicted since it was looked up.
             Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Refusal::Disk(error)),
+            Err(error) => return Err(unreadable(store, address, place, error)),
         };
-        let mut bytes = file.read_at(place.offset, wanted).await.map_err(Refusal::Disk)?;
+        let read = file.read_at(place.offset, wanted).await;
+        let mut bytes = read.map_err(|error| unreadable(store, address, place, error))?;
         let artifact = match Header::decode(&bytes, segment.nonce, place.offset) {
             Ok((Header::Artifact(artifact), len)) if len == header_bytes => artifact,
             Ok((Header::Artifact(_) | Header::Skip { .. }, _)) | Err(_) => return Ok(None),
@@ -132,7 +133,9 @@ impl Reading {
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
         let bytes = if self.ahead.is_empty() {
             let at = self.place.offset + u64::from(self.place.header_bytes) + self.position;
-            self.file.read_at(at, wanted).await.map_err(Refusal::Disk)?
+            let (store, address) = (&self.store, &self.artifact.address);
+            let read = self.file.read_at(at, wanted).await;
+            read.map_err(|error| unreadable(store, address, self.place, error))?
         } else {
             std::mem::take(&mut self.ahead)
         };
@@ -157,6 +160,15 @@ impl Reading {
         self.store.forget(self.artifact.address.clone(), self.place);
         Refusal::Damaged { segment: self.segment.id.0, offset: self.place.offset, what }
     }
+}
+
+/// The device could not read what is at `place`. That may pass, so it is looked at again in a while
+/// before it is given up.
+fn unreadable(store: &Store, address: &Address, place: Place, error: DiskError) -> Refusal {
+    if error.kind == DiskErrorKind::Io {
+        store.suspect(address, place);
+    }
+    Refusal::Disk(error)
 }
 
 impl Drop for Reading {

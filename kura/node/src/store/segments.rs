@@ -97,6 +97,11 @@ impl View {
         self.state.read().old.contains(&segment)
     }
 
+    /// All that can be read, objects of the pool too, by number.
+    pub(crate) fn ids(&self) -> Vec<SegmentId> {
+        self.state.read().segments.keys().copied().collect()
+    }
+
     /// How many segments of an area can be read.
     pub(crate) fn count(&self, area: Area) -> usize {
         self.state.read().segments.keys().filter(|id| id.area() == area).count()

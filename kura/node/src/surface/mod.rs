@@ -171,6 +171,7 @@ fn router(surface: &Arc<Surface>) -> Router {
         .route("/status", routing::get(pages::status))
         .route("/status/cluster", routing::get(pages::cluster))
         .route("/status/disk", routing::get(pages::disk))
+        .route("/status/scrub", routing::get(pages::scrub).post(pages::begin_scrub))
         .layer(axum::middleware::map_response(async |mut response: Response| {
             response.extensions_mut().insert(SurfaceLabel::Pages);
             response

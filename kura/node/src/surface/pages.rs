@@ -48,15 +48,37 @@ pub(crate) async fn disk(State(surface): State<Arc<Surface>>) -> Response {
             "total_bytes": space.total_bytes,
             "available_bytes": space.available_bytes,
         })),
-        Err(error) => {
-            let mut response = answer::json(&serde_json::json!({ "error": error.to_string() }));
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            response
-        }
+        Err(error) => unavailable(&error.to_string()),
     }
 }
 
 /// What an operator or a checker wants to know.
 pub(crate) async fn status(State(surface): State<Arc<Surface>>) -> Response {
     answer::json(&surface.service.status())
+}
+
+/// How the scrub stands.
+pub(crate) async fn scrub(State(surface): State<Arc<Surface>>) -> Response {
+    match surface.service.store() {
+        Some(store) => answer::json(&serde_json::json!(store.scrub_status())),
+        None => unavailable("the node reads its data back, or is closing"),
+    }
+}
+
+/// Has a pass of the scrub begin. It takes no more than the rate that is set, however often somebody
+/// asks.
+pub(crate) async fn begin_scrub(State(surface): State<Arc<Surface>>) -> Response {
+    let Some(store) = surface.service.store() else {
+        return unavailable("the node reads its data back, or is closing");
+    };
+    store.ask_for_scrub();
+    let mut response = answer::json(&serde_json::json!(store.scrub_status()));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
+fn unavailable(why: &str) -> Response {
+    let mut response = answer::json(&serde_json::json!({ "error": why }));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
 }
