@@ -4,7 +4,7 @@ use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use kura_env::{Net, Stream};
 use kura_host::HostNet;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncReadExt;
 
 /// Writes until the socket takes no more.
 async fn fill(stream: &mut Box<dyn Stream>) {
