@@ -94,7 +94,13 @@ impl Bed {
             scrub_bytes_per_second: 1 << 20,
         };
         let metrics = Arc::new(Metrics::default());
-        let store = Store::recover(env.clone(), config, metrics.clone(), &|_| ()).await;
+        let store = Store::recover(
+            kura_node::device::Watched::new(env.clone()),
+            config,
+            metrics.clone(),
+            &|_| (),
+        )
+        .await;
         let store = store.expect("an empty directory can be opened");
         Self { store, env, metrics, watched, dir }
     }

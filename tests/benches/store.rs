@@ -20,6 +20,7 @@ use kura_core::address::{Address, Space};
 use kura_host::{HostOptions, host_env};
 use kura_node::{
     config::{Durability, StoreConfig},
+    device::Watched,
     metrics::Metrics,
     store::{KEYSPACES, Store},
 };
@@ -214,7 +215,8 @@ async fn through_the_store(dir: &Path, writers: u64) -> Puts {
         scrub_bytes_per_second: 1 << 20,
     };
     let metrics = Arc::new(Metrics::default());
-    let store = Store::recover(host.env.clone(), config, metrics.clone(), &|_| ()).await;
+    let store =
+        Store::recover(Watched::new(host.env.clone()), config, metrics.clone(), &|_| ()).await;
     let store = store.expect("an empty directory can be opened");
     let syncs = metrics.store.segment_syncs.get();
     let (times, took) = run((0..writers).map(|_| store.clone()).collect()).await;

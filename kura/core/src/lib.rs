@@ -6,6 +6,7 @@
 pub mod address;
 pub mod backoff;
 pub mod capacity;
+pub mod device;
 pub mod digest;
 pub mod feed;
 pub mod framing;

@@ -1,6 +1,7 @@
 //! The node: surface -> service -> store, over [`kura_env::Env`] alone.
 
 pub mod config;
+pub mod device;
 pub mod identity;
 pub mod metrics;
 pub mod node;

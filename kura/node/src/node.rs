@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::{NodeConfig, PeerConfig, StoreConfig},
+    device::Watched,
     metrics::{Metrics, Port},
     replicate::Replication,
     service::{Service, State},
@@ -111,6 +112,7 @@ impl Node {
         };
         let listener = env.net.listen(config.listen).await.map_err(StartError::Net)?;
         let local_addr = listener.local_addr();
+        let Watched { env, device } = Watched::new(env);
         let (service, metrics) = (Service::default(), Arc::new(Metrics::default()));
         let (drain, draining) = watch::channel(false);
         let (end, ended) = watch::channel(None);
@@ -129,9 +131,10 @@ impl Node {
         };
         let surface =
             env.tasks.spawn("surface", Box::pin(surface(Port::Public).serve(listener, draining)));
+        service.watch(device.clone());
         service.enter(State::Recovering, "recovering: opening the data directory".to_owned());
         let recovering = Recovering {
-            env: env.clone(),
+            watched: Watched { env: env.clone(), device: device.clone() },
             config: config.store.clone(),
             service: service.clone(),
             metrics: metrics.clone(),
@@ -262,7 +265,7 @@ impl Drop for PeerPlane {
 }
 
 struct Recovering {
-    env: Env,
+    watched: Watched,
     config: StoreConfig,
     service: Service,
     metrics: Arc<Metrics>,
@@ -271,12 +274,13 @@ struct Recovering {
 
 impl Recovering {
     async fn run(self, end: watch::Sender<Option<Arc<Ended>>>) {
-        let Self { env, config, service, metrics, replication } = self;
+        let Self { watched, config, service, metrics, replication } = self;
+        let env = watched.env.clone();
         let progress = {
             let service = service.clone();
             move |reason| service.progress(reason)
         };
-        match Store::recover(env.clone(), config, metrics.clone(), &progress).await {
+        match Store::recover(watched, config, metrics.clone(), &progress).await {
             Ok(store) => {
                 service.serve(store.clone());
                 match replication {

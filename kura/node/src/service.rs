@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use kura_core::{
     address::{Address, Space},
+    device::DeviceState,
     digest::Digest,
     ledger::Ledger,
 };
@@ -15,6 +16,7 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    device::Device,
     replicate::Replication,
     store::{Reading, Store, Upload},
 };
@@ -102,6 +104,12 @@ pub enum Refusal {
         /// How long until the next attempt.
         rest_seconds: u64,
     },
+    /// The volume does not answer.
+    #[error("the disk has not answered for {for_seconds} s")]
+    DiskStalled {
+        /// For how long.
+        for_seconds: u64,
+    },
     /// The store is not open yet.
     #[error("the node is recovering")]
     Recovering,
@@ -186,6 +194,7 @@ struct Life {
     reasons: Vec<String>,
     store: Option<Store>,
     replication: Option<Arc<Replication>>,
+    device: Option<Arc<Device>>,
 }
 
 impl Default for Service {
@@ -196,6 +205,7 @@ impl Default for Service {
             reasons,
             store: None,
             replication: None,
+            device: None,
         })))
     }
 }
@@ -269,8 +279,17 @@ impl Service {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let life = self.0.read();
-        let ready = life.state == State::Serving;
-        Readiness { state: life.state, ready, reasons: life.reasons.clone() }
+        let mut reasons = life.reasons.clone();
+        let device = life.device.as_ref().map(|device| device.status());
+        let is_stalled = device.as_ref().is_some_and(|it| it.state == DeviceState::Stalled);
+        reasons.extend(device.and_then(|status| status.reason()));
+        let ready = life.state == State::Serving && !is_stalled;
+        Readiness { state: life.state, ready, reasons }
+    }
+
+    /// Tells of this volume from now on.
+    pub(crate) fn watch(&self, device: Arc<Device>) {
+        self.0.write().device = Some(device);
     }
 
     /// What an operator or a checker wants to know, as JSON.

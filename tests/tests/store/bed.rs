@@ -11,6 +11,7 @@ use kura_core::{
 use kura_env::{Batch, Catalog, CommitDurability, DiskPath, EffectKind, Env, Instant};
 use kura_node::{
     config::{Durability, StoreConfig},
+    device::Watched,
     metrics::Metrics,
     service::{Published, Refusal},
     store::{KEYSPACES, Store},
@@ -111,7 +112,8 @@ impl Bed {
         let (env, catalog) = self.env();
         let metrics = Arc::new(Metrics::default());
         let (config, counted) = (self.config.clone(), metrics.clone());
-        let recovering = async move { Store::recover(env, config, counted, &|_| ()).await };
+        let recovering =
+            async move { Store::recover(Watched::new(env), config, counted, &|_| ()).await };
         let store = self.run(recovering).map_err(|error| error.to_string())?;
         self.running = Some(Running { store, metrics, catalog });
         Ok(())

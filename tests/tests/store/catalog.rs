@@ -17,7 +17,7 @@ use kura_core::{
 use kura_env::{
     Batch, BoxFuture, Catalog, CatalogError, CatalogHealth, CommitDurability, Env, Keyspace, Row,
 };
-use kura_node::{metrics::Metrics, store::Store};
+use kura_node::{device::Watched, metrics::Metrics, store::Store};
 use sim_storage::{Crash, Effect, EffectVerdict};
 
 use crate::bed::{Bed, body, plain, put};
@@ -128,7 +128,8 @@ fn making_it_again_goes_on_where_a_crash_ended_it() {
     }));
     let (env, _) = bed.env();
     let (config, metrics) = (bed.config.clone(), Arc::default());
-    let recovering = async move { Store::recover(env, config, metrics, &|_| ()).await.map(drop) };
+    let recovering =
+        async move { Store::recover(Watched::new(env), config, metrics, &|_| ()).await.map(drop) };
     let deadline = bed.now() + Duration::from_secs(60);
     assert!(bed.world.block_on(recovering, deadline).is_err(), "it dies before");
     bed.disk.set_effect_hook(Box::new(|_: &Effect| EffectVerdict::Go));
@@ -251,7 +252,8 @@ fn over_rotten(bed: &Bed, prefix: &[u8]) -> (Store, Arc<Metrics>) {
     let env = Env { catalog: Arc::new(Rotten { catalog, prefix, was_met, is_gone }), ..env };
     let metrics = Arc::new(Metrics::default());
     let (config, counted) = (bed.config.clone(), metrics.clone());
-    let store = bed.run(async move { Store::recover(env, config, counted, &|_| ()).await });
+    let store =
+        bed.run(async move { Store::recover(Watched::new(env), config, counted, &|_| ()).await });
     (store.unwrap(), metrics)
 }
 

@@ -17,7 +17,9 @@ fn a_file_that_cannot_be_removed_keeps_its_room_only_until_it_can() {
     bed.start().unwrap();
     let mut failures = 2;
     bed.disk.set_effect_hook(Box::new(move |effect: &Effect| {
-        let is_staging = effect.change.path.as_str().starts_with("tmp/");
+        let path = effect.change.path.as_str();
+        // The node tries the disk by a block of its own, which is not what is looked at here.
+        let is_staging = path.starts_with("tmp/") && path != "tmp/probe.part";
         if is_staging && effect.change.kind == EffectKind::Unlink && failures > 0 {
             failures -= 1;
             return EffectVerdict::Fail(DiskErrorKind::Io);

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use kura_core::device::DeviceState;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::family::Family,
@@ -43,6 +44,13 @@ struct AccountLabels {
     account: &'static str,
 }
 
+/// Labels of `kura_disk_state`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    /// `writable`, `full`, `read-only`, `failing` or `stalled`.
+    state: &'static str,
+}
+
 /// Gauges of space.
 #[derive(Clone, Debug, Default)]
 pub struct SpaceLevels {
@@ -50,6 +58,7 @@ pub struct SpaceLevels {
     capacity: Family<PartLabels, Level>,
     horizon: Family<RingLabels, Level>,
     ledger: Family<AccountLabels, Level>,
+    states: Family<StateLabels, Level>,
     available: Level,
     floor: Level,
 }
@@ -95,6 +104,11 @@ impl SpaceMetrics {
             Unit::Bytes,
             levels.ledger.clone(),
         );
+        disk.register(
+            "state",
+            "1 for the state that the volume is in, 0 for the others",
+            levels.states.clone(),
+        );
         let available = "What the volume had left when it was looked at last";
         disk.register_with_unit("available", available, Unit::Bytes, levels.available.clone());
         let floor =
@@ -138,6 +152,14 @@ impl SpaceLevels {
         self.ledger.get_or_create(&AccountLabels { account }).set(level(bytes));
     }
 
+    /// The volume is in `state`.
+    pub fn set_state(&self, state: DeviceState) {
+        for other in DeviceState::ALL {
+            let labels = StateLabels { state: other.name() };
+            self.states.get_or_create(&labels).set(i64::from(other == state));
+        }
+    }
+
     /// The volume has `available_bytes` left, of which `floor_bytes` stay free.
     pub fn set_volume(&self, available_bytes: u64, floor_bytes: u64) {
         self.available.set(level(available_bytes));
@@ -151,6 +173,8 @@ fn level(value: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use kura_core::device::DeviceState;
+
     use crate::metrics::Metrics;
 
     #[test]
@@ -162,11 +186,14 @@ mod tests {
             levels.set_horizon("entries", 7);
             levels.set_account("pool", u64::MAX);
             levels.set_volume(5, 1);
+            levels.set_state(DeviceState::Full);
         });
         let text = metrics.render();
         for line in [
             "kura_segment_generation_count{ring=\"blobs\",generation=\"old\"} 2",
             "kura_capacity_bytes{part=\"all\"} 9",
+            "kura_disk_state{state=\"full\"} 1",
+            "kura_disk_state{state=\"stalled\"} 0",
             "kura_horizon_sequence{ring=\"entries\"} 7",
             "kura_disk_ledger_bytes{account=\"pool\"} 9223372036854775807",
             "kura_disk_available_bytes 5",

@@ -95,6 +95,7 @@ impl PeerError {
             | Refusal::Draining
             | Refusal::Damaged { .. }
             | Refusal::Disk(_)
+            | Refusal::DiskStalled { .. }
             | Refusal::Catalog(_) => Self::Store(refusal),
         }
     }

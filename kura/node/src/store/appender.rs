@@ -64,6 +64,7 @@ use super::{
 };
 use crate::{
     config::{Durability, StoreConfig},
+    device::Device,
     metrics::Metrics,
     service::{Published, Refusal},
 };
@@ -128,6 +129,7 @@ pub(super) struct Appender {
     pub(super) staging: Arc<Staging>,
     index: Arc<Index>,
     losses: Arc<Losses>,
+    pub(super) device: Arc<Device>,
     /// What the store holds of its volume.
     pub(super) books: Arc<Books>,
     /// What the volume has left.
@@ -201,6 +203,7 @@ impl Appender {
             pool: shared.pool,
             index: shared.index,
             losses: shared.losses,
+            device: shared.device,
             owners: recovered.owners,
             superseded: Vec::new(),
             pool_dirs: recovered.pool_dirs,
@@ -328,6 +331,7 @@ impl Appender {
         self.tend_catalog().await;
         self.evict_some(steps).await;
         self.hasten_copies().await;
+        self.probe().await;
         self.keep_floor().await;
     }
 

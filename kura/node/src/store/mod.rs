@@ -22,6 +22,7 @@ mod peers;
 mod pieces;
 mod pledges;
 mod pool;
+mod probe;
 mod reading;
 mod recovery;
 mod refresh;
@@ -40,7 +41,7 @@ pub(crate) mod state_file;
 mod status;
 mod upload;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use kura_core::{
@@ -87,7 +88,12 @@ use self::{
     space::Volume,
     staging::{BodyAt, Staging},
 };
-use crate::{config::StoreConfig, metrics::Metrics, service::Refusal};
+use crate::{
+    config::StoreConfig,
+    device::{Device, Watched},
+    metrics::Metrics,
+    service::Refusal,
+};
 
 /// address -> place, and watermarks.
 pub(crate) const PLACES_SPACE: Keyspace = Keyspace(PLACES);
@@ -101,6 +107,8 @@ pub const KEYSPACES: [Keyspace; 5] =
 
 /// Changes that wait for the appender; a writer beyond that waits to hand its change over.
 const COMMANDS_MAX: usize = 1024;
+/// How often who waits for the volume looks whether it is stalled.
+const STALL_LOOK: Duration = Duration::from_secs(5);
 
 /// An open store. Cheap to clone.
 #[derive(Clone)]
@@ -123,10 +131,12 @@ struct SharedWithReaders {
     staging: Arc<Staging>,
     index: Arc<Index>,
     losses: Arc<Losses>,
+    device: Arc<Device>,
 }
 
 struct Shared {
     env: Env,
+    device: Arc<Device>,
     limits: Limits,
     capacity: Capacity,
     view: Arc<View>,
@@ -160,11 +170,12 @@ impl Store {
     ///
     /// [`RecoverError`] when the directory cannot be used as it is.
     pub async fn recover(
-        env: Env,
+        watched: Watched,
         config: StoreConfig,
         metrics: Arc<Metrics>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Self, RecoverError> {
+        let Watched { env, device } = watched;
         let recovered = recovery::recover(&env, &config, &metrics, progress).await?;
         let limits = Limits {
             body_bytes_max: config.body_bytes_max.min(recovered.body_bytes_max()),
@@ -190,6 +201,7 @@ impl Store {
             staging: staging.clone(),
             index: index.clone(),
             losses: losses.clone(),
+            device: device.clone(),
         };
         let scrub = Arc::new(Scrub::default());
         let appender =
@@ -202,6 +214,7 @@ impl Store {
                 scrub
             },
             losses,
+            device,
             env,
             limits,
             capacity,
@@ -422,6 +435,32 @@ impl Store {
 
     fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// Refuses while the volume is stalled.
+    fn keep_moving(&self) -> Result<(), Refusal> {
+        match self.0.device.stalled_seconds() {
+            None => Ok(()),
+            Some(for_seconds) => {
+                self.metrics().store.stalled_refused.inc();
+                Err(Refusal::DiskStalled { for_seconds })
+            }
+        }
+    }
+
+    /// Waits for `work` unless the volume stalls: nobody knows then when it ends, and whether it will.
+    async fn unless_stalled<T: Send>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>> + Send,
+    ) -> Result<T, Refusal> {
+        let mut work = pin!(work);
+        loop {
+            let waited = kura_env::timeout(&*self.0.env.clock, STALL_LOOK, work.as_mut()).await;
+            match waited {
+                Ok(ended) => return ended,
+                Err(_) => self.keep_moving()?,
+            }
+        }
     }
 
     /// Hands a change over, waiting for room in the queue.

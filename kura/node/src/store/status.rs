@@ -79,7 +79,11 @@ impl Store {
         for (account, bytes) in ledger.iter() {
             accounts.insert(account.name().to_owned(), bytes.into());
         }
+        let device = self.0.device.status();
         serde_json::json!({
+            "state": device.state.name(),
+            "state_seconds": device.for_seconds,
+            "cause": device.cause,
             "ledger": accounts,
             "ledger_bytes": ledger.total_bytes(),
             "total_bytes": space.total_bytes,
@@ -116,6 +120,7 @@ impl Store {
         for (account, bytes) in self.ledger().iter() {
             levels.set_account(account.name(), bytes);
         }
+        levels.set_state(self.0.device.status().state);
         levels.set_volume(self.0.volume.space().available_bytes, self.0.volume.floor_bytes());
     }
 }

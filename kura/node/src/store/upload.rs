@@ -72,6 +72,7 @@ impl Upload {
         if declared_bytes.is_some_and(|declared| declared > limit_bytes) {
             return Err(Refusal::TooLarge { limit_bytes, declared_bytes });
         }
+        store.keep_moving()?;
         store.keep_out()?;
         let memory_body_bytes = store.memory_body_bytes_max(&address);
         // A body of unknown length begins in memory, with room for the largest that may stay there.
@@ -134,6 +135,7 @@ impl Upload {
         if body_bytes > limit_bytes {
             return Err(Refusal::TooLarge { limit_bytes, declared_bytes });
         }
+        store.keep_moving()?;
         store.keep_out()?;
         let in_memory = body_bytes <= store.memory_body_bytes_max(address);
         let filling = if in_memory
@@ -213,6 +215,13 @@ impl Upload {
         if let Some(expected) = self.expected.filter(|expected| *expected != actual) {
             return Err(Refusal::WrongDigest { expected, actual });
         }
+        let store = self.store.clone();
+        store.unless_stalled(self.hand_over(actual)).await
+    }
+
+    /// The part of [`Upload::publish`] that waits for the volume.
+    async fn hand_over(&mut self, actual: Digest) -> Result<Published, Refusal> {
+        let received_bytes = self.received_bytes;
         self.flush().await?;
         if let Filling::Staged { staged, .. } = &self.filling
             && self.store.is_large(&self.address, received_bytes)

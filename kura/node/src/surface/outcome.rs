@@ -68,6 +68,7 @@ pub(crate) enum Outcome {
     Promised,
     TooOld,
     DiskFailed,
+    DiskStalled,
     Recovering,
     Draining,
     Damaged,
@@ -155,7 +156,7 @@ const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 const HEAD_SIZE: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
 
 /// All outcomes, in the order of their declaration.
-const TABLE: [(Outcome, Rule); 26] = [
+const TABLE: [(Outcome, Rule); 27] = [
     (Outcome::Found, Rule::read("found", StatusCode::OK, "the artifact is here")),
     (Outcome::Miss, Rule::read("miss", StatusCode::NOT_FOUND, "the artifact is not here")),
     (
@@ -200,6 +201,10 @@ const TABLE: [(Outcome, Rule); 26] = [
     (Outcome::Promised, Rule::or_miss("promised", "what would have to go is promised").retry()),
     (Outcome::TooOld, Rule::or_miss("too-old", "older than all that there is room for")),
     (Outcome::DiskFailed, Rule::or_miss("disk-failed", "writes rest after a failure").retry()),
+    (
+        Outcome::DiskStalled,
+        Rule::or_miss("disk-stalled", "the disk does not answer").retry().ours(),
+    ),
     (Outcome::Recovering, Rule::or_miss("recovering", "the store is not open yet").retry()),
     (Outcome::Draining, Rule::or_miss("draining", "the node is about to stop").retry().closes()),
     (Outcome::Damaged, Rule::or_miss("damaged", "damage was found on the disk").retry().ours()),
@@ -248,6 +253,7 @@ fn refused(refusal: &Refusal) -> Outcome {
         Refusal::Promised { .. } => Outcome::Promised,
         Refusal::TooOld => Outcome::TooOld,
         Refusal::DiskFailed { .. } => Outcome::DiskFailed,
+        Refusal::DiskStalled { .. } => Outcome::DiskStalled,
         Refusal::Recovering => Outcome::Recovering,
         Refusal::Draining => Outcome::Draining,
         Refusal::Damaged { .. } => Outcome::Damaged,
