@@ -39,7 +39,9 @@ pub(crate) fn run(settings: &Settings, json: bool) -> Exit {
                 Failure::Verify(VerifyError::Locked { .. }) => Exit::Locked,
                 Failure::World(_)
                 | Failure::Missing(_)
-                | Failure::Verify(VerifyError::Disk(_) | VerifyError::Catalog(_)) => Exit::Io,
+                | Failure::Verify(
+                    VerifyError::Disk(_) | VerifyError::Catalog(_) | VerifyError::Repair(_),
+                ) => Exit::Io,
             }
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod identity;
+pub mod inspect;
 pub mod metrics;
 pub mod node;
 mod replicate;

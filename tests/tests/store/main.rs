@@ -7,6 +7,7 @@ mod large;
 mod promises;
 mod reading;
 mod recovery;
+mod repair;
 mod restart;
 mod staging;
 mod stories;
