@@ -29,7 +29,11 @@ pub(crate) const TABLE: [(&str, &str); 8] = [
         "0",
         "clean end; `kura serve`: drained after SIGTERM, SIGINT or SIGUSR1; `kura status`: all are ready",
     ),
-    ("1", "`kura status`: a node is not ready; `kura verify`: there are problems"),
+    (
+        "1",
+        "`kura status`: a node is not ready; `kura verify`, `kura inspect`: there are problems; `kura \
+         verify --repair`: some are left",
+    ),
     ("64", "the command line cannot be understood"),
     ("70", "a fault of Kura itself"),
     (
