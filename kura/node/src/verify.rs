@@ -377,7 +377,7 @@ impl Check<'_> {
         }
         if !self.damaged.is_empty() {
             let count = self.damaged.len();
-            self.note(format!("{count} bodies are damaged to which nothing leads"));
+            self.note(format!("damaged bodies to which nothing leads: {count}"));
         }
         Ok(())
     }

@@ -234,7 +234,7 @@ fn runs(record: &Record) -> Vec<(usize, usize, &'static str)> {
     let mut runs: Vec<(usize, usize, &'static str)> = Vec::new();
     for number in 0..record.artifact.chunk_sums.len() {
         let check = match &record.body {
-            BodyState::Unchecked => "not read",
+            BodyState::Unchecked => "unread",
             BodyState::Unreadable(_) => "unreadable",
             BodyState::Damaged(damaged) if damaged.contains(&number) => "DAMAGED",
             BodyState::Damaged(_) | BodyState::Whole => "whole",

@@ -156,7 +156,11 @@ impl Sum {
         }
         if let Item::End { .. } = item {
             if self.damaged > 0 {
-                self.problems.push(count(self.damaged, "damaged body"));
+                let damaged = count(self.damaged, "damaged body");
+                self.problems.push(format!(
+                    "{damaged}: `kura inspect record SEGMENT:OFFSET` shows which chunks, and `kura \
+                     verify --repair` makes the artifact a miss"
+                ));
             }
             if self.gaps > 0 {
                 self.problems.push(format!("{} between records", count(self.gaps, "gap")));
@@ -185,7 +189,7 @@ fn flow(flow: Flow) -> &'static str {
 /// What a body is worth, in a word or two.
 pub(super) fn worth(body: &BodyState) -> String {
     match body {
-        BodyState::Unchecked => "not read".to_owned(),
+        BodyState::Unchecked => "unread".to_owned(),
         BodyState::Whole => "whole".to_owned(),
         BodyState::Damaged(chunks) if chunks.len() == 1 => {
             format!("damaged in chunk {}", chunks[0])
@@ -214,7 +218,7 @@ fn as_text(item: &Item) -> String {
                 artifact.body_bytes,
                 artifact.sequence,
                 hlc_time(artifact.version.time),
-                worth(body),
+                worth(body).split(' ').next().unwrap_or_default(),
                 path_of(&artifact.address)
             )
         }
