@@ -19,6 +19,7 @@ mod names;
 mod page;
 mod project;
 mod recovery_page;
+mod repair;
 mod silence;
 mod small_disk;
 mod staging;
