@@ -3,6 +3,7 @@
 
 mod bed;
 mod catalog;
+mod inspect;
 mod large;
 mod promises;
 mod reading;

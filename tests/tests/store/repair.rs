@@ -1,5 +1,7 @@
 //! Every kind of damage is found, made right, and costs no more than what it hit.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kura_core::record::{Area, SegmentId};
 use kura_env::{Batch, CommitDurability};
@@ -7,7 +9,7 @@ use kura_node::{
     store::KEYSPACES,
     verify::{Repaired, verify_and_repair},
 };
-use sim_storage::Crash;
+use sim_storage::{Crash, Effect, EffectVerdict};
 
 use crate::bed::{Bed, body, plain};
 
@@ -190,4 +192,48 @@ fn a_directory_of_another_version_is_refused_and_left_alone() {
     let said = tried.unwrap_err().to_string();
     assert!(said.contains("format 9"), "{said}");
     assert_eq!(bed.disk.peek("IDENTITY"), Some(other));
+}
+
+/// Damage of every kind that a repair acts on, and the names that it costs.
+fn spoiled() -> (Bed, [&'static str; 2]) {
+    let bed = stopped(6);
+    bed.disk.rot(&path_in(&bed, Area::Blobs), 5_000, 1).unwrap();
+    bed.disk.rot(&path_in(&bed, Area::Pool), 300_000, 1).unwrap();
+    bed.disk.rot("RING", 20, 1).unwrap();
+    let orphan = SegmentId::new(Area::Entries, 0xff).path();
+    bed.disk.plant(&orphan, &Bytes::from(vec![0; 5_000])).unwrap();
+    (bed, ["key-1", "large"])
+}
+
+#[test]
+fn a_repair_that_is_killed_before_any_change_of_the_disk_costs_nothing_that_is_sound() {
+    let mut deaths = 0;
+    for nth in 0_u32.. {
+        let (mut bed, damaged) = spoiled();
+        let mut left = nth;
+        bed.disk.set_effect_hook(Box::new(move |_: &Effect| {
+            let is_last = left == 0;
+            left = left.checked_sub(1).unwrap_or(u32::MAX);
+            if is_last { EffectVerdict::CrashBefore(Crash::Sigkill) } else { EffectVerdict::Go }
+        }));
+        let (env, _) = bed.env();
+        let config = bed.config.clone();
+        let repair = async move { verify_and_repair(&env, &config, "test").await };
+        let deadline = bed.now() + Duration::from_secs(60);
+        let outcome = bed.world.block_on(repair, deadline);
+        bed.disk.set_effect_hook(Box::new(|_: &Effect| EffectVerdict::Go));
+        bed.crash(Crash::Sigkill);
+        bed.start().unwrap_or_else(|error| panic!("killed before change {nth}: {error}"));
+        for (key, body) in artifacts().into_iter().filter(|(key, _)| !damaged.contains(&&**key)) {
+            let got = bed.get(&plain(&key)).unwrap();
+            assert_eq!(got, Some(body), "{key}, killed before change {nth}");
+        }
+        bed.close();
+        assert!(repaired(&bed).is_sound(), "the next repair goes on, killed before change {nth}");
+        if outcome.is_ok() {
+            break;
+        }
+        deaths += 1;
+    }
+    assert!(deaths > 20, "{deaths} changes are less than a repair makes");
 }
