@@ -53,10 +53,8 @@ fn walked(bed: &Bed, id: SegmentId) -> Vec<String> {
                 Item::NoHeader(why) => format!("no header: {why}"),
                 Item::Record(record) => {
                     let key = record.artifact.address.key().to_owned();
-                    match record.body {
-                        BodyState::Whole => key,
-                        other => format!("{key}: {other:?}"),
-                    }
+                    let is_whole = matches!(record.body, BodyState::Whole);
+                    if is_whole { key } else { format!("{key}: {:?}", record.body) }
                 }
                 Item::Skip { .. } => "skip".to_owned(),
                 Item::Gap { offset, why, .. } => format!("gap at {offset}: {why}"),

@@ -284,97 +284,73 @@ mod tests {
     };
 
     use super::*;
+    use crate::store::KEYSPACES;
+
+    /// What a row is shown as, whole; cut short it means nothing.
+    fn shown(space: Keyspace, key: &[u8], value: &[u8]) -> String {
+        let cut = DecodedRow::of(space, key, &value[..value.len().min(5)]);
+        assert_eq!(cut, None, "cut short, under {key:?}");
+        DecodedRow::of(space, key, value).expect("the store makes such rows").to_string()
+    }
+
+    fn address() -> Address {
+        Address::new("team", Space::Plain, "a/b").unwrap()
+    }
+
+    const SEGMENT: SegmentId = SegmentId::new(Area::Entries, 7);
+    const VERSION: Version = Version { time: 3 << 16, node: 4 };
 
     #[test]
-    fn every_row_that_the_store_makes_is_told_from_every_other() {
-        let address = Address::new("team", Space::Plain, "a/b").unwrap();
-        let segment = SegmentId::new(Area::Entries, 7);
-        let version = Version { time: 3 << 16, node: 4 };
-        let digest = Digest::of(b"x");
-        let place = Place {
-            segment,
-            offset: 64,
-            header_bytes: 100,
-            body_bytes: 1,
-            sequence: 9,
-            version,
-            digest,
-        };
-        let feed = FeedRow { address: address.clone(), version, body_bytes: 1, digest };
-        let mark = Watermark { offset: 500, hlc: 1 }.encode();
-        let stamp = Stamp { catalog: 5, count: 6 }.row();
+    fn rows_of_artifacts_are_told_from_one_another() {
+        let (address, digest) = (address(), Digest::of(b"x"));
+        let (segment, version) = (SEGMENT, VERSION);
         let key = place_key(&address);
         let at = contents_key(segment, 64);
+        let (header_bytes, body_bytes, sequence) = (100, 1, 9);
+        let place =
+            Place { segment, offset: 64, header_bytes, body_bytes, sequence, version, digest };
+        assert_eq!(
+            shown(PLACES_SPACE, &key, &place.encode()),
+            "/team/a/b -> entries/0000000000000007:64, 1 B, sequence 9"
+        );
+        assert_eq!(
+            shown(CONTENTS_SPACE, &at, &contents_row(9, &key)),
+            "entries/0000000000000007:64 -> /team/a/b, sequence 9"
+        );
+        assert_eq!(
+            shown(CONTENTS_SPACE, &at, &contents_row(0, &key)),
+            "entries/0000000000000007:64 -> /team/a/b, not in the feed"
+        );
+        let change = FeedRow { address, version, body_bytes, digest };
+        assert_eq!(shown(FEED_SPACE, &feed_key(9), &change.encode()), "9 -> /team/a/b, 1 B");
         let pledge = [11_u64.to_le_bytes(), 165_u64.to_le_bytes()].concat();
+        assert_eq!(
+            shown(PLEDGES_SPACE, &at, &pledge),
+            "entries/0000000000000007:64 -> 165 B promised until 11 ms"
+        );
+    }
+
+    #[test]
+    fn marks_are_told_from_artifacts_in_every_keyspace() {
+        let mark = Watermark { offset: 500, hlc: 1 }.encode();
+        let watermark = "watermark of entries/0000000000000007 -> 500";
+        assert_eq!(shown(PLACES_SPACE, &watermark_in_places(SEGMENT), &mark), watermark);
+        for space in [CONTENTS_SPACE, FEED_SPACE] {
+            assert_eq!(shown(space, &watermark_in_contents(SEGMENT), &mark), watermark);
+        }
+        let floor = 12_u64.to_be_bytes();
+        assert_eq!(shown(FEED_SPACE, &floor_key(), &floor), "floor of the feed -> 12");
         let cursor = Cursor { incarnation: 2, sequence: 8 }.encode();
-        let table: [(Keyspace, Vec<u8>, Vec<u8>, &str); 11] = [
-            (
-                PLACES_SPACE,
-                key.clone(),
-                place.encode(),
-                "/team/a/b -> entries/0000000000000007:64, 1 B, sequence 9",
-            ),
-            (
-                PLACES_SPACE,
-                watermark_in_places(segment),
-                mark.to_vec(),
-                "watermark of entries/0000000000000007 -> 500",
-            ),
-            (
-                CONTENTS_SPACE,
-                at.clone(),
-                contents_row(9, &key),
-                "entries/0000000000000007:64 -> /team/a/b, sequence 9",
-            ),
-            (
-                CONTENTS_SPACE,
-                at.clone(),
-                contents_row(0, &key),
-                "entries/0000000000000007:64 -> /team/a/b, not in the feed",
-            ),
-            (
-                CONTENTS_SPACE,
-                watermark_in_contents(segment),
-                mark.to_vec(),
-                "watermark of entries/0000000000000007 -> 500",
-            ),
-            (FEED_SPACE, feed_key(9).to_vec(), feed.encode(), "9 -> /team/a/b, 1 B"),
-            (
-                FEED_SPACE,
-                floor_key().to_vec(),
-                12_u64.to_be_bytes().to_vec(),
-                "floor of the feed -> 12",
-            ),
-            (
-                PLEDGES_SPACE,
-                at,
-                pledge,
-                "entries/0000000000000007:64 -> 165 B promised until 11 ms",
-            ),
-            (
-                CURSORS_SPACE,
-                3_u64.to_be_bytes().to_vec(),
-                cursor.to_vec(),
-                "node 0000000000000003 -> sequence 8 of 0000000000000002",
-            ),
-            (
-                PLACES_SPACE,
-                stamp_key("places").to_vec(),
-                stamp.to_vec(),
-                "stamp -> catalog 00000000000000000000000000000005, 6",
-            ),
-            (
-                CURSORS_SPACE,
-                stamp_key("cursors").to_vec(),
-                stamp.to_vec(),
-                "stamp -> catalog 00000000000000000000000000000005, 6",
-            ),
-        ];
-        for (space, key, value, shown) in table {
-            let row = DecodedRow::of(space, &key, &value);
-            assert_eq!(row.map(|row| row.to_string()).as_deref(), Some(shown));
-            let cut = DecodedRow::of(space, &key, &value[..value.len().min(5)]);
-            assert_eq!(cut, None, "{shown}, cut short");
+        assert_eq!(
+            shown(CURSORS_SPACE, &3_u64.to_be_bytes(), &cursor),
+            "node 0000000000000003 -> sequence 8 of 0000000000000002"
+        );
+        let stamp = Stamp { catalog: 5, count: 6 }.row();
+        for space in KEYSPACES {
+            assert_eq!(
+                shown(space, stamp_key(space.0), &stamp),
+                "stamp -> catalog 00000000000000000000000000000005, 6"
+            );
         }
     }
 
