@@ -83,6 +83,24 @@ pub(crate) async fn problem(disk: &dyn Disk) -> Result<Option<String>, DiskError
     })
 }
 
+/// Changes nothing, and says so where IDENTITY has another format.
+///
+/// # Errors
+///
+/// [`IdentityError::Format`], or the disk's.
+pub(crate) async fn check_format(disk: &dyn Disk) -> Result<(), IdentityError> {
+    let bytes = match state_file::load(disk, IDENTITY).await {
+        Err(error) if error.kind == DiskErrorKind::Io => return Ok(()),
+        loaded => loaded?,
+    };
+    match bytes.and_then(|bytes| Identity::decode(&bytes)) {
+        Some(Identity { format, .. }) if format != FORMAT => {
+            Err(IdentityError::Format { found: format })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Reads IDENTITY, or makes a new one: in a directory that has none, and where it is damaged. A node that
 /// takes a new identity keeps its data; its peers compare with it once.
 pub(crate) async fn load_or_create(

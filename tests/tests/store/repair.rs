@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kura_core::record::{Area, SegmentId};
-use kura_env::{Batch, CommitDurability};
+use kura_core::record::{Area, SegmentId, chunk_sum};
+use kura_env::{Batch, CommitDurability, DiskPath};
 use kura_node::{
     store::KEYSPACES,
     verify::{Repaired, verify_and_repair},
@@ -82,21 +82,14 @@ fn costs(lost: &[&str], damage: impl Fn(&Bed), told: &str) -> Bed {
 #[test]
 fn a_sound_directory_is_left_as_it_is() {
     let bed = stopped(2);
-    let files = || {
-        bed.disk
-            .walk()
-            .into_iter()
-            .map(|file| (file.path.clone(), bed.disk.peek(file.path.as_str())))
-    };
-    // The lock holds the name of whoever looked last.
     let sound = |bed: &Bed| {
         let found = repaired(bed);
         assert!(found.is_sound() && found.after.is_none() && found.repairs.is_empty(), "{found:?}");
     };
     sound(&bed);
-    let before: Vec<_> = files().collect();
+    let before = files(&bed);
     sound(&bed);
-    assert_eq!(files().collect::<Vec<_>>(), before);
+    assert!(files(&bed) == before, "something was changed");
 }
 
 #[test]
@@ -181,17 +174,41 @@ fn what_a_start_would_clear_up_is_cleared_up_and_foreign_files_stay() {
     assert_eq!(served(&mut bed), all_but(&[]));
 }
 
+/// The paths and contents of all files but the lock, which holds the name of whoever looked last.
+fn files(bed: &Bed) -> Vec<(DiskPath, Option<Bytes>)> {
+    let files = bed.disk.walk().into_iter().map(|file| file.path);
+    let files = files.filter(|path| path.as_str() != "LOCK");
+    files.map(|path| (path.clone(), bed.disk.peek(path.as_str()))).collect()
+}
+
+/// RING as it lies there, in a format that nobody knows.
+fn ring_of_another_version(bed: &Bed) -> Bytes {
+    let mut ring = bed.disk.peek("RING").unwrap().to_vec();
+    ring[8] = 9;
+    let end = ring.len() - 4;
+    let checksum = chunk_sum(&ring[..end]).to_le_bytes();
+    ring[end..].copy_from_slice(&checksum);
+    ring.into()
+}
+
 #[test]
 fn a_directory_of_another_version_is_refused_and_left_alone() {
-    let bed = stopped(4);
-    let other = Bytes::from_static(br#"{"format":9,"node":5,"incarnation":6}"#);
-    bed.disk.plant("IDENTITY", &other).unwrap();
-    let (env, _) = bed.env();
-    let config = bed.config.clone();
-    let tried = bed.run(async move { verify_and_repair(&env, &config, "test").await });
-    let said = tried.unwrap_err().to_string();
-    assert!(said.contains("format 9"), "{said}");
-    assert_eq!(bed.disk.peek("IDENTITY"), Some(other));
+    for file in ["IDENTITY", "RING"] {
+        let bed = stopped(6);
+        let other = match file {
+            "RING" => ring_of_another_version(&bed),
+            _ => Bytes::from_static(br#"{"format":9,"node":5,"incarnation":6}"#),
+        };
+        bed.disk.plant(file, &other).unwrap();
+        bed.disk.rot(&path_in(&bed, Area::Pool), 300_000, 1).unwrap();
+        let before = files(&bed);
+        let (env, _) = bed.env();
+        let config = bed.config.clone();
+        let tried = bed.run(async move { verify_and_repair(&env, &config, "test").await });
+        let said = tried.unwrap_err().to_string();
+        assert!(said.contains("format 9"), "{file}: {said}");
+        assert!(files(&bed) == before, "{file}: something was changed");
+    }
 }
 
 /// Damage of every kind that a repair acts on, and the names that it costs.

@@ -1,5 +1,7 @@
 //! Repair of a data directory whose node does not run, once `verify` has said what is wrong with it.
 //!
+//! A directory that another version wrote is refused before anything is touched. Then:
+//!
 //! 1. condemn a catalog that is damaged, so that recovery makes another one
 //! 2. move objects of the pool that are damaged into quarantine
 //! 3. recover: what a start does
@@ -15,6 +17,7 @@ use bytes::Bytes;
 use kura_core::{
     place::{Place, contents_key, parse_contents_row},
     record::{Area, SegmentId},
+    ring::InvalidRing,
 };
 use kura_env::{
     Batch, CatalogError, CommitDurability, DiskError, DiskErrorKind, DiskPath, Env, Keyspace,
@@ -24,11 +27,12 @@ use super::{
     CONTENTS_SPACE, PLACES_SPACE,
     eviction::remove_record,
     recovery::{RecoverError, Recovered, recover},
+    ring_file::{self, SavedRing},
     rows,
     segments::{segment_dir, segment_path},
     stamp::condemn,
 };
-use crate::{config::StoreConfig, metrics::Metrics};
+use crate::{config::StoreConfig, identity, metrics::Metrics};
 
 /// The directory of what is kept for people to look at.
 const QUARANTINE: &str = "quarantine";
@@ -80,6 +84,7 @@ pub(crate) async fn repair(
     config: &StoreConfig,
     wrong: &Wrong,
 ) -> Result<Vec<String>, RepairError> {
+    refuse_other_versions(env).await?;
     let metrics = Metrics::default();
     let mut done = Vec::new();
     if let Some(cause) = &wrong.catalog {
@@ -105,6 +110,19 @@ pub(crate) async fn repair(
         done.push("STAMP was written again".to_owned());
     }
     Ok(done)
+}
+
+/// What another version wrote is not damaged, whatever its files look like to this one. Recovery refuses it
+/// as well, and by then something would have been moved.
+async fn refuse_other_versions(env: &Env) -> Result<(), RecoverError> {
+    identity::check_format(&*env.disk).await?;
+    match ring_file::load(&*env.disk).await? {
+        SavedRing::Invalid(format @ InvalidRing::Format(_)) => Err(RecoverError::Format(format)),
+        SavedRing::Absent
+        | SavedRing::Ring(_)
+        | SavedRing::Invalid(_)
+        | SavedRing::Unreadable(_) => Ok(()),
+    }
 }
 
 /// What recovery did, in words.
