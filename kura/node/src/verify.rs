@@ -207,6 +207,8 @@ struct OddRows {
 
 impl Check<'_> {
     async fn all(&mut self) -> Result<(), VerifyError> {
+        // What opening does to its files is done before they are counted.
+        let opened = self.env.catalog.open().await;
         let files = files_below(&*self.env.disk, DiskPath::root()).await?;
         self.findings.problems_of(identity::problem(&*self.env.disk).await?);
         let on_disk: BTreeSet<SegmentId> =
@@ -229,7 +231,7 @@ impl Check<'_> {
             self.findings.objects += 1;
             self.segment(*id).await?;
         }
-        match self.catalog().await {
+        match self.catalog(opened).await {
             Err(VerifyError::Catalog(CatalogError::Damaged(cause))) => {
                 self.condemn(format!("the catalog is damaged: {cause}"));
             }
@@ -343,10 +345,10 @@ impl Check<'_> {
         }
     }
 
-    /// Opens the catalog, and looks at every row of it.
-    async fn catalog(&mut self) -> Result<(), VerifyError> {
+    /// Looks at every row of the catalog, if it opened.
+    async fn catalog(&mut self, opened: Result<(), CatalogError>) -> Result<(), VerifyError> {
+        opened?;
         let catalog = &*self.env.catalog;
-        catalog.open().await?;
         let saved = saved_stamp(&*self.env.disk).await?;
         self.findings.wrong.stamp = saved.problem().is_some();
         self.findings.problems_of(saved.problem());
