@@ -1,5 +1,7 @@
 //! The command line: its grammar, with one flag for each setting of the table.
 
+mod inspect;
+
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{
@@ -12,6 +14,7 @@ use crate::{
     ask::NodeUrl,
     dev::{NODES_MAX, Plan},
     exit,
+    inspect::Subject,
     scrub::Order,
     settings::{Key, SETTINGS, render},
     status::Question,
@@ -28,6 +31,7 @@ const DEV: &str = "dev";
 const SCRUB: &str = "scrub";
 const STATUS: &str = "status";
 const VERIFY: &str = "verify";
+const INSPECT: &str = "inspect";
 
 /// What somebody asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +53,17 @@ pub(crate) enum Invocation {
     Verify {
         /// That of these settings.
         given: GivenSettings,
+        /// Print JSON.
+        json: bool,
+        /// Make right what is wrong.
+        repair: bool,
+    },
+    /// Look at one part of a data directory, and change nothing.
+    Inspect {
+        /// That of these settings.
+        given: GivenSettings,
+        /// Which part.
+        subject: Subject,
         /// Print JSON.
         json: bool,
     },
@@ -85,9 +100,12 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Invocation, clap::Error>
         Some((DEV, matches)) => Some(Invocation::Dev(plan(matches))),
         Some((STATUS, matches)) => Some(Invocation::Status(question(matches))),
         Some((SCRUB, matches)) => Some(Invocation::Scrub(order(matches))),
-        Some((VERIFY, matches)) => {
-            Some(Invocation::Verify { given: given(matches), json: matches.get_flag("json") })
-        }
+        Some((VERIFY, matches)) => Some(Invocation::Verify {
+            given: given(matches),
+            json: matches.get_flag("json"),
+            repair: matches.get_flag("repair"),
+        }),
+        Some((INSPECT, matches)) => matches.subcommand().and_then(inspect::understand),
         Some((CONFIG, matches)) => match matches.subcommand() {
             Some(("example", _)) => Some(Invocation::ConfigExample),
             Some(("show", matches)) => Some(Invocation::ConfigShow(given(matches))),
@@ -112,6 +130,7 @@ fn grammar() -> Command {
         .subcommand(status_grammar())
         .subcommand(scrub_grammar())
         .subcommand(verify_grammar())
+        .subcommand(inspect::grammar())
         .subcommand(config_grammar())
 }
 
@@ -228,19 +247,26 @@ fn order(matches: &ArgMatches) -> Order {
 }
 
 fn verify_grammar() -> Command {
-    let json = Arg::new("json")
-        .long("json")
-        .action(ArgAction::SetTrue)
-        .help("Print what was found as JSON");
-    with_settings(Command::new(VERIFY).arg(json))
-        .about("Look at a data directory whose node does not run")
+    let repair = Arg::new("repair").long("repair").action(ArgAction::SetTrue).help(
+        "Make right what was found: do what a start would do, take away the rows that lead to damage, \
+         and look again",
+    );
+    with_settings(Command::new(VERIFY).arg(json()).arg(repair))
+        .about("Look at a data directory whose node does not run, and repair it")
         .long_about(
             "Look at a data directory whose node does not run: RING, every record and body, every \
              row of the index, and what holds which bytes. Reads all of it, and changes nothing \
              but the catalog's own journal, which is replayed when it is opened. What a stop may \
-             leave and the next start clears up is a note; anything else is a problem.",
+             leave and the next start clears up is a note; anything else is a problem.\n\nWith \
+             --repair, damaged artifacts become misses, damaged large objects and a damaged catalog go \
+             to quarantine/, and what counts no more is evicted. Nothing that is sound is given up. \
+             Give it the settings of the node.",
         )
         .after_help(exit_codes())
+}
+
+fn json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print what was found as JSON")
 }
 
 fn config_grammar() -> Command {
@@ -306,10 +332,11 @@ fn exit_codes() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn parse_words(words: &str) -> Result<Invocation, clap::Error> {
+    /// Understands a line without quotes.
+    pub(crate) fn parse_words(words: &str) -> Result<Invocation, clap::Error> {
         parse(words.split(' ').map(OsString::from).collect())
     }
 
@@ -336,7 +363,11 @@ mod tests {
             ),
             ("kura status", status(&["127.0.0.1:4000"], false, false)),
             ("kura status a:1 http://b:2 --json --watch", status(&["a:1", "b:2"], true, true)),
-            ("kura verify --json", Invocation::Verify { given: none(), json: true }),
+            ("kura verify --json", Invocation::Verify { given: none(), json: true, repair: false }),
+            (
+                "kura verify --repair",
+                Invocation::Verify { given: none(), json: false, repair: true },
+            ),
             ("kura config example", Invocation::ConfigExample),
             ("kura config show", Invocation::ConfigShow(none())),
             ("kura config docs", Invocation::ConfigDocs),
@@ -367,6 +398,10 @@ mod tests {
             ("kura dev --nodes 0", ErrorKind::ValueValidation),
             ("kura dev --nodes 10", ErrorKind::ValueValidation),
             ("kura status https://a", ErrorKind::ValueValidation),
+            ("kura inspect", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("kura inspect record", ErrorKind::MissingRequiredArgument),
+            ("kura inspect record a b c", ErrorKind::TooManyValues),
+            ("kura inspect catalog --limit x --keyspace feed", ErrorKind::ValueValidation),
         ] {
             assert_eq!(parse_words(words).unwrap_err().kind(), kind, "{words}");
         }

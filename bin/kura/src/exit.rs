@@ -31,8 +31,8 @@ pub(crate) const TABLE: [(&str, &str); 8] = [
     ),
     (
         "1",
-        "`kura status`: a node is not ready; `kura verify`: there are problems; `kura scrub`: the disk \
-         lost something",
+        "`kura status`: a node is not ready; `kura verify`, `kura inspect`: there are problems; `kura \
+         verify --repair`: some are left; `kura scrub`: the disk lost something",
     ),
     ("64", "the command line cannot be understood"),
     ("70", "a fault of Kura itself"),

@@ -1,10 +1,12 @@
-//! `kura`: runs a node or a mesh of them, asks how nodes are, looks at their data, and prints settings. The only place that reads arguments and
-//! the environment; both are handed on as plain data.
+//! `kura`: runs a node or a mesh of them, asks how nodes are, looks at their data and repairs it, and
+//! prints settings. The only place that reads arguments and the environment; both are handed on as
+//! plain data.
 
 mod ask;
 mod cli;
 mod dev;
 mod exit;
+mod inspect;
 mod logging;
 mod scrub;
 mod serve;
@@ -48,8 +50,12 @@ fn start() -> Exit {
         Ok(Invocation::Dev(plan)) => dev::run(&plan, &variables),
         Ok(Invocation::Status(question)) => status::run(&question),
         Ok(Invocation::Scrub(order)) => scrub::run(&order),
-        Ok(Invocation::Verify { given, json }) => match load(&given, &variables) {
-            Ok(settings) => verify::run(&settings, json),
+        Ok(Invocation::Verify { given, json, repair }) => match load(&given, &variables) {
+            Ok(settings) => verify::run(&settings, json, repair),
+            Err(exit) => exit,
+        },
+        Ok(Invocation::Inspect { given, subject, json }) => match load(&given, &variables) {
+            Ok(settings) => inspect::run(&settings, &subject, json),
             Err(exit) => exit,
         },
         Ok(Invocation::ConfigShow(given)) => match load(&given, &variables) {

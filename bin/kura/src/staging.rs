@@ -69,6 +69,16 @@ pub(crate) fn prepare(settings: &Settings) -> Result<Option<Elsewhere>, Unfit> {
     Ok(Some(Elsewhere { dir: DiskPath::new(STAGING_ELSEWHERE), path }))
 }
 
+/// Where bodies in flight lie, if that was chosen; makes nothing, so that it may not be there.
+pub(crate) fn existing(settings: &Settings) -> Result<Option<Elsewhere>, Unfit> {
+    let (Some(chosen), data) = (settings.staging_dir(), settings.data_dir()) else {
+        return Ok(None);
+    };
+    let missing = |source| Unfit::Missing { path: chosen.to_owned(), source };
+    let path = chosen.join(name_for(&fs::canonicalize(data).map_err(missing)?));
+    Ok(Some(Elsewhere { dir: DiskPath::new(STAGING_ELSEWHERE), path }))
+}
+
 /// The name of the staging directory of a data directory: the same at every start, and another for
 /// every other data directory.
 fn name_for(data: &Path) -> String {

@@ -410,6 +410,11 @@ impl Ring {
         }
     }
 
+    /// The objects of the pool of which something is promised, and until when, in milliseconds.
+    pub fn promised_objects(&self) -> impl Iterator<Item = (SegmentId, u64)> + '_ {
+        self.pool_promises.iter().map(|(id, until_ms)| (*id, *until_ms))
+    }
+
     /// The ring in which these segments are promised until `until_ms`, if they are in it. Promises
     /// for objects of the pool that ended before `now_ms` are dropped.
     #[must_use]

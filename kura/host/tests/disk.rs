@@ -189,6 +189,40 @@ async fn a_taken_lock_names_its_holder_and_is_free_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_to_look_at_reads_everything_and_refuses_every_change() {
+    let root = tempfile::tempdir().unwrap();
+    let (name, other) = (DiskPath::new("segment"), DiskPath::new("other"));
+    file_with(&disk_in(root.path()), "segment", b"abc".to_vec()).await;
+    let modified = || std::fs::metadata(root.path()).unwrap().modified().unwrap();
+    let before = modified();
+    let disk = HostDisk::read_only(root.path(), 1).unwrap();
+    let file = disk.open(&name).await.unwrap();
+    assert_eq!(file.read_at(1, 2).await.unwrap(), &b"bc"[..]);
+    assert_eq!(disk.list(&DiskPath::root()).await.unwrap().len(), 1);
+    assert!(disk.space().await.unwrap().total_bytes > 0);
+    let refusals = [
+        disk.create(&other).await.map(drop),
+        disk.mkdir(&other).await,
+        disk.rename(&name, &other).await,
+        disk.unlink(&name).await,
+        disk.sync_dir(&DiskPath::root()).await,
+        disk.lock(&other, "me").await.map(drop),
+    ];
+    for refusal in refusals {
+        assert_eq!(refusal.unwrap_err().kind, DiskErrorKind::ReadOnly);
+    }
+    assert!(file.append(vec![Bytes::from_static(b"d")]).await.is_err(), "it is open for reading");
+    assert_eq!(
+        (std::fs::read(root.path().join("segment")).unwrap(), modified()),
+        (b"abc".to_vec(), before)
+    );
+    assert!(
+        HostDisk::read_only(root.path().join("none"), 1).is_ok()
+            && !root.path().join("none").exists()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unlinked_file_keeps_its_space_until_its_last_reader_is_gone() {
     let root = tempfile::tempdir_in("/dev/shm").unwrap();
     let disk = disk_in(root.path());

@@ -1,7 +1,7 @@
 //! IDENTITY: who this node is, and in which format its data directory lies.
 
 use bytes::Bytes;
-use kura_env::{DiskError, DiskErrorKind, Env};
+use kura_env::{Disk, DiskError, DiskErrorKind, Env};
 use serde::{Deserialize, Serialize};
 
 use crate::{metrics::Metrics, store::state_file};
@@ -66,6 +66,38 @@ impl Identity {
             "format": format, "node": node, "incarnation": incarnation, "check": check,
         });
         text.to_string().into_bytes()
+    }
+}
+
+/// What is wrong with IDENTITY; `None` if nothing is, or there is none yet.
+pub(crate) async fn problem(disk: &dyn Disk) -> Result<Option<String>, DiskError> {
+    let bytes = match state_file::load(disk, IDENTITY).await {
+        Err(error) if error.kind == DiskErrorKind::Io => return Ok(Some(error.to_string())),
+        loaded => loaded?,
+    };
+    Ok(match bytes.map(|bytes| Identity::decode(&bytes)) {
+        None => None,
+        Some(Some(identity)) if identity.format == FORMAT => None,
+        Some(Some(identity)) => Some(IdentityError::Format { found: identity.format }.to_string()),
+        Some(None) => Some("IDENTITY is not what was written".to_owned()),
+    })
+}
+
+/// Changes nothing, and says so where IDENTITY has another format.
+///
+/// # Errors
+///
+/// [`IdentityError::Format`], or the disk's.
+pub(crate) async fn check_format(disk: &dyn Disk) -> Result<(), IdentityError> {
+    let bytes = match state_file::load(disk, IDENTITY).await {
+        Err(error) if error.kind == DiskErrorKind::Io => return Ok(()),
+        loaded => loaded?,
+    };
+    match bytes.and_then(|bytes| Identity::decode(&bytes)) {
+        Some(Identity { format, .. }) if format != FORMAT => {
+            Err(IdentityError::Format { found: format })
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

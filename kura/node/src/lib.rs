@@ -3,6 +3,7 @@
 pub mod config;
 pub mod device;
 pub mod identity;
+pub mod inspect;
 pub mod metrics;
 pub mod node;
 mod replicate;

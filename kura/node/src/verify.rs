@@ -4,38 +4,35 @@
 //! What a stop at any point may leave, and the next start clears up, is noted. A *problem* is what no
 //! stop explains.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use kura_core::{
     address::Address,
     digest::Digest,
     ledger::{Account, Ledger},
     place::{Place, contents_key, is_mark_in_places},
-    record::{
-        Area, Artifact, CHUNK_BYTES, FIXED_BYTES, Header, Nonce, SEGMENT_HEADER_LEN, SegmentHeader,
-        SegmentId, chunk_sum,
-    },
-    recovery::{Found, look},
-    ring::Ring,
+    record::{Area, SegmentId},
+    ring::{InvalidRing, Ring},
+    stamp::{Worth, judge},
 };
-use kura_env::{CatalogError, DiskError, DiskErrorKind, DiskPath, Env, File, LockOutcome};
+use kura_env::{CatalogError, DiskError, DiskErrorKind, DiskPath, Env, LockOutcome};
 use serde::Serialize;
 
 use crate::{
+    config::StoreConfig,
+    identity,
+    inspect::{BodyState, DecodedRow, Item, Name, Pages, Record, Unfit, saved_stamp, walk},
     node::LOCK,
     store::{
-        CONTENTS_SPACE, PLACES_SPACE, Resync, SavedRing, files_below, load_ring_file, segment_of,
-        segment_path,
+        CONTENTS_SPACE, KEYSPACES, PLACES_SPACE, RepairError, STAGING_DIR, SavedRing, Wrong,
+        files_below, load_ring_file, repair, segment_of, segment_path, stamp_rows,
     },
 };
 
-/// Problems that are told one by one; further ones are counted.
+/// Problems that are told one by one; further ones are counted. The same holds for notes and repairs.
 const TOLD_MAX: usize = 100;
 /// Rows that are looked at together.
 const PAGE_ROWS: usize = 1024;
-/// Bodies are read in pieces of this size: whole chunks.
-const READ_BYTES: usize = 16 * CHUNK_BYTES;
 
 /// Why a data directory cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +49,9 @@ pub enum VerifyError {
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// It could not be made right.
+    #[error("the repair was not finished: {0}")]
+    Repair(#[from] RepairError),
 }
 
 /// What was found.
@@ -79,6 +79,30 @@ pub struct Findings {
     pub problems: Vec<String>,
     /// How many there are in all.
     pub problem_count: u64,
+    /// What to do about them.
+    #[serde(skip)]
+    wrong: Wrong,
+}
+
+/// What was found, what was done about it, and what was found then.
+#[derive(Clone, Debug, Serialize)]
+pub struct Repaired {
+    /// At first.
+    pub before: Findings,
+    /// What was done. At most a hundred are told.
+    pub repairs: Vec<String>,
+    /// How many there are in all.
+    pub repair_count: u64,
+    /// By a second look; none if nothing was to be done.
+    pub after: Option<Findings>,
+}
+
+impl Repaired {
+    /// Whether nothing is wrong any more.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.after.as_ref().unwrap_or(&self.before).is_sound()
+    }
 }
 
 impl Findings {
@@ -86,6 +110,10 @@ impl Findings {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.problem_count == 0
+    }
+
+    fn problems_of(&mut self, what: Option<String>) {
+        what.into_iter().for_each(|what| self.problem(what));
     }
 
     fn problem(&mut self, what: String) {
@@ -106,16 +134,53 @@ pub async fn verify(env: &Env, holder: &str) -> Result<Findings, VerifyError> {
         LockOutcome::Held(lock) => lock,
         LockOutcome::Taken(holder) => return Err(VerifyError::Locked { holder }),
     };
-    env.catalog.open().await?;
+    let found = look(env).await;
+    env.catalog.close().await;
+    found
+}
+
+/// The same, and then makes right what was found: does what a start would do, takes away the rows that lead
+/// to damage, and looks again. Where nothing was found, not even something to note, nothing is touched.
+///
+/// # Errors
+///
+/// [`VerifyError`] when it cannot be looked at as a whole, or the repair fails.
+pub async fn verify_and_repair(
+    env: &Env,
+    config: &StoreConfig,
+    holder: &str,
+) -> Result<Repaired, VerifyError> {
+    let _lock = match env.disk.lock(&DiskPath::new(LOCK), holder).await? {
+        LockOutcome::Held(lock) => lock,
+        LockOutcome::Taken(holder) => return Err(VerifyError::Locked { holder }),
+    };
+    let repaired = look_and_repair(env, config).await;
+    env.catalog.close().await;
+    repaired
+}
+
+async fn look_and_repair(env: &Env, config: &StoreConfig) -> Result<Repaired, VerifyError> {
+    let before = look(env).await?;
+    if before.is_sound() && before.notes.is_empty() {
+        return Ok(Repaired { before, repairs: Vec::new(), repair_count: 0, after: None });
+    }
+    let mut repairs = repair(env, config, &before.wrong).await?;
+    let repair_count = repairs.len() as u64;
+    repairs.truncate(TOLD_MAX);
+    let after = Some(look(env).await?);
+    Ok(Repaired { before, repairs, repair_count, after })
+}
+
+/// One look, under the lock. Leaves the catalog open where it opens.
+async fn look(env: &Env) -> Result<Findings, VerifyError> {
     let mut check = Check {
         env,
         findings: Findings::default(),
         records: BTreeMap::new(),
+        damaged: BTreeSet::new(),
         ends: BTreeMap::new(),
     };
-    let checked = check.all().await;
-    env.catalog.close().await;
-    checked?;
+    check.all().await?;
     Ok(check.findings)
 }
 
@@ -123,33 +188,57 @@ pub async fn verify(env: &Env, holder: &str) -> Result<Findings, VerifyError> {
 struct Check<'a> {
     env: &'a Env,
     findings: Findings,
-    /// What lies where, as many as there are records.
+    /// What lies where, as many as there are records. Those with damaged bodies are among them.
     records: BTreeMap<(SegmentId, u64), (Digest, u64)>,
+    /// Where a body is not the one that was written.
+    damaged: BTreeSet<(SegmentId, u64)>,
     /// Where the log of each segment or object ends.
     ends: BTreeMap<SegmentId, u64>,
 }
 
+/// Rows of the index that are counted, and not told one by one.
+#[derive(Default)]
+struct OddRows {
+    /// They lead to what was evicted.
+    left_over: u64,
+    /// They mean nothing.
+    unreadable: u64,
+}
+
 impl Check<'_> {
     async fn all(&mut self) -> Result<(), VerifyError> {
+        // What opening does to its files is done before they are counted.
+        let opened = self.env.catalog.open().await;
         let files = files_below(&*self.env.disk, DiskPath::root()).await?;
-        let Some(ring) = self.ring(&files).await? else { return Ok(()) };
-        for member in ring.members() {
-            let path = segment_path(member.id);
-            if files.iter().any(|(found, _)| found == path.as_str()) {
+        self.findings.problems_of(identity::problem(&*self.env.disk).await?);
+        let on_disk: BTreeSet<SegmentId> =
+            files.iter().filter_map(|(path, _)| segment_of(path)).collect();
+        let ring = self.ring(&on_disk).await?;
+        let members: Vec<SegmentId> = match &ring {
+            Some(ring) => ring.members().map(|member| member.id).collect(),
+            // What a start would make RING from.
+            None => on_disk.iter().copied().filter(|id| id.area() != Area::Pool).collect(),
+        };
+        for id in &members {
+            if on_disk.contains(id) {
                 self.findings.segments += 1;
-                self.segment(member.id).await?;
+                self.segment(*id).await?;
             } else {
-                self.note(format!("segment {} of RING has no file", member.id));
+                self.note(format!("segment {id} of RING has no file"));
             }
         }
-        let objects = files.iter().filter_map(|(path, _)| segment_of(path));
-        for id in objects.filter(|id| id.area() == Area::Pool) {
+        for id in on_disk.iter().filter(|id| id.area() == Area::Pool) {
             self.findings.objects += 1;
-            self.segment(id).await?;
+            self.segment(*id).await?;
         }
-        self.places().await?;
-        self.contents().await?;
-        self.ledger(&ring, &files);
+        match self.catalog(opened).await {
+            Err(VerifyError::Catalog(CatalogError::Damaged(cause))) => {
+                self.condemn(format!("the catalog is damaged: {cause}"));
+            }
+            looked => looked?,
+        }
+        self.staged().await?;
+        self.ledger(&members.into_iter().collect(), &files);
         Ok(())
     }
 
@@ -157,13 +246,24 @@ impl Check<'_> {
         self.findings.notes.push(what);
     }
 
-    /// RING; `None` if there is nothing to look at, or nothing that could be told from anything.
-    async fn ring(&mut self, files: &[(String, u64)]) -> Result<Option<Ring>, VerifyError> {
-        let is_empty = !files.iter().any(|(path, _)| segment_of(path).is_some());
+    /// The catalog cannot be believed.
+    fn condemn(&mut self, cause: String) {
+        self.findings.wrong.catalog = Some(cause.clone());
+        self.findings.problem(cause);
+    }
+
+    /// RING; `None` if there is none that can be read.
+    async fn ring(&mut self, on_disk: &BTreeSet<SegmentId>) -> Result<Option<Ring>, VerifyError> {
         match load_ring_file(&*self.env.disk).await? {
             SavedRing::Ring(ring) => return Ok(Some(ring)),
-            SavedRing::Absent if is_empty => self.note("nothing was ever stored here".to_owned()),
+            SavedRing::Absent if on_disk.is_empty() => {
+                self.note("nothing was ever stored here".to_owned());
+            }
             SavedRing::Absent => self.findings.problem("RING is missing".to_owned()),
+            SavedRing::Invalid(invalid @ InvalidRing::Format(_)) => {
+                let what = "start the version that wrote it, or an empty directory";
+                self.findings.problem(format!("RING has {invalid}; {what}"));
+            }
             SavedRing::Invalid(invalid) => self.findings.problem(format!("RING has {invalid}")),
             SavedRing::Unreadable(error) => self.findings.problem(error.to_string()),
         }
@@ -173,147 +273,133 @@ impl Check<'_> {
     /// A segment or an object: its header, and every record behind it.
     async fn segment(&mut self, id: SegmentId) -> Result<(), VerifyError> {
         let file = self.env.disk.open(&segment_path(id)).await?;
-        let Some(head) = self.read(id, &file, 0, SEGMENT_HEADER_LEN).await? else { return Ok(()) };
-        let header = match SegmentHeader::decode(&head) {
-            Ok(header) if header.id == id => header,
-            Ok(header) => {
-                self.findings.problem(format!("segment {id} says that it is {}", header.id));
-                return Ok(());
-            }
-            Err(invalid) => {
-                self.findings.problem(format!("segment {id} has no header: {invalid}"));
-                return Ok(());
-            }
+        let mut records = 0;
+        let mut tell = |item: Item| {
+            records += u64::from(matches!(item, Item::Record(_)));
+            self.item(id, item);
         };
-        let len_bytes = file.len().await?;
-        let mut offset = u64::from(header.first_offset);
-        // The rest of a segment whose blocks were reserved is not part of its length.
-        let mut resync = Resync::new(&*file, header.nonce, len_bytes);
-        while offset < len_bytes {
-            if let Some(end) = self.record((id, header.nonce), &file, offset, len_bytes).await? {
-                offset = end;
-                continue;
-            }
-            let Some(next) = resync.next_record(offset + 1).await? else { break };
-            let gap_bytes = next - offset;
-            self.note(format!("segment {id}: {gap_bytes} bytes at {offset} are no record"));
-            offset = next;
+        walk(&*file, Some(id), true, &mut tell).await?;
+        let is_told = self.findings.wrong.objects.last() == Some(&id);
+        if id.area() == Area::Pool && records == 0 && !is_told {
+            self.findings.wrong.objects.push(id);
+            self.findings.problem(format!("the object {id} holds no record"));
         }
-        if offset < len_bytes {
-            self.note(format!("segment {id}: the log ends at byte {offset} of {len_bytes}"));
-        }
-        self.ends.insert(id, offset);
         Ok(())
     }
 
-    /// The record at `offset`, and where it ends; `None` if there is none.
-    async fn record(
-        &mut self,
-        (id, nonce): (SegmentId, Nonce),
-        file: &Arc<dyn File>,
-        offset: u64,
-        len_bytes: u64,
-    ) -> Result<Option<u64>, VerifyError> {
-        let mut wanted = FIXED_BYTES.max(4096);
-        let (header, header_bytes, end) = loop {
-            let Some(bytes) = self.read(id, file, offset, wanted).await? else { return Ok(None) };
-            match look(&bytes, nonce, offset, len_bytes) {
-                Found::Record { header, header_bytes, end } => break (header, header_bytes, end),
-                Found::More(more) if more > wanted => wanted = more,
-                Found::More(_) | Found::End(_) => return Ok(None),
+    fn item(&mut self, id: SegmentId, item: Item) {
+        match item {
+            Item::Header(_) | Item::Skip { .. } => {}
+            Item::NoHeader(unfit) => {
+                if id.area() == Area::Pool && !matches!(unfit, Unfit::Unreadable(_)) {
+                    self.findings.wrong.objects.push(id);
+                }
+                self.findings.problem(match unfit {
+                    Unfit::OtherId(_) => format!("segment {id}: {unfit}"),
+                    Unfit::Invalid(_) => format!("segment {id} has no header: {unfit}"),
+                    Unfit::Unreadable(_) => format!("segment {id} at byte 0: {unfit}"),
+                });
             }
-        };
-        let Header::Artifact(artifact) = *header else { return Ok(Some(end)) };
+            Item::Record(record) => self.record(id, *record),
+            Item::Gap { offset, end, why } => self.nothing(id, offset, end - offset, &why),
+            Item::End { offset, len_bytes, why } => {
+                if let Some(why @ Unfit::Unreadable(_)) = why {
+                    self.nothing(id, offset, len_bytes - offset, &why);
+                } else if why.is_some() {
+                    self.note(format!(
+                        "segment {id}: the log ends at byte {offset} of {len_bytes}"
+                    ));
+                }
+                self.ends.insert(id, offset);
+            }
+        }
+    }
+
+    /// Bytes of a segment are no record.
+    fn nothing(&mut self, id: SegmentId, offset: u64, bytes: u64, why: &Unfit) {
+        if let Unfit::Unreadable(error) = why {
+            self.findings.problem(format!("segment {id} at byte {offset}: {error}"));
+        } else {
+            self.note(format!("segment {id}: {bytes} bytes at {offset} are no record"));
+        }
+    }
+
+    fn record(&mut self, id: SegmentId, record: Record) {
+        let Record { offset, artifact, body, .. } = record;
         self.findings.records += 1;
         self.records.insert((id, offset), (artifact.digest, artifact.body_bytes));
-        let begin = offset + header_bytes as u64;
-        if !self.body(id, file, begin, &artifact).await? {
-            let address = &artifact.address;
-            self.findings.problem(format!("segment {id} at byte {offset}: {address:?} is damaged"));
-        }
-        Ok(Some(end))
-    }
-
-    /// Whether every chunk of a body is as it was written.
-    async fn body(
-        &mut self,
-        id: SegmentId,
-        file: &Arc<dyn File>,
-        begin: u64,
-        artifact: &Artifact,
-    ) -> Result<bool, VerifyError> {
-        let mut sums = artifact.chunk_sums.iter();
-        let mut position = 0;
-        while position < artifact.body_bytes {
-            let left = usize::try_from(artifact.body_bytes - position).unwrap_or(usize::MAX);
-            let wanted = left.min(READ_BYTES);
-            let Some(bytes) = self.read(id, file, begin + position, wanted).await? else {
-                return Ok(false);
-            };
-            let is_right = |chunk| sums.next() == Some(&chunk_sum(chunk));
-            if bytes.len() != wanted || !bytes.chunks(CHUNK_BYTES).all(is_right) {
-                return Ok(false);
+        let name = Name::from(&artifact.address);
+        match body {
+            BodyState::Whole | BodyState::Unchecked => {
+                self.findings.body_bytes += artifact.body_bytes;
             }
-            position += wanted as u64;
-        }
-        self.findings.body_bytes += artifact.body_bytes;
-        Ok(true)
-    }
-
-    /// Reads; what the device cannot read is a problem and no reason to stop.
-    async fn read(
-        &mut self,
-        id: SegmentId,
-        file: &Arc<dyn File>,
-        offset: u64,
-        len_bytes: usize,
-    ) -> Result<Option<Bytes>, VerifyError> {
-        match file.read_at(offset, len_bytes).await {
-            Err(error) if error.kind == DiskErrorKind::Io => {
+            BodyState::Unreadable(error) => {
                 self.findings.problem(format!("segment {id} at byte {offset}: {error}"));
-                Ok(None)
             }
-            read => Ok(Some(read?)),
+            BodyState::Damaged(_) if id.area() == Area::Pool => {
+                self.findings.wrong.objects.push(id);
+                self.findings.problem(format!("the object {id}: {name} is damaged"));
+            }
+            // Whether anything leads there, the index says.
+            BodyState::Damaged(_) => drop(self.damaged.insert((id, offset))),
         }
     }
 
-    /// Every row that names a place must lead to the record of that name and digest.
-    async fn places(&mut self) -> Result<(), VerifyError> {
-        let mut from = Vec::new();
-        let (mut left_over, mut foreign) = (0_u64, 0_u64);
-        loop {
-            let page = self.env.catalog.range(PLACES_SPACE, &from, &[], PAGE_ROWS).await?;
-            for (key, row) in &page {
-                if is_mark_in_places(key) {
-                    continue;
+    /// Looks at every row of the catalog, if it opened.
+    async fn catalog(&mut self, opened: Result<(), CatalogError>) -> Result<(), VerifyError> {
+        opened?;
+        let catalog = &*self.env.catalog;
+        let saved = saved_stamp(&*self.env.disk).await?;
+        self.findings.wrong.stamp = saved.problem().is_some();
+        self.findings.problems_of(saved.problem());
+        if judge(saved.stamp(), &stamp_rows(catalog).await?) == Worth::Behind {
+            self.condemn("the catalog lacks what STAMP says it had synced".to_owned());
+        }
+        let mut odd = OddRows::default();
+        for space in KEYSPACES {
+            let mut pages = Pages::of(space);
+            while let Some(page) = pages.next(catalog, PAGE_ROWS).await? {
+                for (key, row) in &page {
+                    if DecodedRow::of(space, key, row).is_none() {
+                        odd.unreadable += 1;
+                        self.findings.wrong.rows.push((space, key.to_vec()));
+                    } else if space == PLACES_SPACE {
+                        self.place(key, row, &mut odd);
+                    }
                 }
-                let Some(place) = Place::decode(row) else {
-                    foreign += 1;
-                    continue;
-                };
-                self.findings.rows += 1;
-                if !self.ends.contains_key(&place.segment) {
-                    left_over += 1;
-                    continue;
-                }
-                self.place(key, &place);
             }
-            let Some((last, _)) = page.last().filter(|_| page.len() == PAGE_ROWS) else { break };
-            from = [last.as_ref(), &[0]].concat();
         }
-        if left_over > 0 {
-            self.note(format!("{left_over} rows lead to what was evicted"));
+        self.contents().await?;
+        if odd.left_over > 0 {
+            self.note(format!("{} rows lead to what was evicted", odd.left_over));
         }
-        if foreign > 0 {
-            self.findings.problem(format!("{foreign} rows of the index cannot be read"));
+        if odd.unreadable > 0 {
+            let count = odd.unreadable;
+            self.findings.problem(format!("{count} rows of the index cannot be read"));
+        }
+        if !self.damaged.is_empty() {
+            let count = self.damaged.len();
+            self.note(format!("damaged bodies to which nothing leads: {count}"));
         }
         Ok(())
     }
 
-    fn place(&mut self, key: &[u8], place: &Place) {
-        let Place { segment, offset, digest, body_bytes, .. } = *place;
-        if self.records.get(&(segment, offset)) != Some(&(digest, body_bytes)) {
-            let name = Address::decode(key).map(|it| format!("{it:?}")).unwrap_or_default();
+    /// A row that names a place must lead to the record of that name and digest.
+    fn place(&mut self, key: &[u8], row: &[u8], odd: &mut OddRows) {
+        let Some(place) = Place::decode(row).filter(|_| !is_mark_in_places(key)) else { return };
+        let Place { segment, offset, digest, body_bytes, .. } = place;
+        self.findings.rows += 1;
+        if !self.ends.contains_key(&segment) {
+            odd.left_over += 1;
+            return;
+        }
+        let name = Address::decode(key).map(|it| Name::from(&it).to_string()).unwrap_or_default();
+        if self.damaged.remove(&(segment, offset)) {
+            self.findings.wrong.bodies.push((segment, offset));
+            self.findings.problem(format!("segment {segment} at byte {offset}: {name} is damaged"));
+        } else if self.records.get(&(segment, offset)) != Some(&(digest, body_bytes)) {
+            self.findings.wrong.bodies.push((segment, offset));
+            self.findings.wrong.rows.push((PLACES_SPACE, key.to_vec()));
             self.findings.problem(format!(
                 "the index says that {name} lies in segment {segment} at byte {offset}, and it does \
                  not"
@@ -321,12 +407,13 @@ impl Check<'_> {
         }
     }
 
-    /// Records that the index does not know are adopted by the next start.
+    /// Records that the index does not know are adopted by the next start, if they are whole.
     async fn contents(&mut self) -> Result<(), VerifyError> {
         let mut unknown = 0_u64;
         for (segment, offset) in self.records.keys() {
             let key = contents_key(*segment, *offset);
-            unknown += u64::from(self.env.catalog.get(CONTENTS_SPACE, &key).await?.is_none());
+            let is_known = self.env.catalog.get(CONTENTS_SPACE, &key).await?.is_some();
+            unknown += u64::from(!is_known && !self.damaged.contains(&(*segment, *offset)));
         }
         if unknown > 0 {
             self.note(format!("{unknown} records are not in the index yet"));
@@ -334,15 +421,32 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Staging files are dead while no node runs.
+    async fn staged(&mut self) -> Result<(), VerifyError> {
+        let entries = match self.env.disk.list(&DiskPath::new(STAGING_DIR)).await {
+            Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(()),
+            listed => listed?,
+        };
+        let parts = entries.iter().filter(|entry| entry.name.ends_with(".part"));
+        let (count, bytes) =
+            parts.fold((0_u64, 0), |(count, bytes), it| (count + 1, bytes + it.allocated_bytes));
+        if count > 0 {
+            self.note(format!(
+                "{count} staging files of {bytes} bytes are left of an earlier life"
+            ));
+        }
+        Ok(())
+    }
+
     /// Holds what belongs to the store against what lies there.
-    fn ledger(&mut self, ring: &Ring, files: &[(String, u64)]) {
+    fn ledger(&mut self, members: &BTreeSet<SegmentId>, files: &[(String, u64)]) {
         let (mut ledger, mut beside) = (Ledger::default(), 0_u64);
         for (path, bytes) in files {
             self.findings.walked_bytes += bytes;
             let account = Account::of_path(path);
             let is_ours = match account {
                 Account::Blobs | Account::Entries => {
-                    segment_of(path).is_some_and(|id| ring.contains(id))
+                    segment_of(path).is_some_and(|id| members.contains(&id))
                 }
                 Account::Pool => segment_of(path).is_some(),
                 Account::Catalog

@@ -38,7 +38,7 @@ fn artifacts() -> Vec<(String, Bytes)> {
 }
 
 /// Fills a data directory, and stops its node.
-async fn filled() -> Home {
+pub(crate) async fn filled() -> Home {
     let home = Home::default();
     let node = home.start_small(&[]).await;
     let mut client = Client::connect(node.addr()).await;
@@ -49,7 +49,7 @@ async fn filled() -> Home {
     home
 }
 
-fn copy(from: &Home) -> Home {
+pub(crate) fn copy(from: &Home) -> Home {
     let home = Home::default();
     let copied = Command::new("cp")
         .args(["-a", "--sparse=always"])
@@ -60,7 +60,7 @@ fn copy(from: &Home) -> Home {
 }
 
 /// Every file below, by its path from `root`.
-fn files(root: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut dirs = vec![root.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -78,7 +78,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
 }
 
 /// How many artifacts may be missing when this file was damaged.
-fn at_stake(file: &Path, is_header: bool) -> usize {
+pub(crate) fn at_stake(file: &Path, is_header: bool) -> usize {
     let dir = file.components().next().unwrap().as_os_str().to_str().unwrap();
     match dir {
         // The header of a segment is what makes the rest of it readable.
@@ -90,7 +90,7 @@ fn at_stake(file: &Path, is_header: bool) -> usize {
 
 /// Starts the node so often and reads everything each time: whole, or a miss, and of those no more than
 /// `may_miss`. Then it takes a body in.
-async fn comes_back(home: &Home, starts: u32, what: &str, may_miss: usize) {
+pub(crate) async fn comes_back(home: &Home, starts: u32, what: &str, may_miss: usize) {
     for start in 1..=starts {
         let what = format!("{what}, start {start}");
         let node = home.start(&SMALL).await;

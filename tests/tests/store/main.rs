@@ -3,10 +3,12 @@
 
 mod bed;
 mod catalog;
+mod inspect;
 mod large;
 mod promises;
 mod reading;
 mod recovery;
+mod repair;
 mod restart;
 mod scrub;
 mod staging;

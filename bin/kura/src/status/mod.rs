@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use self::report::Report;
+pub(crate) use self::table::size;
 use crate::{ask::NodeUrl, complain, exit::Exit, try_print};
 
 /// How often `--watch` looks.

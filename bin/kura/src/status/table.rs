@@ -84,7 +84,7 @@ fn known<const N: usize>(values: [&Value; N], cell: impl Fn([u64; N]) -> String)
 }
 
 /// A size to a tenth of its unit, rounded down.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let (mut tenths, mut unit) = (u128::from(bytes) * 10, "B");
     for next in UNITS {
         if tenths < 10 * 1024 {

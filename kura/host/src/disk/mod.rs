@@ -21,7 +21,8 @@ use std::{
 };
 
 use kura_env::{
-    BoxFuture, DirEntry, Disk, DiskError, DiskPath, File, FileKind, Lock, LockOutcome, Space,
+    BoxFuture, DirEntry, Disk, DiskError, DiskErrorKind, DiskPath, File, FileKind, Lock,
+    LockOutcome, Space,
 };
 use parking_lot::Mutex;
 
@@ -60,6 +61,8 @@ pub struct DiskStats {
 pub struct HostDisk {
     root: Arc<Path>,
     elsewhere: Option<Elsewhere>,
+    /// Whether it refuses every call that would change something.
+    is_read_only: bool,
     threads: Arc<DiskThreads>,
 }
 
@@ -121,7 +124,19 @@ impl HostDisk {
     pub fn new(root: impl Into<PathBuf>, threads: usize) -> io::Result<Self> {
         let root = root.into();
         fs::create_dir_all(&root)?;
-        Ok(Self { root: root.into(), elsewhere: None, threads: DiskThreads::start(threads)? })
+        let (root, threads) = (root.into(), DiskThreads::start(threads)?);
+        Ok(Self { root, elsewhere: None, is_read_only: false, threads })
+    }
+
+    /// The same, for a look at a directory that is there. Files are opened for reading alone, and each
+    /// call that would change a name, a byte or a time is answered as by a read-only file system.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no threads left.
+    pub fn read_only(root: impl Into<PathBuf>, threads: usize) -> io::Result<Self> {
+        let (root, threads) = (root.into().into(), DiskThreads::start(threads)?);
+        Ok(Self { root, elsewhere: None, is_read_only: true, threads })
     }
 
     /// The same, with one directory that lies elsewhere. The data directory does not list it.
@@ -163,13 +178,25 @@ impl HostDisk {
         })
     }
 
-    fn file<'a>(
+    /// The same for a call that changes something.
+    fn change<'a, T: Send + 'static>(
         &'a self,
         action: &'static str,
         path: &'a DiskPath,
-        options: OpenOptions,
+        call: impl FnOnce(PathBuf) -> io::Result<T> + Send + 'static,
+    ) -> BoxFuture<'a, Result<T, DiskError>> {
+        if self.is_read_only {
+            let kind = DiskErrorKind::ReadOnly;
+            return Box::pin(async move { Err(DiskError { action, path: path.clone(), kind }) });
+        }
+        self.call(action, path, call)
+    }
+
+    fn file<'a>(
+        &'a self,
+        path: &'a DiskPath,
+        opened: BoxFuture<'a, Result<fs::File, DiskError>>,
     ) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>> {
-        let opened = self.call(action, path, move |full| options.open(full));
         Box::pin(async move {
             let file = HostFile::new(path.clone(), opened.await?, self.threads.clone());
             Ok(Arc::new(file) as Arc<dyn File>)
@@ -181,17 +208,17 @@ impl Disk for HostDisk {
     fn create<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        self.file("create", path, options)
+        self.file(path, self.change("create", path, move |full| options.open(full)))
     }
 
     fn open<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        self.file("open", path, options)
+        options.read(true).write(!self.is_read_only);
+        self.file(path, self.call("open", path, move |full| options.open(full)))
     }
 
     fn mkdir<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>> {
-        self.call("mkdir", path, |full| match fs::create_dir(&full) {
+        self.change("mkdir", path, |full| match fs::create_dir(&full) {
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists && full.is_dir() => Ok(()),
             made => made,
         })
@@ -203,11 +230,11 @@ impl Disk for HostDisk {
         to: &'a DiskPath,
     ) -> BoxFuture<'a, Result<(), DiskError>> {
         let to = self.full_path(to);
-        self.call("rename", from, move |from| elsewhere::rename(&from, &to))
+        self.change("rename", from, move |from| elsewhere::rename(&from, &to))
     }
 
     fn unlink<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>> {
-        self.call("unlink", path, fs::remove_file)
+        self.change("unlink", path, fs::remove_file)
     }
 
     fn list<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Vec<DirEntry>, DiskError>> {
@@ -215,7 +242,7 @@ impl Disk for HostDisk {
     }
 
     fn sync_dir<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>> {
-        self.call("sync_dir", path, |full| fs::File::open(full)?.sync_all())
+        self.change("sync_dir", path, |full| fs::File::open(full)?.sync_all())
     }
 
     fn lock<'a>(
@@ -224,7 +251,7 @@ impl Disk for HostDisk {
         holder: &'a str,
     ) -> BoxFuture<'a, Result<LockOutcome, DiskError>> {
         let holder = holder.to_owned();
-        self.call("lock", path, move |full| lock(&full, &holder))
+        self.change("lock", path, move |full| lock(&full, &holder))
     }
 
     fn space(&self) -> BoxFuture<'_, Result<Space, DiskError>> {

@@ -2,6 +2,7 @@
 //! where the disk is full the file goes first. A stop at any point leaves a file or rows outside of
 //! the ring to say what is still to be done.
 
+use bytes::Bytes;
 use kura_core::{
     feed::feed_key,
     place::{Place, contents_key, parse_contents_key, parse_contents_row},
@@ -51,6 +52,30 @@ const STEP_BYTES: u64 = 1024 * 1024;
 /// of the ring need not wait.
 pub(super) fn eviction_steps(records: usize, bytes: u64) -> u64 {
     1 + records as u64 / STEP_RECORDS + bytes / STEP_BYTES
+}
+
+/// Takes away the rows of the record at `row` of the contents, which has this sequence in the feed, and
+/// this key; `place` is where that leads. Gives the place if it is that of the record.
+pub(super) fn remove_record(
+    batch: &mut Batch,
+    row: &Bytes,
+    (sequence, key): (u64, &[u8]),
+    place: Option<Place>,
+) -> Option<Place> {
+    let at = parse_contents_key(row);
+    let is_here = |place: &Place| Some((place.segment, place.offset)) == at;
+    // Another record may have taken the name over since; that one stays.
+    let led_here = place.filter(is_here);
+    if led_here.is_some() {
+        batch.delete(PLACES_SPACE, key.to_vec());
+    }
+    // What was copied forward keeps its place in the order of changes.
+    let is_copied = |place: Place| !is_here(&place) && place.sequence == sequence;
+    if sequence > 0 && !place.is_some_and(is_copied) {
+        batch.delete(FEED_SPACE, feed_key(sequence).to_vec());
+    }
+    batch.delete(CONTENTS_SPACE, row.clone());
+    led_here
 }
 
 impl Appender {
@@ -121,20 +146,10 @@ impl Appender {
         for (row, value) in &contents {
             let Some((sequence, key)) = parse_contents_row(value) else { continue };
             let place = self.place_of(key).await?;
-            let offset = parse_contents_key(row).map(|(_, offset)| offset);
-            let is_here = |place: &Place| place.segment == segment && Some(place.offset) == offset;
-            // Another record may have taken the name over since; that one stays.
-            if let Some(place) = place.filter(is_here) {
-                batch.delete(PLACES_SPACE, key.to_vec());
+            if let Some(place) = remove_record(&mut batch, row, (sequence, key), place) {
                 artifacts += 1;
                 bytes += place.body_bytes;
             }
-            // What was copied forward keeps its place in the order of changes.
-            let is_copied = |place: Place| !is_here(&place) && place.sequence == sequence;
-            if sequence > 0 && !place.is_some_and(is_copied) {
-                batch.delete(FEED_SPACE, feed_key(sequence).to_vec());
-            }
-            batch.delete(CONTENTS_SPACE, row.clone());
         }
         let last = contents.len() < STEP_ROWS_MAX;
         let done = contents.last().and_then(|(row, _)| parse_contents_key(row));

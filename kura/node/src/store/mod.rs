@@ -26,6 +26,7 @@ mod probe;
 mod reading;
 mod recovery;
 mod refresh;
+mod repair;
 mod resync;
 mod ring_file;
 mod rotation;
@@ -61,6 +62,7 @@ pub use budget::share_bytes;
 pub use peers::{ListToken, Page};
 pub use reading::Reading;
 pub use recovery::RecoverError;
+pub use repair::RepairError;
 pub use scrub::{ScrubPass, ScrubStatus};
 pub use staging::STAGING_ELSEWHERE;
 pub(crate) use staging::STAGING_LOCK;
@@ -68,9 +70,14 @@ pub use upload::Upload;
 pub(crate) use {
     ledger::{files_below, segment_of},
     losses::Lost,
+    peers::CURSORS_SPACE,
+    pledges::{PLEDGES_SPACE, decode as decode_pledge},
+    repair::{Wrong, repair},
     resync::Resync,
     ring_file::{SavedRing, load as load_ring_file},
     segments::segment_path,
+    staging::STAGING_DIR,
+    stamp::{STAMP, rows as stamp_rows},
 };
 
 use self::{
@@ -103,7 +110,7 @@ pub(crate) const CONTENTS_SPACE: Keyspace = Keyspace(CONTENTS);
 pub(crate) const FEED_SPACE: Keyspace = Keyspace(FEED);
 /// The keyspaces that the node's catalog must have.
 pub const KEYSPACES: [Keyspace; 5] =
-    [PLACES_SPACE, CONTENTS_SPACE, FEED_SPACE, peers::CURSORS_SPACE, pledges::PLEDGES_SPACE];
+    [PLACES_SPACE, CONTENTS_SPACE, FEED_SPACE, CURSORS_SPACE, PLEDGES_SPACE];
 
 /// Changes that wait for the appender; a writer beyond that waits to hand its change over.
 const COMMANDS_MAX: usize = 1024;

@@ -408,7 +408,8 @@ fn encode(until_ms: u64, bytes: u64) -> Bytes {
     [until_ms.to_le_bytes(), bytes.to_le_bytes()].concat().into()
 }
 
-fn decode(row: &[u8]) -> Option<(u64, u64)> {
+/// Until when, in wall milliseconds, and how many bytes; `None` if the row is none of a pledge.
+pub(crate) fn decode(row: &[u8]) -> Option<(u64, u64)> {
     let (until, bytes) = row.split_first_chunk::<8>()?;
     Some((u64::from_le_bytes(*until), u64::from_le_bytes(bytes.try_into().ok()?)))
 }

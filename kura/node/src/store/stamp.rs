@@ -63,7 +63,8 @@ pub(super) async fn open_catalog(env: &Env, metrics: &Metrics) -> Result<Opened,
     })
 }
 
-async fn rows(catalog: &dyn Catalog) -> Result<Vec<Option<Stamp>>, CatalogError> {
+/// The stamp in each keyspace, in the order of [`KEYSPACES`].
+pub(crate) async fn rows(catalog: &dyn Catalog) -> Result<Vec<Option<Stamp>>, CatalogError> {
     let mut rows = Vec::with_capacity(KEYSPACES.len());
     for space in KEYSPACES {
         let row = catalog.get(space, stamp_key(space.0)).await?;
