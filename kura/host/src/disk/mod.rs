@@ -167,9 +167,9 @@ impl HostDisk {
         &'a self,
         action: &'static str,
         path: &'a DiskPath,
-        options: OpenOptions,
+        open: impl FnOnce(&Path) -> io::Result<fs::File> + Send + 'static,
     ) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>> {
-        let opened = self.call(action, path, move |full| options.open(full));
+        let opened = self.call(action, path, move |full| open(&full));
         Box::pin(async move {
             let file = HostFile::new(path.clone(), opened.await?, self.threads.clone());
             Ok(Arc::new(file) as Arc<dyn File>)
@@ -181,13 +181,20 @@ impl Disk for HostDisk {
     fn create<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        self.file("create", path, options)
+        self.file("create", path, move |full| options.open(full))
     }
 
     fn open<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        self.file("open", path, options)
+        self.file("open", path, |full| {
+            let opened = OpenOptions::new().read(true).write(true).open(full);
+            match opened {
+                // What lies there can still be read.
+                Err(cause) if cause.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                    fs::File::open(full)
+                }
+                opened => opened,
+            }
+        })
     }
 
     fn mkdir<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>> {
