@@ -3,15 +3,19 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 
+mod acknowledged;
 mod bed;
 mod bodies;
+mod catalog_gone;
 mod ccache;
 mod damage;
 mod dev;
 mod early;
+mod endurance;
 mod framing;
 mod full_disk;
 mod http2;
+mod kills;
 mod life;
 mod mesh;
 mod mixed_load;
