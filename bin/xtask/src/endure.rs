@@ -1,4 +1,4 @@
-//! The tests that kill, in full: what each run of the suite `real` does a few times is done
+//! The tests that kill, cut and freeze, in full: what each run of the suite `real` does a few times is done
 //! often.
 
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Modules of the suite that count their rounds, in the order in which they run.
-const NAMES: [&str; 1] = ["kills"];
+const NAMES: [&str; 3] = ["kills", "power_cuts", "freeze"];
 
 /// Read by those tests.
 const VARIABLE: &str = "KURA_ENDURE";

@@ -64,9 +64,9 @@ enum Chore {
         #[arg(long)]
         mutants: bool,
     },
-    /// Kills of a real node, in full
+    /// Kills, power cuts and freezes of a real node, in full; takes the right to mount
     Endure {
-        /// kills; all if none is named
+        /// kills, power_cuts, freeze; all if none is named
         names: Vec<String>,
     },
     /// Measures the store on this machine's disk
