@@ -1,5 +1,5 @@
-//! A small ext4 in a file, for what no file system in memory can show: a cut of the power, a
-//! freeze. Takes the right to mount and a loop device.
+//! A small ext4 in a file, for what no file system in memory can show: a cut of the power, an error
+//! that makes it read-only, a freeze. Takes the right to mount and a loop device.
 
 use std::{
     fs,
@@ -78,6 +78,20 @@ impl Ext4Disk {
     pub(crate) fn restore(&self) {
         run(Command::new("umount").arg(self.path())).expect("nothing uses the file system");
         self.mount_again().expect("it was mounted before");
+    }
+
+    /// Has the kernel find an error in the file system, at which it makes it read-only under all open
+    /// files. (`mount -o remount,ro` refuses while a file is open for writing.)
+    pub(crate) fn fail(&self) -> Result<(), String> {
+        let mut found = Command::new("findmnt");
+        let found = found.args(["-n", "-o", "SOURCE"]).arg(self.path()).output();
+        let device = String::from_utf8(found.map_err(|error| format!("findmnt: {error}"))?.stdout);
+        let device = device.expect("devices have names in ASCII");
+        let Some(device) = device.trim().strip_prefix("/dev/loop") else {
+            return Err(format!("it is mounted from {device:?} and not from a loop device"));
+        };
+        let trigger = format!("/sys/fs/ext4/loop{device}/trigger_fs_error");
+        fs::write(&trigger, "a test").map_err(|error| format!("{trigger}: {error}"))
     }
 
     /// Freezes it for so long. A process of its own thaws it.
