@@ -1,8 +1,9 @@
-//! The project's chores: test, sweep, prove, twin, bench. Light on purpose, because it is built before
+//! The project's chores: test, sweep, prove, twin, endure, bench. Light on purpose, because it is built before
 //! anything else; what it needs of Kura it runs as a program.
 
 mod artifacts;
 mod bench;
+mod endure;
 mod failure;
 mod parallel;
 mod process;
@@ -63,6 +64,11 @@ enum Chore {
         #[arg(long)]
         mutants: bool,
     },
+    /// Kills, power cuts and freezes of a real node, in full; takes the right to mount
+    Endure {
+        /// kills, power_cuts, freeze; all if none is named
+        names: Vec<String>,
+    },
     /// Measures the store on this machine's disk
     Bench {
         /// store, scale; all if none is named
@@ -104,6 +110,7 @@ fn run(chore: &Chore) -> Result<(), Failure> {
             prove::run(&workspace, &choice)
         }
         Chore::Twin { mutants } => twin::run(&workspace, *mutants),
+        Chore::Endure { names } => endure::run(&workspace, names),
         Chore::Bench { names } => bench::run(&workspace, names),
     }
 }

@@ -131,7 +131,8 @@ pub trait Disk: Send + Sync {
     /// Creates a file for reading and writing. `AlreadyExists` if the name is taken.
     fn create<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>>;
 
-    /// Opens an existing file for reading and writing. `NotFound` if there is none.
+    /// Opens an existing file for reading and writing, or for reading alone where the file system is
+    /// read-only. `NotFound` if there is none.
     fn open<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>>;
 
     /// Makes one directory. No error if it is already there.

@@ -2,7 +2,9 @@
 
 use std::{future::Future, path::Path, process::Command, sync::Arc, time::Duration};
 
-use kura_env::{Catalog, Clock, Disk, Entropy, EntropyStream, Net, Tasks, conformance};
+use kura_env::{
+    Catalog, Clock, Disk, DiskErrorKind, DiskPath, Entropy, EntropyStream, Net, Tasks, conformance,
+};
 use kura_host::{HostCatalog, HostClock, HostDisk, HostEntropy, HostNet, HostTasks};
 use rand_chacha::{
     ChaCha8Rng,
@@ -105,7 +107,8 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        Command::new("umount").arg(self.0.path()).status().ok();
+        // Lazily: files are closed on threads of their own.
+        Command::new("umount").arg("--lazy").arg(self.0.path()).status().ok();
     }
 }
 
@@ -148,6 +151,25 @@ async fn an_ext4_tells_the_truth_about_its_space() {
     let dir = tempfile::tempdir_in(PLACES[0]).unwrap();
     let mount = small_ext4(&dir.path().join("image"));
     tells_the_truth_about_its_space("an_ext4_tells_the_truth_about_its_space", mount).await;
+}
+
+#[allow(clippy::print_stdout, reason = "the words are read from the standard output of the suite")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_became_read_only_is_still_read() {
+    let mount = match Mount::new(&["-t", "tmpfs", "-o", "size=1m"], Path::new("kura-test")) {
+        Ok(mount) => mount,
+        Err(reason) => {
+            return println!("SKIPPED a_disk_that_became_read_only_is_still_read: {reason}");
+        }
+    };
+    std::fs::write(mount.0.path().join("file"), "kept").unwrap();
+    let disk = HostDisk::new(mount.0.path(), 2).expect("it was mounted");
+    command(Command::new("mount").args(["-o", "remount,ro"]).arg(mount.0.path())).unwrap();
+    let file = disk.open(&DiskPath::new("file")).await.unwrap();
+    assert_eq!(file.read_at(0, 4).await.unwrap(), "kept");
+    assert!(file.append(vec!["more".into()]).await.is_err());
+    let made = disk.create(&DiskPath::new("new")).await;
+    assert_eq!(made.err().map(|error| error.kind), Some(DiskErrorKind::ReadOnly));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,6 +22,10 @@ const SMALL_BODIES: u64 = 30;
 /// Large enough for the pool: over an eighth of a segment.
 const LARGE_BODIES: u64 = 3;
 
+/// Where every kind of file lies.
+const KINDS: [&str; 9] =
+    ["LOCK", "IDENTITY", "RING", "STAMP", "blobs/", "entries/", "pool/", "catalog/", "tmp/"];
+
 /// Everything that was put, by its path.
 fn artifacts() -> Vec<(String, Bytes)> {
     let small = (0..SMALL_BODIES).map(|n| {
@@ -37,7 +41,7 @@ fn artifacts() -> Vec<(String, Bytes)> {
     small.chain(large).collect()
 }
 
-/// Fills a data directory, and stops its node.
+/// Fills a data directory, and stops its node. A staging file lies there, as a kill leaves one.
 pub(crate) async fn filled() -> Home {
     let home = Home::default();
     let node = home.start_small(&[]).await;
@@ -46,6 +50,7 @@ pub(crate) async fn filled() -> Home {
         assert_eq!(client.put(&path, body).await.status, 201, "{path}");
     }
     node.stop().await;
+    fs::write(home.data_dir().join("tmp/0000000000000001.part"), body(7, 20 * KIB)).unwrap();
     home
 }
 
@@ -122,8 +127,12 @@ pub(crate) async fn comes_back(home: &Home, starts: u32, what: &str, may_miss: u
 #[tokio::test]
 async fn one_flipped_bit_in_every_kind_of_file_costs_no_more_than_it_hit() {
     let base = filled().await;
+    let files = files(base.data_dir());
+    for kind in KINDS {
+        assert!(files.iter().any(|file| file.to_str().unwrap().starts_with(kind)), "no {kind}");
+    }
     let mut flipped = 0;
-    for file in files(base.data_dir()) {
+    for file in files {
         let len = fs::metadata(base.data_dir().join(&file)).unwrap().len();
         // The first bytes, a place behind them, the middle, the end.
         let mut places = vec![0, 40, len / 2, len.saturating_sub(1)];

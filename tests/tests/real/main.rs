@@ -3,21 +3,30 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up fails its test")]
 
+mod acknowledged;
 mod bed;
 mod bodies;
+mod catalog_gone;
 mod ccache;
 mod damage;
 mod dev;
 mod early;
+mod endurance;
+mod ext4_disk;
 mod framing;
+mod freeze;
 mod full_disk;
 mod http2;
+mod kills;
 mod life;
 mod mesh;
 mod mixed_load;
 mod names;
+mod no_space;
 mod page;
+mod power_cuts;
 mod project;
+mod read_only;
 mod recovery_page;
 mod repair;
 mod silence;

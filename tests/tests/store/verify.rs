@@ -87,6 +87,18 @@ fn what_a_start_clears_up_is_a_note() {
 }
 
 #[test]
+fn a_torn_record_that_nothing_leads_to_is_a_note() {
+    let bed = stopped(7);
+    let blob = format!("blobs/{}", bed.segments()[0].file_name());
+    bed.disk.rot(&blob, 2 * 3_000, 0xff).unwrap();
+    bed.forget_index();
+    let findings = look(&bed);
+    assert!(findings.is_sound(), "{findings:?}");
+    let torn = "1 records that the index does not know are torn or damaged";
+    assert!(findings.notes.iter().any(|note| note == torn), "{findings:?}");
+}
+
+#[test]
 fn a_directory_in_use_is_left_alone() {
     let bed = stopped(4);
     let (env, _) = bed.env();

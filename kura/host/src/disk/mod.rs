@@ -212,9 +212,18 @@ impl Disk for HostDisk {
     }
 
     fn open<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(!self.is_read_only);
-        self.file(path, self.call("open", path, move |full| options.open(full)))
+        let is_read_only = self.is_read_only;
+        let opened = self.call("open", path, move |full| {
+            let opened = OpenOptions::new().read(true).write(!is_read_only).open(&full);
+            match opened {
+                // What lies there can still be read.
+                Err(cause) if cause.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                    fs::File::open(&full)
+                }
+                opened => opened,
+            }
+        });
+        self.file(path, opened)
     }
 
     fn mkdir<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>> {

@@ -62,7 +62,7 @@ store_metrics! {
     freezes_failed: "Full segments that are read without a mapping",
     turns_held: "Turns of a ring that were refused because what had to go was promised or fresh",
     space_refused: "Writes refused because the volume had no room and nothing that could go",
-    stalled_refused: "Writes refused because the volume did not answer",
+    stalled_refused: "Writes and vouches refused because the volume did not answer",
     probes: "Blocks written and removed to see whether a volume takes changes again",
     evicted_objects: "Objects evicted from the pool",
     replicas_too_old: "Bodies of peers older than all that the ring has room for",

@@ -307,7 +307,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Catalog`], or [`Refusal::Draining`] when the store is closing.
+    /// [`Refusal::Catalog`], [`Refusal::DiskStalled`] when no mark can be made, or
+    /// [`Refusal::Draining`] when the store is closing.
     pub async fn vouch(&self, addresses: &[Address]) -> Result<Vec<bool>, Refusal> {
         let mut places = Vec::with_capacity(addresses.len());
         for address in addresses {
@@ -316,9 +317,13 @@ impl Store {
         let here = addresses.iter().zip(&places);
         let here: Vec<(Address, Place)> =
             here.filter_map(|(address, place)| Some((address.clone(), (*place)?))).collect();
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Vouch(here, reply)).await?;
-        let mut held = answer.await.map_err(|_| Refusal::Draining)?.into_iter();
+        self.keep_moving()?;
+        let asked = async {
+            let (reply, answer) = oneshot::channel();
+            self.send(Command::Vouch(here, reply)).await?;
+            answer.await.map_err(|_| Refusal::Draining)
+        };
+        let mut held = self.unless_stalled(asked).await?.into_iter();
         let mut answers = Vec::with_capacity(addresses.len());
         for (address, place) in addresses.iter().zip(&places) {
             let Some(place) = place else {
