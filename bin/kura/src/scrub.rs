@@ -19,6 +19,8 @@ use crate::{
 const SCRUB: &str = "/status/scrub";
 /// How often the node is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looks in a row that may fail, while a node is busy.
+const FAILURES_MAX: u32 = 10;
 /// How long it has to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
@@ -58,6 +60,8 @@ enum Failure {
     Ask(#[from] AskError),
     #[error("it answered {0}: {1}")]
     Status(u16, String),
+    #[error("it knows of no pass: it was restarted; ask again")]
+    Restarted,
     #[error("its answer cannot be read: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -91,8 +95,18 @@ async fn scrub(order: &Order) -> Result<Exit, Failure> {
     }
     let last_before = begun.last.map(|pass| pass.began_ms);
     let shows = io::stderr().is_terminal();
+    let mut failures = 0;
     loop {
-        let status = read(node.get(SCRUB, ANSWER_MAX).await?)?;
+        let status = match node.get(SCRUB, ANSWER_MAX).await.map_err(Failure::from).and_then(read) {
+            Ok(status) => status,
+            Err(failure) if failures == FAILURES_MAX => return Err(failure),
+            Err(_) => {
+                failures += 1;
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+        };
+        failures = 0;
         match (status.under_way, status.last) {
             (Some(pass), _) if shows => complain(&format!("\r{}\x1b[K", progress(&pass))),
             (Some(_), _) => {}
@@ -104,7 +118,8 @@ async fn scrub(order: &Order) -> Result<Exit, Failure> {
                 return Ok(printed(&result(&pass), exit));
             }
             // Asked for, and not begun.
-            (None, _) => {}
+            (None, _) if status.is_asked => {}
+            (None, _) => return Err(Failure::Restarted),
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A call that has not returned for this long makes the volume count as stalled. Too low: a long sync on
-/// a slow disk looks like a stall. Too high: writers hang, and nobody is told.
+/// For so long no change may have returned while one is asked for, before the volume counts as stalled.
+/// Too low: one long sync on a slow disk looks like a stall. Too high: writers hang, and nobody is told.
 pub const STALL_AFTER: Duration = Duration::from_secs(10);
 
 /// What the volume can do. Reads are tried in every state.
@@ -16,9 +16,9 @@ pub enum DeviceState {
     Full,
     /// It takes no changes at all: the system made it read-only, mostly after an error.
     ReadOnly,
-    /// Changes fail for another reason, such as `EIO`.
+    /// Changes fail with `EIO`.
     Failing,
-    /// A change was asked for [`STALL_AFTER`] ago and has neither happened nor failed.
+    /// No change has returned for [`STALL_AFTER`], though one is asked for.
     Stalled,
 }
 
@@ -39,30 +39,23 @@ impl DeviceState {
         }
     }
 
-    /// The state after a call returned. [`Self::Stalled`] is no state that a call leaves behind.
+    /// The state after a change returned. [`Self::Stalled`] is no state that a change leaves behind.
+    ///
+    /// Only a probe that ends well ends a bad state: names can be changed on a full volume, and bytes
+    /// written to blocks that were reserved before, so the end of any other call says too little.
     #[must_use]
-    pub fn after(self, call: Call, end: End) -> Self {
-        match (end, self) {
-            (End::Full, _) => Self::Full,
-            (End::ReadOnly, _) => Self::ReadOnly,
-            (End::Failed, _) => Self::Failing,
-            // Names can be changed on a full volume, and on one whose blocks cannot be written.
-            (End::Well, Self::Full | Self::Failing) if call == Call::Names => self,
-            (End::Well, _) => Self::Writable,
+    pub fn after(self, end: End, is_probe: bool) -> Self {
+        match end {
+            End::Well if is_probe => Self::Writable,
+            End::Well => self,
+            End::Full => Self::Full,
+            End::ReadOnly => Self::ReadOnly,
+            End::Failed => Self::Failing,
         }
     }
 }
 
-/// What a call changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
-    /// Bytes: appends, writes, allocations and their syncs. They need room, or show that there was.
-    Bytes,
-    /// Names: creations, renames, unlinks and the syncs of directories.
-    Names,
-}
-
-/// How a call returned.
+/// How a change returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// It did what it was asked.
@@ -71,7 +64,7 @@ pub enum End {
     Full,
     /// The volume is read-only.
     ReadOnly,
-    /// Anything else went wrong.
+    /// The device failed.
     Failed,
 }
 
@@ -80,22 +73,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_ends_with_a_call_that_it_would_have_failed() {
+    fn an_error_tells_the_state_and_only_a_probe_ends_it() {
         use DeviceState::{Failing, Full, ReadOnly, Writable};
-        for (before, call, end, after) in [
-            (Writable, Call::Bytes, End::Well, Writable),
-            (Writable, Call::Bytes, End::Full, Full),
-            (Writable, Call::Names, End::ReadOnly, ReadOnly),
-            (Writable, Call::Bytes, End::Failed, Failing),
-            (Full, Call::Names, End::Well, Full),
-            (Full, Call::Bytes, End::Well, Writable),
-            (Full, Call::Names, End::ReadOnly, ReadOnly),
-            (ReadOnly, Call::Names, End::Well, Writable),
-            (ReadOnly, Call::Bytes, End::Full, Full),
-            (Failing, Call::Names, End::Well, Failing),
-            (Failing, Call::Bytes, End::Well, Writable),
+        for (before, end, is_probe, after) in [
+            (Writable, End::Well, false, Writable),
+            (Writable, End::Full, false, Full),
+            (Writable, End::ReadOnly, false, ReadOnly),
+            (Writable, End::Failed, false, Failing),
+            (Full, End::Well, false, Full),
+            (Full, End::Well, true, Writable),
+            (Full, End::ReadOnly, true, ReadOnly),
+            (ReadOnly, End::Well, false, ReadOnly),
+            (ReadOnly, End::Full, false, Full),
+            (Failing, End::Well, true, Writable),
         ] {
-            assert_eq!(before.after(call, end), after, "{before:?} {call:?} {end:?}");
+            assert_eq!(before.after(end, is_probe), after, "{before:?} {end:?} {is_probe}");
         }
     }
 

@@ -1,14 +1,22 @@
 //! The volume as its calls show it: every change goes through here, and how it ends is noted.
+//!
+//! Staging on a file system of its own is not the volume, and is left out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use kura_core::device::{Call, DeviceState, End, STALL_AFTER};
+use kura_core::device::{DeviceState, End, STALL_AFTER};
 use kura_env::{
     BoxFuture, Clock, DirEntry, Disk, DiskError, DiskErrorKind, DiskPath, Env, File, Instant,
     LockOutcome, Space,
 };
 use parking_lot::Mutex;
+
+use crate::store::STAGING_ELSEWHERE;
+
+/// What is written and removed to see whether a volume takes changes again. What a crash leaves of it
+/// goes with the rest of staging at the next start.
+pub(crate) const PROBE: &str = "tmp/probe.part";
 
 /// What is known of the volume. Asking for it waits for nothing.
 pub struct Device {
@@ -21,14 +29,20 @@ struct Notes {
     since: Instant,
     /// The last error, for people.
     error: Option<String>,
-    /// Changes that were asked for and did not return yet, by number.
+    /// Changes that were asked for and did not return yet, by number, and so in their order.
     under_way: BTreeMap<u64, Waiting>,
+    /// The eldest change that nobody waits for any more. Nobody learns when it returns: one that was
+    /// asked for later and ends well shows that it may have.
+    abandoned: Option<Waiting>,
     next: u64,
     /// When a change returned last.
     returned: Instant,
+    /// When a probe was made last.
+    probed: Instant,
     is_stall_told: bool,
 }
 
+#[derive(Clone)]
 struct Waiting {
     since: Instant,
     action: &'static str,
@@ -75,13 +89,29 @@ impl Watched {
             since: now,
             error: None,
             under_way: BTreeMap::new(),
+            abandoned: None,
             next: 0,
             returned: now,
+            probed: now,
             is_stall_told: false,
         };
         let device = Arc::new(Device { clock: env.clock.clone(), notes: Mutex::new(notes) });
         let disk = Arc::new(WatchedDisk { disk: env.disk, device: device.clone() });
         Self { env: Env { disk, ..env }, device }
+    }
+}
+
+impl Notes {
+    /// The change that has been waited for longest, and for how long none has returned since it was
+    /// asked for.
+    fn longest(&self, now: Instant) -> Option<(&Waiting, Duration)> {
+        let first = self.under_way.values().next().into_iter().chain(&self.abandoned);
+        let eldest = first.min_by_key(|waiting| waiting.since)?;
+        Some((eldest, now.since(eldest.since.max(self.returned))))
+    }
+
+    fn stalled(&self, now: Instant) -> Option<(&Waiting, Duration)> {
+        self.longest(now).filter(|(_, waited)| *waited >= STALL_AFTER)
     }
 }
 
@@ -91,104 +121,121 @@ impl Device {
     pub fn status(&self) -> DeviceStatus {
         let now = self.clock.now();
         let mut notes = self.notes.lock();
-        let eldest = notes.under_way.values().min_by_key(|waiting| waiting.since);
-        if let Some(Waiting { since, action, path }) = eldest
-            && now.since(*since) >= STALL_AFTER
-        {
-            let for_seconds = now.since(*since).as_secs();
-            let cause = format!("{action} {path} does not return");
-            if !std::mem::replace(&mut notes.is_stall_told, true) {
-                tracing::warn!(for_seconds, cause, "the disk is stalled");
-            }
-            return DeviceStatus { state: DeviceState::Stalled, for_seconds, cause: Some(cause) };
+        let Some((Waiting { action, path, .. }, waited)) = notes.stalled(now) else {
+            return DeviceStatus {
+                state: notes.state,
+                for_seconds: now.since(notes.since).as_secs(),
+                cause: notes.error.clone().filter(|_| notes.state != DeviceState::Writable),
+            };
+        };
+        let (for_seconds, cause) = (waited.as_secs(), format!("{action} {path} does not return"));
+        let was_told = std::mem::replace(&mut notes.is_stall_told, true);
+        drop(notes);
+        if !was_told {
+            tracing::warn!(for_seconds, cause, "the disk is stalled");
         }
-        DeviceStatus {
-            state: notes.state,
-            for_seconds: now.since(notes.since).as_secs(),
-            cause: notes.error.clone().filter(|_| notes.state != DeviceState::Writable),
-        }
+        DeviceStatus { state: DeviceState::Stalled, for_seconds, cause: Some(cause) }
     }
 
-    /// For how long a change has not returned, in whole seconds, if that is a stall.
+    /// For how long no change has returned, in whole seconds, if that is a stall.
     #[must_use]
     pub fn stalled_seconds(&self) -> Option<u64> {
         let status = self.status();
         (status.state == DeviceState::Stalled).then_some(status.for_seconds)
     }
 
-    /// Whether it is time to try whether a volume that took no changes takes them again: something is
-    /// wrong, and nothing was tried since.
-    pub(crate) fn wants_probe(&self, rest: std::time::Duration) -> bool {
-        let notes = self.notes.lock();
-        let is_idle = notes.under_way.is_empty();
-        let is_due = self.clock.now().since(notes.returned) >= rest;
-        notes.state != DeviceState::Writable && is_idle && is_due
+    /// Whether to try now whether the volume takes changes again: something is wrong, and it was not
+    /// tried for `rest`.
+    pub(crate) fn wants_probe(&self, rest: Duration) -> bool {
+        let now = self.clock.now();
+        let mut notes = self.notes.lock();
+        let is_bad = notes.state != DeviceState::Writable || notes.stalled(now).is_some();
+        let is_due = is_bad && now.since(notes.probed) >= rest;
+        if is_due {
+            notes.probed = now;
+        }
+        is_due
     }
 
-    fn begin(self: &Arc<Self>, call: Call, action: &'static str, path: &DiskPath) -> Running {
-        let since = self.clock.now();
+    fn begin(self: &Arc<Self>, action: &'static str, path: &DiskPath) -> Running {
+        let waiting = Waiting { since: self.clock.now(), action, path: path.clone() };
+        let is_probe = action == "sync" && path.as_str() == PROBE;
         let mut notes = self.notes.lock();
         let number = notes.next;
         notes.next += 1;
-        notes.under_way.insert(number, Waiting { since, action, path: path.clone() });
-        Running { device: self.clone(), number, call }
+        notes.under_way.insert(number, waiting);
+        Running { device: self.clone(), number, is_probe }
     }
 
-    fn end(&self, call: Call, end: End, error: Option<&DiskError>) {
+    fn end(&self, running: &Running, end: End, error: Option<&DiskError>) {
         let now = self.clock.now();
         let mut notes = self.notes.lock();
-        let before = notes.state;
-        let after = before.after(call, end);
+        let waiting = notes.under_way.remove(&running.number);
+        let began = waiting.map_or(now, |waiting| waiting.since);
         notes.returned = now;
+        if end == End::Well && notes.abandoned.as_ref().is_some_and(|it| it.since <= began) {
+            notes.abandoned = None;
+        }
+        let before = notes.state;
+        let after = before.after(end, running.is_probe);
         if let Some(error) = error {
             notes.error = Some(error.to_string());
         }
-        if std::mem::take(&mut notes.is_stall_told) {
+        let was_stalled = std::mem::take(&mut notes.is_stall_told);
+        if after != before {
+            (notes.state, notes.since) = (after, now);
+        }
+        drop(notes);
+        if was_stalled {
             tracing::info!("the disk returns again");
         }
-        if after == before {
-            return;
-        }
-        (notes.state, notes.since) = (after, now);
-        let cause = error.map(ToString::to_string);
         match after {
+            _ if after == before => {}
             DeviceState::Writable => tracing::info!("the disk takes writes again"),
-            state => tracing::warn!(state = state.name(), cause, "the disk takes no writes"),
+            state => {
+                let cause = error.map(ToString::to_string);
+                tracing::warn!(state = state.name(), cause, "the disk takes no writes");
+            }
         }
     }
 }
 
-/// A change that was asked for. Dropped without an end, it is as if it had not been.
+/// A change that was asked for.
 struct Running {
     device: Arc<Device>,
     number: u64,
-    call: Call,
+    is_probe: bool,
 }
 
 impl Running {
     fn ended<T>(self, outcome: Result<T, DiskError>) -> Result<T, DiskError> {
         let end = match &outcome {
-            Ok(_) => Some(End::Well),
+            Ok(_) => End::Well,
             Err(error) => match error.kind {
-                DiskErrorKind::NoSpace | DiskErrorKind::Quota => Some(End::Full),
-                DiskErrorKind::ReadOnly => Some(End::ReadOnly),
-                DiskErrorKind::Io | DiskErrorKind::Other { .. } => Some(End::Failed),
-                // They say something of a name, or of the file system, and nothing of its state.
+                DiskErrorKind::NoSpace | DiskErrorKind::Quota => End::Full,
+                DiskErrorKind::ReadOnly => End::ReadOnly,
+                DiskErrorKind::Io => End::Failed,
+                // They say something of a name, of the file system or of this process, and nothing of
+                // the state of the volume; but it did answer.
                 DiskErrorKind::NotFound
                 | DiskErrorKind::AlreadyExists
-                | DiskErrorKind::Unsupported => None,
+                | DiskErrorKind::Unsupported
+                | DiskErrorKind::Other { .. } => End::Well,
             },
         };
-        if let Some(end) = end {
-            self.device.end(self.call, end, outcome.as_ref().err());
-        }
+        let error = outcome.as_ref().err().filter(|_| end != End::Well);
+        self.device.end(&self, end, error);
         outcome
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.device.notes.lock().under_way.remove(&self.number);
+        let mut notes = self.device.notes.lock();
+        if let Some(waiting) = notes.under_way.remove(&self.number) {
+            // Its call goes on: whoever waited for it went away.
+            notes.abandoned.get_or_insert(waiting);
+        }
     }
 }
 
@@ -198,38 +245,60 @@ struct WatchedDisk {
 }
 
 impl WatchedDisk {
-    fn wrapped(&self, file: Arc<dyn File>) -> Arc<dyn File> {
+    /// Notes how a change of a name ends, unless it is of another volume.
+    async fn noted<T>(
+        &self,
+        (action, path): (&'static str, &DiskPath),
+        change: BoxFuture<'_, Result<T, DiskError>>,
+    ) -> Result<T, DiskError> {
+        if is_apart(path) {
+            return change.await;
+        }
+        let running = self.device.begin(action, path);
+        running.ended(change.await)
+    }
+
+    fn wrapped(&self, path: &DiskPath, file: Arc<dyn File>) -> Arc<dyn File> {
+        if is_apart(path) {
+            return file;
+        }
         Arc::new(WatchedFile { file, device: self.device.clone() })
     }
 }
 
+/// Whether it lies on the file system of staging, where that is another one.
+fn is_apart(path: &DiskPath) -> bool {
+    let rest = path.as_str().strip_prefix(STAGING_ELSEWHERE);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 impl Disk for WatchedDisk {
     fn create<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>> {
-        let running = self.device.begin(Call::Names, "create", path);
-        Box::pin(async move { Ok(self.wrapped(running.ended(self.disk.create(path).await)?)) })
+        Box::pin(async move {
+            let file = self.noted(("create", path), self.disk.create(path)).await?;
+            Ok(self.wrapped(path, file))
+        })
     }
 
     fn open<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>> {
-        Box::pin(async move { Ok(self.wrapped(self.disk.open(path).await?)) })
+        Box::pin(async move { Ok(self.wrapped(path, self.disk.open(path).await?)) })
     }
 
     fn mkdir<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>> {
-        let running = self.device.begin(Call::Names, "mkdir", path);
-        Box::pin(async move { running.ended(self.disk.mkdir(path).await) })
+        Box::pin(self.noted(("mkdir", path), self.disk.mkdir(path)))
     }
 
+    /// A rename from another file system is a copy, which may take long: it is not watched.
     fn rename<'a>(
         &'a self,
         from: &'a DiskPath,
         to: &'a DiskPath,
     ) -> BoxFuture<'a, Result<(), DiskError>> {
-        let running = self.device.begin(Call::Names, "rename", from);
-        Box::pin(async move { running.ended(self.disk.rename(from, to).await) })
+        Box::pin(self.noted(("rename", from), self.disk.rename(from, to)))
     }
 
     fn unlink<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>> {
-        let running = self.device.begin(Call::Names, "unlink", path);
-        Box::pin(async move { running.ended(self.disk.unlink(path).await) })
+        Box::pin(self.noted(("unlink", path), self.disk.unlink(path)))
     }
 
     fn list<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Vec<DirEntry>, DiskError>> {
@@ -237,8 +306,7 @@ impl Disk for WatchedDisk {
     }
 
     fn sync_dir<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>> {
-        let running = self.device.begin(Call::Names, "sync", path);
-        Box::pin(async move { running.ended(self.disk.sync_dir(path).await) })
+        Box::pin(self.noted(("sync", path), self.disk.sync_dir(path)))
     }
 
     fn lock<'a>(
@@ -261,7 +329,7 @@ struct WatchedFile {
 
 impl WatchedFile {
     fn begin(&self, action: &'static str) -> Running {
-        self.device.begin(Call::Bytes, action, self.file.path())
+        self.device.begin(action, self.file.path())
     }
 }
 
@@ -304,5 +372,22 @@ impl File for WatchedFile {
 
     fn freeze(&self) -> BoxFuture<'_, Result<(), DiskError>> {
         self.file.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn staging_elsewhere_is_apart_and_nothing_else_is() {
+        for (path, apart) in [
+            ("staging", true),
+            ("staging/1.part", true),
+            ("tmp/1.part", false),
+            ("stagings", false),
+        ] {
+            assert_eq!(is_apart(&DiskPath::new(path)), apart, "{path}");
+        }
     }
 }

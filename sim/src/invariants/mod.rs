@@ -12,6 +12,7 @@ pub mod fetched_once;
 pub mod floor_is_kept;
 pub mod ledger_equals_disk;
 pub mod link_is_used;
+pub mod live_answers;
 pub mod mesh_heals;
 pub mod never_full;
 pub mod no_orphan_at_rest;
@@ -29,6 +30,7 @@ pub mod true_digest;
 pub mod used_survives;
 pub mod whole_body;
 pub mod writes_independent_of_peers;
+pub mod writes_resume;
 
 /// What is known of an invariant without a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 27] = [
+pub const ALL: [Invariant; 29] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -60,6 +62,8 @@ pub const ALL: [Invariant; 27] = [
     batches_bounded::INVARIANT,
     restart_is_neutral::INVARIANT,
     node_heals::INVARIANT,
+    live_answers::INVARIANT,
+    writes_resume::INVARIANT,
     ready_is_complete::INVARIANT,
     mesh_heals::INVARIANT,
     one_winner::INVARIANT,

@@ -50,6 +50,7 @@ impl Run {
         self.weather.calm();
         tenants::move_out(&self.scenario, &self.machines, self.seed);
         self.machines.iter().for_each(Machine::start);
+        self.await_writes(begun)?;
         self.await_mesh(begun)?;
         for machine in &self.machines {
             self.await_ready(machine, begun)?;

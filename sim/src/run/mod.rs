@@ -18,6 +18,7 @@ mod spoil;
 mod tenants;
 mod topology;
 mod turns;
+mod watch;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -186,6 +187,7 @@ impl Run {
     /// The cruel half: the phases, one after the other.
     fn cruel(&self) -> Result<(), Judgement> {
         self.machines.iter().for_each(Machine::start);
+        let _watches = self.watch_lives();
         crash_by_the_clock(&self.world, &self.weather, &self.machines);
         self.scenario.phases.iter().try_for_each(|phase| self.phase(phase))
     }

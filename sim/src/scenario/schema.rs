@@ -374,6 +374,10 @@ pub const FIELDS: &[Field] = &[
         "from the last fault until every node serves and is at rest"),
     field(Expect, "repaired", Kind::Flag, Is("false"),
         "what was spoilt has to be back on its node by then, if a peer has it"),
+    field(Expect, "up_within", duration(0), Is("0"),
+        "a node that runs answers `GET /up` within this, asked every second; 0: not judged"),
+    field(Expect, "writes_back_within", duration(0), Is("0"),
+        "after the phases every node acknowledges a put within this; 0: not judged"),
     field(Expect, "puts_within", duration(0), Is("0"),
         "an honest put to a node that can take it is acknowledged within this, whatever its peers do; \
          0: not judged"),

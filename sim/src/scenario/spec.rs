@@ -309,6 +309,10 @@ pub struct Expect {
     pub healed_within: Duration,
     /// What was spoilt has to be back on its node by then, if a peer has it.
     pub repaired: bool,
+    /// A node that runs says so within this; `None`: not judged.
+    pub up_within: Option<Duration>,
+    /// After the phases a node takes a put within this; `None`: not judged.
+    pub writes_back_within: Option<Duration>,
     /// An honest put is acknowledged within this; `None`: not judged.
     pub puts_within: Option<Duration>,
     /// Statuses that clients must have seen.
@@ -560,12 +564,15 @@ fn cut(word: &str) -> Cut {
 pub(super) fn expect(drawn: &Drawn) -> Expect {
     let table = drawn.table(Section::Expect);
     let statuses = table.counts("statuses").iter();
+    let limit = |key: &str| Some(table.duration(key)).filter(|limit| !limit.is_zero());
     let nonzero = |key: &str| Some(table.number(key)).filter(|number| *number > 0);
     let round_trips = u32::try_from(table.number("round_trips")).unwrap_or(u32::MAX);
     Expect {
         healed_within: table.duration("healed_within"),
         repaired: table.flag("repaired"),
-        puts_within: Some(table.duration("puts_within")).filter(|limit| !limit.is_zero()),
+        up_within: limit("up_within"),
+        writes_back_within: limit("writes_back_within"),
+        puts_within: limit("puts_within"),
         statuses: statuses.filter_map(|status| u16::try_from(*status).ok()).collect(),
         ring_turns_min: table.number("ring_turns_min"),
         link_used: nonzero("link_used").map(|share| LinkUsed { share, round_trips }),

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::Method;
+use kura_core::device::STALL_AFTER;
 use kura_tests::{client::Client, node::Home, skip::skip, wait::until};
 
 use crate::{
@@ -75,7 +76,16 @@ async fn health_and_cached_reads_do_not_wait_for_a_frozen_disk() {
     let freeze = async || {
         frozen = disk.freeze(frozen_for);
         let asked = Instant::now();
-        assert_eq!(node.put("/during/freeze", "frozen").await.status, 201, "a write waits");
+        let answer = node.put("/during/freeze", "frozen").await;
+        if frozen_for < STALL_AFTER {
+            assert_eq!(answer.status, 201, "a write waits");
+        } else {
+            assert_eq!(answer.status, 503, "a write does not wait for a stalled disk");
+            assert!(answer.text().contains("disk-stalled"), "{}", answer.text());
+            let ready = node.get("/ready").await;
+            assert_eq!(ready.status, 503, "{}", ready.text());
+            assert!(ready.text().contains("the disk is stalled"), "{}", ready.text());
+        }
         waited = asked.elapsed();
         until("the thaw", frozen_for * 2, async || (!disk.is_frozen()).then_some(())).await;
         let thawed = Instant::now();

@@ -52,6 +52,7 @@ store_metrics! {
     scrubbed_records: "Records that the scrub read",
     scrubbed_bytes: "Bytes of records that the scrub read",
     scrub_passes: "Passes of the scrub that were completed",
+    losses_given_up: "Artifacts that were lost so often that no peer is asked for them any more",
     forgotten: "References removed because they led to nothing",
     forgets_dropped: "References that lead to nothing and stay for now, because too much waits",
     uploads_abandoned: "Uploads that were not stored, or whose client left before it was told",

@@ -268,20 +268,27 @@ impl Follower {
     /// Asks for what the device lost since this peer was asked the last time. Whether there was more
     /// than is remembered, so that everything has to be compared.
     async fn repair(&mut self) -> Result<bool, PeerError> {
-        let Lost { rows, next, is_cut } = self.shared.store.lost_since(self.repaired);
-        let mut wanted = VecDeque::new();
-        for row in rows {
-            // Another peer may have delivered it, or a client put it again.
-            if self.shared.store.lacks(&row).await.map_err(PeerError::Store)? {
-                wanted.push_back(row);
+        let mut was_cut = false;
+        loop {
+            let Lost { rows, next, is_cut } = self.shared.store.lost_since(self.repaired);
+            was_cut |= is_cut;
+            if rows.is_empty() {
+                self.repaired = next;
+                return Ok(was_cut);
             }
+            let mut wanted = VecDeque::new();
+            for row in rows {
+                // Another peer may have delivered it, or a client put it again.
+                if self.shared.store.lacks(&row).await.map_err(PeerError::Store)? {
+                    wanted.push_back(row);
+                }
+            }
+            if !wanted.is_empty() {
+                self.shared.metrics.replication.repairs_asked_for.inc_by(wanted.len() as u64);
+                self.try_once(wanted).await?;
+            }
+            self.repaired = next;
         }
-        if !wanted.is_empty() {
-            self.shared.metrics.replication.repairs_asked_for.inc_by(wanted.len() as u64);
-            self.try_once(wanted).await?;
-        }
-        self.repaired = next;
-        Ok(is_cut)
     }
 
     /// Fetches `rows`, each alone. What fails is set aside.

@@ -25,7 +25,7 @@ use kura_core::{
     address::{Address, Space},
     capacity::{Capacity, RingCapacity},
     digest::Digest,
-    feed::{FeedRow, supersedes},
+    feed::supersedes,
     hlc::Hlc,
     place::{Place, Watermark, place_key},
     recency::Recency,
@@ -128,7 +128,7 @@ pub(super) struct Appender {
     /// What bodies in flight may take.
     pub(super) staging: Arc<Staging>,
     index: Arc<Index>,
-    losses: Arc<Losses>,
+    pub(super) losses: Arc<Losses>,
     pub(super) device: Arc<Device>,
     /// What the store holds of its volume.
     pub(super) books: Arc<Books>,
@@ -759,27 +759,6 @@ impl Appender {
         let refusal = is_full.then(|| Refusal::DiskFull(error.clone()));
         self.rest = Some(Rest { until: self.env.clock.now() + FAILURE_REST, refusal });
         self.freeze(&active).await;
-    }
-
-    async fn forget(&mut self, address: &Address, place: Place) {
-        let key = place_key(address);
-        let row = self.env.catalog.get(PLACES_SPACE, &key).await;
-        let stands = matches!(row, Ok(Some(row)) if Place::decode(&row) == Some(place));
-        if !stands {
-            return;
-        }
-        let mut batch = Batch::default();
-        batch.delete(PLACES_SPACE, key);
-        if let Err(refusal) = self.commit(batch).await {
-            tracing::warn!(%refusal, "a reference that leads to nothing could not be removed");
-            return;
-        }
-        self.metrics.store.forgotten.inc();
-        // What was evicted meanwhile is not wanted back.
-        if self.view.segment(place.segment).is_some() {
-            let Place { version, body_bytes, digest, .. } = place;
-            self.losses.add(FeedRow { address: address.clone(), version, body_bytes, digest });
-        }
     }
 }
 

@@ -13,6 +13,7 @@ mod budget;
 mod command;
 mod eviction;
 mod fit;
+mod forgetting;
 mod grace;
 mod index;
 mod ledger;
@@ -116,6 +117,8 @@ pub const KEYSPACES: [Keyspace; 5] =
 const COMMANDS_MAX: usize = 1024;
 /// How often who waits for the volume looks whether it is stalled.
 const STALL_LOOK: Duration = Duration::from_secs(5);
+/// How long after the first look it looks again, before it gives up.
+const STALL_SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// An open store. Cheap to clone.
 #[derive(Clone)]
@@ -468,7 +471,16 @@ impl Store {
         let mut work = pin!(work);
         loop {
             let waited = kura_env::timeout(&*self.0.env.clock, STALL_LOOK, work.as_mut()).await;
-            match waited {
+            if let Ok(ended) = waited {
+                return ended;
+            }
+            if self.0.device.stalled_seconds().is_none() {
+                continue;
+            }
+            // A process that was stopped finds all its timers over at once: what has ended meanwhile
+            // is asked first.
+            let clock = &*self.0.env.clock;
+            match kura_env::timeout(clock, STALL_SECOND_LOOK, work.as_mut()).await {
                 Ok(ended) => return ended,
                 Err(_) => self.keep_moving()?,
             }
@@ -484,6 +496,13 @@ impl Store {
     fn lose(&self, address: Address, place: Place) {
         self.0.metrics.store.wrong_places.inc();
         self.forget(address, place);
+    }
+
+    /// As [`Store::lose`], and waits until the appender has room to hear of it.
+    async fn lose_for_sure(&self, address: Address, place: Place) {
+        self.0.metrics.store.wrong_places.inc();
+        // An error means that the store is closing.
+        self.send(Command::Forget(address, place)).await.ok();
     }
 
     /// What was here and was lost since somebody looked, as far as it is remembered.

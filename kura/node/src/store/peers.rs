@@ -179,7 +179,8 @@ impl Store {
     pub async fn lacks(&self, row: &FeedRow) -> Result<bool, Refusal> {
         let here = self.version(&row.address).await?;
         let known = here.map(|it| (it.version, it.digest));
-        if here.is_none() && self.is_too_old(row) {
+        let was_here = || self.0.losses.holds(&row.address, row.version);
+        if here.is_none() && self.is_too_old(row) && !was_here() {
             self.metrics().store.replicas_not_asked_for.inc();
             return Ok(false);
         }

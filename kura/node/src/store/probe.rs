@@ -4,9 +4,8 @@ use bytes::Bytes;
 use kura_env::{DiskError, DiskPath};
 
 use super::appender::{Appender, FAILURE_REST};
+use crate::device::PROBE;
 
-/// Written and removed. What a crash leaves of it goes with the rest of staging at the next start.
-const PROBE: &str = "tmp/probe.part";
 /// Enough to need a block.
 const PROBE_BYTES: usize = 4096;
 

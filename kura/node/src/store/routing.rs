@@ -80,6 +80,8 @@ impl Appender {
             }
             let area = area_of(publish.address.space());
             let new_since = match publish.origin {
+                // What was here, and was lost, is no news, however old it is.
+                Origin::Peer(version) if self.losses.holds(&publish.address, version) => None,
                 Origin::Peer(version) => publish.replaces.is_none().then_some(version.time),
                 Origin::Client | Origin::Copied { .. } => None,
             };

@@ -13,7 +13,7 @@ use std::{
 
 use kura_core::{
     address::Address,
-    place::{Place, contents_key, parse_contents_key, parse_contents_row},
+    place::{Place, contents_key, parse_contents_key, parse_contents_row, place_key},
     record::SegmentId,
     scrub::{pass_order, rest_after},
 };
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use super::{CONTENTS_SPACE, Reading, Shared, Store};
+use super::{CONTENTS_SPACE, PLACES_SPACE, Reading, Shared, Store};
 use crate::{config::StoreConfig, service::Refusal};
 
 /// When the first pass of a life begins, if not earlier: what a start has to do goes first.
@@ -31,6 +31,8 @@ const FIRST_AFTER: Duration = Duration::from_secs(600);
 const PAGE_ROWS: usize = 256;
 /// Bytes of small records that are read in a row, before the rest that they cost.
 const RUN_BYTES: u64 = 256 * 1024;
+/// What a look that leads to no record counts as, in bytes.
+const LOOK_BYTES: u64 = 4096;
 /// How long after an error of the device the same place is read again.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Places that wait for that. Further ones are left to who reads them next.
@@ -188,10 +190,9 @@ impl Work {
         let mut due = period(self.every.min(FIRST_AFTER)).map(|first| self.clock.now() + first);
         loop {
             let now = self.clock.now();
-            if let Some((address, place)) = self.scrub.take_due(now) {
+            {
                 let Some(store) = self.store() else { return };
-                self.again(&store, &address, place).await;
-                continue;
+                self.look_again(&store).await;
             }
             if self.pass.is_none() {
                 let is_asked = self.scrub.status.lock().is_asked;
@@ -200,7 +201,7 @@ impl Work {
                     self.begin(&store);
                 }
             }
-            if self.pass.is_some() {
+            if self.pass.is_some() && !self.is_held_up() {
                 let Some(store) = self.store() else { return };
                 if let Err(refusal) = self.go_on(&store).await {
                     tracing::info!(%refusal, "the scrub rests");
@@ -212,7 +213,22 @@ impl Work {
                 }
                 continue;
             }
-            self.wait(due).await;
+            // A pass that is held up goes on with what the device could not read.
+            self.wait(due.filter(|_| self.pass.is_none())).await;
+        }
+    }
+
+    /// Whether what the device could not read has to be settled before the pass goes on, or ends.
+    fn is_held_up(&self) -> bool {
+        let suspects = self.scrub.suspects.lock().len();
+        let is_read = self.pass.as_ref().is_some_and(|pass| pass.segments.is_empty());
+        suspects >= SUSPECTS_MAX / 2 || is_read && suspects > 0
+    }
+
+    /// Reads again what is due.
+    async fn look_again(&mut self, store: &Store) {
+        while let Some((address, place)) = self.scrub.take_due(self.clock.now()) {
+            self.again(store, &address, place).await;
         }
     }
 
@@ -263,6 +279,7 @@ impl Work {
             if let Some(address) = address {
                 self.look(store, &address, (segment, at)).await?;
             }
+            self.look_again(store).await;
             if let Some(pass) = &mut self.pass {
                 pass.offset = at + 1;
             }
@@ -294,10 +311,19 @@ impl Work {
         address: &Address,
         (segment, offset): (SegmentId, u64),
     ) -> Result<(), Refusal> {
-        let place = store.version(address).await?;
+        let place = leads_to(store, address).await?;
         let here = place.filter(|place| (place.segment, place.offset) == (segment, offset));
-        let Some(place) = here else { return Ok(()) };
+        let Some(place) = here else {
+            self.owed_bytes += LOOK_BYTES;
+            self.rest().await;
+            return Ok(());
+        };
         let read = self.read(store, address, place).await;
+        if read.is_err() {
+            // What could not be read took its time of the device all the same.
+            self.owed_bytes += RUN_BYTES;
+            self.rest().await;
+        }
         store.metrics().store.scrubbed_records.inc();
         store.metrics().store.scrubbed_bytes.inc_by(place.record_bytes());
         self.scrub.note(|pass| {
@@ -306,10 +332,12 @@ impl Work {
         });
         match read {
             Ok(true) => Ok(()),
-            Ok(false) | Err(Refusal::Damaged { .. } | Refusal::Disk(_)) => {
+            Ok(false) | Err(Refusal::Damaged { .. }) => {
                 self.scrub.note(|pass| pass.lost += 1);
                 Ok(())
             }
+            // It is read again in a while.
+            Err(Refusal::Disk(_)) => Ok(()),
             Err(refusal) => Err(refusal),
         }
     }
@@ -317,13 +345,14 @@ impl Work {
     /// Reads what the device could not read a while ago. It is not there if that fails again.
     async fn again(&mut self, store: &Store, address: &Address, place: Place) {
         // It may have been forgotten or put again since.
-        if !matches!(store.version(address).await, Ok(Some(now)) if now == place) {
+        if !matches!(leads_to(store, address).await, Ok(Some(now)) if now == place) {
             return;
         }
         if let Err(Refusal::Disk(error)) = self.read(store, address, place).await {
             let Place { segment, offset, .. } = place;
             tracing::warn!(%error, %segment, offset, "the device lost an artifact");
-            store.lose(address.clone(), place);
+            self.scrub.note(|pass| pass.lost += 1);
+            store.lose_for_sure(address.clone(), place).await;
         }
     }
 
@@ -341,17 +370,32 @@ impl Work {
             if store.0.view.segment(place.segment).is_none() {
                 return Ok(true);
             }
-            store.lose(address.clone(), place);
+            store.lose_for_sure(address.clone(), place).await;
             return Ok(false);
         };
         while let Some(data) = reading.next().await? {
             self.owed_bytes += data.len() as u64;
             drop(data);
-            if self.owed_bytes >= RUN_BYTES {
-                let owed_bytes = std::mem::take(&mut self.owed_bytes);
-                self.clock.sleep(rest_after(owed_bytes, self.bytes_per_second)).await;
+            self.rest().await;
+            // What was evicted meanwhile would keep its space for as long as it is read.
+            if store.0.view.segment(place.segment).is_none() {
+                return Ok(true);
             }
         }
         Ok(true)
     }
+
+    /// Rests for what was read, once that is worth a rest.
+    async fn rest(&mut self) {
+        if self.owed_bytes >= RUN_BYTES {
+            let owed_bytes = std::mem::take(&mut self.owed_bytes);
+            self.clock.sleep(rest_after(owed_bytes, self.bytes_per_second)).await;
+        }
+    }
+}
+
+/// Where the row of a name leads. Past the index in memory, which is for what clients ask for.
+async fn leads_to(store: &Store, address: &Address) -> Result<Option<Place>, Refusal> {
+    let row = store.0.env.catalog.get(PLACES_SPACE, &place_key(address)).await;
+    Ok(row.map_err(Refusal::Catalog)?.as_deref().and_then(Place::decode))
 }

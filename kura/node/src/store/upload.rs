@@ -29,6 +29,9 @@ const WRITE_BYTES: u64 = 1024 * 1024;
 /// As many may gather without a reservation. So an upload holds that much memory beyond the budget,
 /// and the piece that came last.
 const WRITE_BYTES_UNRESERVED: u64 = 64 * 1024;
+/// Bytes of one body that may lie in the page cache alone. Higher: the sync at the end of a large body
+/// takes so long that the disk looks stalled.
+const SYNC_BYTES: u64 = 64 * 1024 * 1024;
 /// A staging file of unknown length grows its reservation by at least this much.
 const GROW_BYTES: u64 = 1024 * 1024;
 
@@ -41,6 +44,8 @@ pub struct Upload {
     hasher: Hasher,
     sums: ChunkSums,
     filling: Filling,
+    /// Written to staging since that was synced last.
+    unsynced_bytes: u64,
     origin: Origin,
     /// What the body must have.
     expected: Option<Digest>,
@@ -85,9 +90,7 @@ impl Upload {
             None => {
                 let at = store.body_at(&address, declared_bytes);
                 let room = store.staging().reserve(wanted).await?;
-                // Only now: the volume may have changed while this waited. What is reserved counts.
-                store.find_room(0).await?;
-                let staged = store.staging().create(room, at).await?;
+                let staged = stage(&store, room, at).await?;
                 let memory = write_memory(&store, Lane::Clients, declared_bytes);
                 Filling::staged(staged, memory)
             }
@@ -101,6 +104,7 @@ impl Upload {
             hasher: Hasher::default(),
             sums: ChunkSums::default(),
             filling,
+            unsynced_bytes: 0,
             origin: Origin::Client,
             published: false,
         })
@@ -145,9 +149,7 @@ impl Upload {
         } else {
             let at = store.body_at(address, declared_bytes);
             let room = store.staging().wait(body_bytes).await?;
-            // Only now: the volume may have changed while this waited. What is reserved counts.
-            store.find_room(0).await?;
-            let staged = store.staging().create(room, at).await?;
+            let staged = stage(&store, room, at).await?;
             let memory = write_memory(&store, Lane::Replicas, declared_bytes);
             Filling::staged(staged, memory)
         };
@@ -159,6 +161,7 @@ impl Upload {
             hasher: Hasher::default(),
             sums: ChunkSums::default(),
             filling,
+            unsynced_bytes: 0,
             origin,
             expected: Some(digest),
             published: false,
@@ -191,7 +194,8 @@ impl Upload {
             Filling::Staged { pending, memory, .. } => {
                 pending.push(data);
                 if pending.len_bytes() as u64 >= memory.bytes().max(WRITE_BYTES_UNRESERVED) {
-                    self.flush().await?;
+                    let store = self.store.clone();
+                    store.unless_stalled(self.flush()).await?;
                 }
             }
         }
@@ -262,10 +266,8 @@ impl Upload {
                     return Ok(());
                 }
                 let at = BodyAt::BehindHeader;
-                let staging = self.store.staging();
-                let room = staging.reserve_now(wanted)?;
-                self.store.find_room(0).await?;
-                let staged = staging.create(room, at).await?;
+                let room = self.store.staging().reserve_now(wanted)?;
+                let staged = stage(&self.store, room, at).await?;
                 // What is in memory already is written together with what comes.
                 let memory =
                     std::mem::replace(reservation, self.store.memory().nothing(Lane::Clients));
@@ -293,9 +295,24 @@ impl Upload {
             })?;
             staged.wrote(bytes as u64);
             self.store.staging_wrote(bytes as u64);
+            self.unsynced_bytes += bytes as u64;
+        }
+        if self.unsynced_bytes >= SYNC_BYTES {
+            staged.file().sync_data().await.map_err(Refusal::Disk)?;
+            self.unsynced_bytes = 0;
         }
         Ok(())
     }
+}
+
+/// A staging file with `room`. Waits for the disk unless that is stalled.
+async fn stage(store: &Store, room: Reservation, at: BodyAt) -> Result<StagedFile, Refusal> {
+    let work = async {
+        // Only now: the volume may have changed while the room was waited for. What is reserved counts.
+        store.find_room(0).await?;
+        store.staging().create(room, at).await
+    };
+    store.unless_stalled(work).await
 }
 
 /// Memory for what gathers before it is written to a staging file; nothing if there is no room.
