@@ -21,6 +21,8 @@ use sim_storage::{
     Crash, Effect, EffectVerdict, SimCatalog, SimCatalogConfig, SimDisk, SimDiskConfig,
 };
 
+use crate::sick::Sickness;
+
 /// One store and what it stands on.
 pub(crate) struct Bed {
     pub(crate) world: World,
@@ -29,6 +31,8 @@ pub(crate) struct Bed {
     pub(crate) config: StoreConfig,
     /// What fails in the lives that begin from now on.
     pub(crate) plan: Plan,
+    /// What the disk cannot read, in every life.
+    pub(crate) sickness: Sickness,
     running: Option<Running>,
 }
 
@@ -71,7 +75,15 @@ impl Bed {
             scrub_every: Duration::ZERO,
             scrub_bytes_per_second: 1 << 20,
         };
-        Self { world, node, disk, config, plan: Plan::default(), running: None }
+        Self {
+            world,
+            node,
+            disk,
+            config,
+            plan: Plan::default(),
+            sickness: Sickness::default(),
+            running: None,
+        }
     }
 
     /// Runs `work` to its end; a world that stops before that is a failure.
@@ -88,7 +100,7 @@ impl Bed {
         let clock = self.world.clock(self.node);
         let injector = Arc::new(Injector::new(self.plan.clone()));
         let faults = Faults::new(injector, "node-1", clock.clone(), Arc::new(|_: &Fault| ()));
-        let disk = faults.disk(self.disk.attach());
+        let disk = faults.disk(self.sickness.of(self.disk.attach()));
         let catalog = Arc::new(SimCatalog::new(
             disk.clone(),
             clock.clone(),

@@ -11,6 +11,7 @@ mod recovery;
 mod repair;
 mod restart;
 mod scrub;
+mod sick;
 mod staging;
 mod stories;
 mod trouble;

@@ -82,7 +82,7 @@ fn a_place_that_the_device_cannot_read_keeps_no_node_from_starting() {
     // How many are here then, and how many once the device can read it again.
     for (label, nth, now, then) in [
         ("read RING", 1, 5, 5),
-        ("read blobs/*.seg", 1, 0, 0),
+        ("read blobs/*.seg", 1, 0, 5),
         ("read blobs/*.seg", 2, 4, 5),
         ("read blobs/*.seg", 3, 4, 4),
         ("read blobs/*.seg", 4, 4, 5),
@@ -301,4 +301,62 @@ fn a_device_that_fails_at_every_read_is_not_asked_for_every_block() {
     for n in 0..40 {
         assert_eq!(bed.get(&plain(&format!("key-{n}"))).unwrap(), Some(body(n, 60_000)));
     }
+}
+
+#[test]
+fn what_could_not_be_read_behind_a_rotten_header_is_found_by_the_next_start() {
+    let mut bed = Bed::new(38);
+    bed.start().unwrap();
+    for n in 0..12 {
+        bed.put(plain(&format!("key-{n}")), body(n, 20_000)).unwrap();
+    }
+    bed.close();
+    let path = format!("blobs/{}", bed.segments()[0].file_name());
+    bed.disk.rot(&path, record_of(&bed, &path, "key-0"), 0xff).unwrap();
+    bed.forget_index();
+    // In the first block in which the next record is looked for.
+    bed.sickness.strike(&path, 30_000..30_001);
+    let here = |bed: &Bed| {
+        let is_here = |n: &u64| bed.get(&plain(&format!("key-{n}"))).unwrap().is_some();
+        (0..12).filter(is_here).collect::<Vec<_>>()
+    };
+    bed.start().unwrap();
+    assert_eq!(here(&bed), (4..12).collect::<Vec<_>>());
+    bed.close();
+    bed.sickness.pass();
+    bed.start().unwrap();
+    assert_eq!(here(&bed), (1..12).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_segment_whose_header_cannot_be_read_is_a_miss_for_one_life_and_not_gone() {
+    let mut bed = Bed::new(39);
+    bed.start().unwrap();
+    let key = |n: u64| plain(&format!("key-{n}"));
+    let mut put = 0;
+    while bed.segments().len() < 3 {
+        bed.put(key(put), body(put, 20_000)).unwrap();
+        put += 1;
+    }
+    bed.close();
+    let segments = bed.segments();
+    for segment in segments.clone() {
+        let path = format!("blobs/{}", segment.file_name());
+        bed.sickness.strike(&path, 0..1);
+        bed.start().unwrap();
+        assert_eq!(bed.metrics().store.recovered_unreadable.get(), 1, "{path}");
+        let misses = (0..put).filter(|n| bed.get(&key(*n)).unwrap().is_none()).count();
+        assert!(misses > 0, "{path}");
+        bed.put(plain("meanwhile"), body(99, 20_000)).unwrap();
+        bed.settle();
+        bed.close();
+        bed.sickness.pass();
+        bed.start().unwrap();
+        for n in 0..put {
+            assert_eq!(bed.get(&key(n)).unwrap(), Some(body(n, 20_000)), "key-{n} after {path}");
+        }
+        assert_eq!(bed.get(&plain("meanwhile")).unwrap(), Some(body(99, 20_000)), "{path}");
+        bed.close();
+    }
+    assert!(segments.iter().all(|it| bed.segments().contains(it)), "each is still in its ring");
 }

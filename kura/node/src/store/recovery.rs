@@ -147,8 +147,8 @@ async fn recover_with_catalog(
     tell(&capacity);
     let mut scan = Scan::new(env, metrics, &plan.ring);
     let view = Arc::new(View::default());
-    let Scans { ring, mut ends, unreadable } = scan.ring(&plan.ring, &view, progress).await?;
-    let orphans: Vec<SegmentId> = plan.orphans.into_iter().chain(unreadable).collect();
+    let Scans { ring, mut ends, headless } = scan.ring(&plan.ring, &view, progress).await?;
+    let orphans: Vec<SegmentId> = plan.orphans.into_iter().chain(headless).collect();
     let Objects { pool, owners, dirs: pool_dirs, unreadable } = scan.pool(&view, progress).await?;
     metrics.store.swept_orphans.inc_by(orphans.len() as u64);
     let is_here = |id: SegmentId| match id.area() {
@@ -353,7 +353,7 @@ async fn load_ring(
     metrics.store.recovered_rings.inc();
     let mut members = Vec::new();
     for id in on_disk {
-        if let Some((_, _, header)) = open_segment(env, *id, metrics).await? {
+        if let Ok((_, _, header)) = open_segment(env, *id, metrics).await? {
             members.push(Member {
                 id: *id,
                 base_sequence: header.base_sequence,

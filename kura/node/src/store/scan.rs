@@ -53,31 +53,39 @@ fn is_sick(error: &DiskError, metrics: &Metrics) -> bool {
 /// A segment, its file, and what that begins with.
 type Opened = (Segment, Arc<dyn File>, SegmentHeader);
 
-/// Opens a segment's file and reads its header; `None` if it has none that is valid, or none that
-/// can be read: without it nothing else in the file can be told from anything.
+/// Why a file cannot be used: without a header nothing else in it can be told from anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Headless {
+    /// It has none of this segment.
+    Invalid,
+    /// The device cannot read it now.
+    Unreadable,
+}
+
+/// Opens a segment's file and reads its header.
 pub(super) async fn open_segment(
     env: &Env,
     id: SegmentId,
     metrics: &Metrics,
-) -> Result<Option<Opened>, DiskError> {
+) -> Result<Result<Opened, Headless>, DiskError> {
     let file = env.disk.open(&segment_path(id)).await?;
     let head = match file.read_at(0, SEGMENT_HEADER_LEN).await {
-        Err(error) if is_sick(&error, metrics) => return Ok(None),
+        Err(error) if is_sick(&error, metrics) => return Ok(Err(Headless::Unreadable)),
         read => read?,
     };
     match SegmentHeader::decode(&head) {
         Ok(header) if header.id == id => {
             // Objects of the pool are too many to be held open.
             let held = (id.area() != Area::Pool).then(|| file.clone());
-            Ok(Some((Segment { id, nonce: header.nonce, file: held }, file, header)))
+            Ok(Ok((Segment { id, nonce: header.nonce, file: held }, file, header)))
         }
         Ok(header) => {
             tracing::warn!(segment = %id, says = %header.id, "a segment under a wrong name");
-            Ok(None)
+            Ok(Err(Headless::Invalid))
         }
         Err(invalid) => {
             tracing::warn!(segment = %id, %invalid, "a segment without a header");
-            Ok(None)
+            Ok(Err(Headless::Invalid))
         }
     }
 }
@@ -136,10 +144,11 @@ struct Adopted {
 
 /// What was found in the segments of a ring.
 pub(super) struct Scans {
-    /// The ring without those that cannot be used at all.
+    /// The ring without those that have no header. Those whose header the device cannot read stay in it,
+    /// unseen by readers: what lies in them is a miss until a start can read it.
     pub(super) ring: Ring,
     pub(super) ends: BTreeMap<SegmentId, Scanned>,
-    pub(super) unreadable: Vec<SegmentId>,
+    pub(super) headless: Vec<SegmentId>,
 }
 
 /// What was found in the pool.
@@ -184,27 +193,35 @@ impl<'a> Scan<'a> {
         view: &View,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Scans, RecoverError> {
-        let mut scans = Scans { ring: ring.clone(), ends: BTreeMap::new(), unreadable: Vec::new() };
+        let mut scans = Scans { ring: ring.clone(), ends: BTreeMap::new(), headless: Vec::new() };
         let total = ring.members().count();
         for (done, member) in ring.members().enumerate() {
             progress(format!("recovering: {done} of {total} segments read"));
-            if let Some(scanned) = self.segment(member.id).await? {
-                view.insert(scanned.segment.clone());
-                scans.ends.insert(member.id, scanned);
-            } else {
-                self.metrics.store.recovered_unreadable.inc();
-                scans.unreadable.push(member.id);
+            let headless = match self.segment(member.id).await? {
+                Ok(scanned) => {
+                    view.insert(scanned.segment.clone());
+                    scans.ends.insert(member.id, scanned);
+                    continue;
+                }
+                Err(headless) => headless,
+            };
+            self.metrics.store.recovered_unreadable.inc();
+            match headless {
+                Headless::Invalid => scans.headless.push(member.id),
+                Headless::Unreadable => {
+                    tracing::warn!(segment = %member.id, "left for a start that can read it");
+                }
             }
         }
-        scans.ring = scans.ring.retained(|id| !scans.unreadable.contains(&id));
+        scans.ring = scans.ring.retained(|id| !scans.headless.contains(&id));
         Ok(scans)
     }
 
-    /// Reads one segment from its watermark to the end of its log. `None` if it cannot be used at
-    /// all.
-    pub(super) async fn segment(&mut self, id: SegmentId) -> Result<Option<Scanned>, RecoverError> {
-        let Some((segment, file, _)) = open_segment(self.env, id, self.metrics).await? else {
-            return Ok(None);
+    /// Reads one segment from its watermark to the end of its log.
+    async fn segment(&mut self, id: SegmentId) -> Result<Result<Scanned, Headless>, RecoverError> {
+        let (segment, file, _) = match open_segment(self.env, id, self.metrics).await? {
+            Ok(opened) => opened,
+            Err(headless) => return Ok(Err(headless)),
         };
         let len_bytes = file.len().await?;
         let watermark = rows::watermark(&*self.env.catalog, id).await?;
@@ -237,7 +254,13 @@ impl<'a> Scan<'a> {
                 Step::End(_) if offset >= len_bytes => break,
                 Step::End(invalid) => Some(invalid),
             };
-            let Some(next) = resync.next_record(offset + 1).await? else {
+            let bad_reads = resync.bad_reads();
+            let next = resync.next_record(offset + 1).await?;
+            if resync.bad_reads() > bad_reads {
+                // Whatever begins there was passed over.
+                unreadable_at.get_or_insert(offset);
+            }
+            let Some(next) = next else {
                 if let Some(invalid) = invalid {
                     tracing::info!(segment = %id, offset, len_bytes, %invalid, "log ends here");
                     self.metrics.store.recovered_torn_tails.inc();
@@ -255,7 +278,7 @@ impl<'a> Scan<'a> {
         self.metrics.store.recovered_read_errors.inc_by(resync.bad_reads());
         let takes_appends = unreadable_at.is_none() && adopted.is_synced != Some(false);
         let end = offset.max(watermark.offset);
-        Ok(Some(Scanned { segment: Arc::new(segment), file, end, takes_appends }))
+        Ok(Ok(Scanned { segment: Arc::new(segment), file, end, takes_appends }))
     }
 
     /// Reads the record at `offset` and checks it, body and all.
@@ -450,10 +473,10 @@ impl<'a> Scan<'a> {
     /// One object of the pool. One that the catalog does not lead to is checked and adopted, whatever
     /// part of the catalog is lost.
     async fn object(&mut self, id: SegmentId) -> Result<Object, RecoverError> {
-        let errors = self.metrics.store.recovered_read_errors.get();
-        let Some((segment, file, header)) = open_segment(self.env, id, self.metrics).await? else {
-            let is_sick = self.metrics.store.recovered_read_errors.get() > errors;
-            return Ok(if is_sick { Object::Unreadable } else { Object::None });
+        let (segment, file, header) = match open_segment(self.env, id, self.metrics).await? {
+            Ok(opened) => opened,
+            Err(Headless::Unreadable) => return Ok(Object::Unreadable),
+            Err(Headless::Invalid) => return Ok(Object::None),
         };
         let (offset, len_bytes) = (u64::from(header.first_offset), file.len().await?);
         if let Some((name, place)) = self.known_place(id, offset).await? {
