@@ -116,7 +116,10 @@ fn as_text(findings: &Findings) -> String {
 fn repaired_as_text(repaired: &Repaired) -> String {
     let Repaired { before, repairs, repair_count, after } = repaired;
     let mut text = as_text(before);
-    let Some(after) = after else { return text + "nothing was to be done\n" };
+    let Some(after) = after else {
+        let nothing = if before.is_sound() { "nothing was to be done" } else { "nothing was done" };
+        return text + nothing + "\n";
+    };
     text.extend(repairs.iter().map(|repair| format!("repaired: {repair}\n")));
     let repaired = count(*repair_count, "repair");
     text + &format!(
@@ -129,8 +132,10 @@ fn repaired_as_text(repaired: &Repaired) -> String {
 /// Notes, and then problems.
 fn told(findings: &Findings) -> String {
     let notes = findings.notes.iter().map(|note| format!("note: {note}\n"));
+    let untold = findings.note_count.saturating_sub(findings.notes.len() as u64);
+    let more = (untold > 0).then(|| format!("note: and {untold} more of these\n"));
     let problems = findings.problems.iter().map(|problem| format!("problem: {problem}\n"));
-    notes.chain(problems).collect()
+    notes.chain(more).chain(problems).collect()
 }
 
 fn sum(when: &str, problems: u64) -> String {
@@ -149,10 +154,13 @@ mod tests {
     fn problems_come_last_and_are_counted() {
         let mut findings = Findings::default();
         findings.notes.push("n".to_owned());
+        findings.note_count = 1;
         assert!(as_text(&findings).ends_with("note: n\nno problem was found\n"));
+        findings.note_count = 5;
         findings.problems.push("p".to_owned());
         findings.problem_count = 7;
-        assert!(as_text(&findings).ends_with("note: n\nproblem: p\n7 problems were found\n"));
+        assert!(as_text(&findings).contains("note: n\nnote: and 4 more of these\nproblem: p\n"));
+        assert!(as_text(&findings).ends_with("problem: p\n7 problems were found\n"));
         assert!(as_json(&findings).contains("\"problem_count\":7"));
     }
 
@@ -164,6 +172,9 @@ mod tests {
         assert!(
             repaired_as_text(&left).ends_with("no problem was found\nnothing was to be done\n")
         );
+        let mut refused = left;
+        refused.before.problem_count = 1;
+        assert!(repaired_as_text(&refused).ends_with("1 problem was found\nnothing was done\n"));
         let after = Some(before.clone());
         before.problems.push("p".to_owned());
         before.problem_count = 1;

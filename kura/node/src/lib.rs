@@ -10,4 +10,5 @@ mod replicate;
 pub mod service;
 pub mod store;
 pub mod surface;
+mod told;
 pub mod verify;

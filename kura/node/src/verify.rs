@@ -4,7 +4,10 @@
 //! What a stop at any point may leave, and the next start clears up, is noted. A *problem* is what no
 //! stop explains.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use kura_core::{
     address::Address,
@@ -27,10 +30,9 @@ use crate::{
         CONTENTS_SPACE, KEYSPACES, PLACES_SPACE, RepairError, STAGING_DIR, SavedRing, Wrong,
         files_below, load_ring_file, repair, segment_of, segment_path, stamp_rows,
     },
+    told::tell,
 };
 
-/// Problems that are told one by one; further ones are counted. The same holds for notes and repairs.
-const TOLD_MAX: usize = 100;
 /// Rows that are looked at together.
 const PAGE_ROWS: usize = 1024;
 
@@ -73,8 +75,10 @@ pub struct Findings {
     pub walked_bytes: u64,
     /// Of those that are in no ring and no pool: what the ledger lacks of the walk.
     pub beside_bytes: u64,
-    /// What the next start clears up, or takes as it is.
+    /// What the next start clears up, or takes as it is. At most a hundred are told.
     pub notes: Vec<String>,
+    /// How many there are in all.
+    pub note_count: u64,
     /// What should not be there. At most a hundred are told.
     pub problems: Vec<String>,
     /// How many there are in all.
@@ -93,7 +97,7 @@ pub struct Repaired {
     pub repairs: Vec<String>,
     /// How many there are in all.
     pub repair_count: u64,
-    /// By a second look; none if nothing was to be done.
+    /// By a second look; none if nothing was done.
     pub after: Option<Findings>,
 }
 
@@ -117,10 +121,11 @@ impl Findings {
     }
 
     fn problem(&mut self, what: String) {
-        self.problem_count += 1;
-        if self.problems.len() < TOLD_MAX {
-            self.problems.push(what);
-        }
+        tell(&mut self.problems, &mut self.problem_count, what);
+    }
+
+    fn note(&mut self, what: String) {
+        tell(&mut self.notes, &mut self.note_count, what);
     }
 }
 
@@ -140,7 +145,8 @@ pub async fn verify(env: &Env, holder: &str) -> Result<Findings, VerifyError> {
 }
 
 /// The same, and then makes right what was found: does what a start would do, takes away the rows that lead
-/// to damage, and looks again. Where nothing was found, not even something to note, nothing is touched.
+/// to damage, and looks again. Where nothing was found, not even something to note, nothing is touched; nor
+/// where that would give up what the device cannot read now.
 ///
 /// # Errors
 ///
@@ -161,12 +167,11 @@ pub async fn verify_and_repair(
 
 async fn look_and_repair(env: &Env, config: &StoreConfig) -> Result<Repaired, VerifyError> {
     let before = look(env).await?;
-    if before.is_sound() && before.notes.is_empty() {
+    let has_nothing = before.is_sound() && before.notes.is_empty();
+    if has_nothing || before.wrong.is_waited_for {
         return Ok(Repaired { before, repairs: Vec::new(), repair_count: 0, after: None });
     }
-    let mut repairs = repair(env, config, &before.wrong).await?;
-    let repair_count = repairs.len() as u64;
-    repairs.truncate(TOLD_MAX);
+    let (repairs, repair_count) = repair(env, config, &before.wrong).await?.into_parts();
     let after = Some(look(env).await?);
     Ok(Repaired { before, repairs, repair_count, after })
 }
@@ -178,7 +183,8 @@ async fn look(env: &Env) -> Result<Findings, VerifyError> {
         findings: Findings::default(),
         records: BTreeMap::new(),
         damaged: BTreeSet::new(),
-        ends: BTreeMap::new(),
+        unread: BTreeMap::new(),
+        ends: BTreeSet::new(),
     };
     check.all().await?;
     Ok(check.findings)
@@ -192,8 +198,10 @@ struct Check<'a> {
     records: BTreeMap<(SegmentId, u64), (Digest, u64)>,
     /// Where a body is not the one that was written.
     damaged: BTreeSet<(SegmentId, u64)>,
-    /// Where the log of each segment or object ends.
-    ends: BTreeMap<SegmentId, u64>,
+    /// Where something may lie that could not be looked at.
+    unread: BTreeMap<SegmentId, Vec<Range<u64>>>,
+    /// The segments and objects whose logs were gone through to their ends.
+    ends: BTreeSet<SegmentId>,
 }
 
 /// Rows of the index that are counted, and not told one by one.
@@ -203,6 +211,8 @@ struct OddRows {
     left_over: u64,
     /// They mean nothing.
     unreadable: u64,
+    /// They lead to what could not be looked at.
+    untold: u64,
 }
 
 impl Check<'_> {
@@ -227,6 +237,9 @@ impl Check<'_> {
                 self.note(format!("segment {id} of RING has no file"));
             }
         }
+        if ring.is_none() {
+            self.wait_for_headers();
+        }
         for id in on_disk.iter().filter(|id| id.area() == Area::Pool) {
             self.findings.objects += 1;
             self.segment(*id).await?;
@@ -243,7 +256,7 @@ impl Check<'_> {
     }
 
     fn note(&mut self, what: String) {
-        self.findings.notes.push(what);
+        self.findings.note(what);
     }
 
     /// The catalog cannot be believed.
@@ -270,6 +283,21 @@ impl Check<'_> {
         Ok(None)
     }
 
+    /// Without RING, what recovery makes of a segment whose header cannot be read is nothing at all.
+    fn wait_for_headers(&mut self) {
+        let is_headless = |(id, _): &(&SegmentId, _)| !self.ends.contains(id);
+        let waited_for: Vec<_> = self.unread.iter().filter(is_headless).map(|it| *it.0).collect();
+        for id in waited_for {
+            self.findings.wrong.is_waited_for = true;
+            self.findings.problem(format!(
+                "RING is lost, and the device cannot read the header of segment {id}: a start would give \
+                 up all of it, and nothing is repaired. Copy the data directory to a device that can read \
+                 it, or remove the file {} to give it up, and try again",
+                id.path()
+            ));
+        }
+    }
+
     /// A segment or an object: its header, and every record behind it.
     async fn segment(&mut self, id: SegmentId) -> Result<(), VerifyError> {
         let file = self.env.disk.open(&segment_path(id)).await?;
@@ -279,7 +307,9 @@ impl Check<'_> {
             self.item(id, item);
         };
         walk(&*file, Some(id), true, &mut tell).await?;
-        let is_told = self.findings.wrong.objects.last() == Some(&id);
+        let is_told = self.findings.wrong.objects.last() == Some(&id)
+            // A record may be there that could not be looked at.
+            || self.unread.contains_key(&id);
         if id.area() == Area::Pool && records == 0 && !is_told {
             self.findings.wrong.objects.push(id);
             self.findings.problem(format!("the object {id} holds no record"));
@@ -291,7 +321,9 @@ impl Check<'_> {
         match item {
             Item::Header(_) | Item::Skip { .. } => {}
             Item::NoHeader(unfit) => {
-                if id.area() == Area::Pool && !matches!(unfit, Unfit::Unreadable(_)) {
+                if matches!(unfit, Unfit::Unreadable(_)) {
+                    self.unread.entry(id).or_default().push(0..u64::MAX);
+                } else if id.area() == Area::Pool {
                     self.findings.wrong.objects.push(id);
                 }
                 self.findings.problem(match unfit {
@@ -301,27 +333,35 @@ impl Check<'_> {
                 });
             }
             Item::Record(record) => self.record(id, *record),
-            Item::Gap { offset, end, why } => self.nothing(id, offset, end - offset, &why),
-            Item::End { offset, len_bytes, why } => {
-                if let Some(why @ Unfit::Unreadable(_)) = why {
-                    self.nothing(id, offset, len_bytes - offset, &why);
-                } else if why.is_some() {
-                    self.note(format!(
+            Item::Gap { offset, end, is_read: true, .. } => {
+                let bytes = end - offset;
+                self.note(format!("segment {id}: {bytes} bytes at {offset} are no record"));
+            }
+            Item::Gap { offset, end, why, .. } => self.unread(id, offset..end, &why),
+            Item::End { offset, len_bytes, why, is_read } => {
+                self.ends.insert(id);
+                match why {
+                    Some(why) if !is_read => self.unread(id, offset..len_bytes, &why),
+                    Some(_) => self.note(format!(
                         "segment {id}: the log ends at byte {offset} of {len_bytes}"
-                    ));
+                    )),
+                    None => {}
                 }
-                self.ends.insert(id, offset);
             }
         }
     }
 
-    /// Bytes of a segment are no record.
-    fn nothing(&mut self, id: SegmentId, offset: u64, bytes: u64, why: &Unfit) {
-        if let Unfit::Unreadable(error) = why {
-            self.findings.problem(format!("segment {id} at byte {offset}: {error}"));
-        } else {
-            self.note(format!("segment {id}: {bytes} bytes at {offset} are no record"));
-        }
+    /// What lies in these bytes of a segment cannot be told.
+    fn unread(&mut self, id: SegmentId, bytes: Range<u64>, why: &Unfit) {
+        let Range { start, end } = bytes;
+        self.findings.problem(match why {
+            Unfit::Unreadable(error) => format!("segment {id} at byte {start}: {error}"),
+            Unfit::Invalid(_) | Unfit::OtherId(_) => format!(
+                "segment {id}: {} bytes at {start} are no record, and not all of them could be read",
+                end - start
+            ),
+        });
+        self.unread.entry(id).or_default().push(bytes);
     }
 
     fn record(&mut self, id: SegmentId, record: Record) {
@@ -377,6 +417,13 @@ impl Check<'_> {
             let count = odd.unreadable;
             self.findings.problem(format!("{count} rows of the index cannot be read"));
         }
+        if odd.untold > 0 {
+            let count = odd.untold;
+            self.findings.problem(format!(
+                "{count} rows of the index lead to what the device cannot read: whether they are right \
+                 cannot be told, and they stay"
+            ));
+        }
         if !self.damaged.is_empty() {
             let count = self.damaged.len();
             self.note(format!("damaged bodies to which nothing leads: {count}"));
@@ -389,7 +436,12 @@ impl Check<'_> {
         let Some(place) = Place::decode(row).filter(|_| !is_mark_in_places(key)) else { return };
         let Place { segment, offset, digest, body_bytes, .. } = place;
         self.findings.rows += 1;
-        if !self.ends.contains_key(&segment) {
+        let mut unread = self.unread.get(&segment).into_iter().flatten();
+        if unread.any(|bytes| bytes.contains(&offset)) {
+            odd.untold += 1;
+            return;
+        }
+        if !self.ends.contains(&segment) {
             odd.left_over += 1;
             return;
         }

@@ -58,8 +58,10 @@ fn walked(bed: &Bed, id: SegmentId) -> Vec<String> {
                 }
                 Item::Skip { .. } => "skip".to_owned(),
                 Item::Gap { offset, why, .. } => format!("gap at {offset}: {why}"),
-                Item::End { offset, len_bytes, why: None } if offset == len_bytes => "end".into(),
-                Item::End { offset, len_bytes, why } => {
+                Item::End { offset, len_bytes, why: None, .. } if offset == len_bytes => {
+                    "end".into()
+                }
+                Item::End { offset, len_bytes, why, .. } => {
                     format!("{} bytes behind the end: {why:?}", len_bytes - offset)
                 }
             });

@@ -1,6 +1,6 @@
 //! Every kind of damage is found, made right, and costs no more than what it hit.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
 use kura_core::record::{Area, SegmentId, chunk_sum};
@@ -253,4 +253,95 @@ fn a_repair_that_is_killed_before_any_change_of_the_disk_costs_nothing_that_is_s
         deaths += 1;
     }
     assert!(deaths > 20, "{deaths} changes are less than a repair makes");
+}
+
+/// What a sick device costs: looks and repairs while it cannot read `bytes` of the file, says what came of
+/// that, and then that the same repair finds everything sound and every artifact is served.
+fn costs_nothing(bed: &mut Bed, all: &[String], path: &str, bytes: Range<u64>) -> Repaired {
+    bed.sickness.strike(path, bytes);
+    let found = repaired(bed);
+    assert!(!found.before.is_sound() && !found.is_sound(), "{path}: {found:?}");
+    let gave_up = |it: &String| it.contains("is a miss") || it.contains("led nowhere");
+    assert!(!found.repairs.iter().any(gave_up), "{path}: {found:?}");
+    bed.sickness.pass();
+    let later = repaired(bed);
+    assert!(later.before.is_sound() && later.repairs.is_empty(), "{path}: {later:?}");
+    bed.start().unwrap();
+    let missing: Vec<_> =
+        all.iter().filter(|key| bed.get(&plain(key)).unwrap().is_none()).collect();
+    assert!(missing.is_empty(), "{path}: {missing:?} of {} are gone", all.len());
+    bed.close();
+    found
+}
+
+#[test]
+fn what_the_device_cannot_read_keeps_its_rows() {
+    // The header of the first record, of one in the middle, of the last; a body; all but the head.
+    for (area, bytes) in [
+        (Area::Blobs, 70..71),
+        (Area::Blobs, 6_500..6_501),
+        (Area::Blobs, 12_800..12_801),
+        (Area::Blobs, 64..20_000),
+        (Area::Pool, 0..1),
+        (Area::Pool, 266_240 - 100..266_240 - 99),
+        (Area::Pool, 270_000..270_001),
+    ] {
+        let mut bed = stopped(7);
+        let path = path_in(&bed, area);
+        costs_nothing(&mut bed, &all_but(&[]), &path, bytes);
+    }
+}
+
+#[test]
+fn a_device_that_fails_at_most_of_a_segment_costs_no_row_of_it() {
+    let mut bed = Bed::new(8);
+    bed.config.segment_bytes = 4 << 20;
+    bed.config.capacity_bytes = Some(40 << 20);
+    bed.start().unwrap();
+    let keys: Vec<String> = (0..60).map(|n| format!("key-{n}")).collect();
+    for (n, key) in (0..).zip(&keys) {
+        bed.put(plain(key), body(n, 60_000)).unwrap();
+    }
+    bed.close();
+    let path = path_in(&bed, Area::Blobs);
+    // More blocks than are tried; sound records lie behind them.
+    let found = costs_nothing(&mut bed, &keys, &path, 100_000..2_500_000);
+    let told = |it: &String| it.contains("cannot be told");
+    assert!(found.before.problems.iter().any(told), "{found:?}");
+}
+
+#[test]
+fn a_segment_whose_header_the_device_cannot_read_stays_with_all_that_is_in_it() {
+    let mut bed = stopped(9);
+    let path = path_in(&bed, Area::Blobs);
+    costs_nothing(&mut bed, &all_but(&[]), &path, 0..1);
+}
+
+#[test]
+fn rot_beside_what_cannot_be_read_is_no_reason_to_give_up_what_may_lie_there() {
+    let mut bed = stopped(10);
+    let path = path_in(&bed, Area::Blobs);
+    bed.disk.rot(&path, 64 + 30, 1).unwrap();
+    bed.sickness.strike(&path, 6_500..6_501);
+    repaired(&bed);
+    bed.sickness.pass();
+    assert!(repaired(&bed).is_sound());
+    assert_eq!(served(&mut bed), all_but(&["key-0"]));
+}
+
+#[test]
+fn without_ring_nothing_is_repaired_while_a_header_of_a_segment_cannot_be_read() {
+    let mut bed = stopped(11);
+    let path = path_in(&bed, Area::Blobs);
+    bed.disk.rot("RING", 9, 1).unwrap();
+    bed.sickness.strike(&path, 0..1);
+    let before = files(&bed);
+    let found = repaired(&bed);
+    assert!(!found.is_sound() && found.after.is_none() && found.repairs.is_empty(), "{found:?}");
+    let told = |it: &String| it.contains("nothing is repaired");
+    assert!(found.before.problems.iter().any(told), "{found:?}");
+    assert!(files(&bed) == before, "something was changed");
+    bed.sickness.pass();
+    assert!(repaired(&bed).is_sound());
+    assert_eq!(served(&mut bed), all_but(&[]));
 }

@@ -184,3 +184,14 @@ fn below_the_floor_nothing_is_taken_in_and_the_eldest_goes_until_there_is_room()
     bed.put(plain("late"), body(1, 9_000)).unwrap();
     drop(store);
 }
+
+#[test]
+fn notes_are_counted_and_a_hundred_are_told() {
+    let bed = stopped(8);
+    for n in 0..250 {
+        bed.disk.plant(&format!("blobs/notes-{n}.txt"), &Bytes::from_static(b"x")).unwrap();
+    }
+    let findings = look(&bed);
+    assert!(findings.is_sound(), "{findings:?}");
+    assert_eq!((findings.notes.len(), findings.note_count), (100, 250));
+}

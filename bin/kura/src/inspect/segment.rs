@@ -144,7 +144,7 @@ impl Sum {
             }
             Item::Skip { .. } => self.skips += 1,
             Item::Gap { .. } => self.gaps += 1,
-            Item::End { offset, len_bytes, why } => {
+            Item::End { offset, len_bytes, why, .. } => {
                 let left = len_bytes.saturating_sub(*offset);
                 self.end = Some(match why {
                     None => format!("the log ends at byte {offset}, as the file does"),
@@ -226,7 +226,7 @@ fn as_text(item: &Item) -> String {
             let length = end - offset;
             format!("{offset:>12}  skip      {length:>12}  passes over what a crash left\n")
         }
-        Item::Gap { offset, end, why } => {
+        Item::Gap { offset, end, why, .. } => {
             let length = end - offset;
             format!("{offset:>12}  GAP       {length:>12}  no record: {why}\n")
         }
@@ -242,11 +242,12 @@ fn as_json(item: &Item) -> Value {
         Item::NoHeader(why) => json!({ "what": "no_header", "why": why.to_string() }),
         Item::Record(record) => record_as_json(record),
         Item::Skip { offset, end } => json!({ "what": "skip", "offset": offset, "end": end }),
-        Item::Gap { offset, end, why } => {
-            json!({ "what": "gap", "offset": offset, "end": end, "why": why.to_string() })
-        }
-        Item::End { offset, len_bytes, why } => json!({
-            "what": "end", "offset": offset, "len_bytes": len_bytes,
+        Item::Gap { offset, end, why, is_read } => json!({
+            "what": "gap", "offset": offset, "end": end, "why": why.to_string(),
+            "is_read": is_read,
+        }),
+        Item::End { offset, len_bytes, why, is_read } => json!({
+            "what": "end", "offset": offset, "len_bytes": len_bytes, "is_read": is_read,
             "why": why.as_ref().map(ToString::to_string),
         }),
     }

@@ -45,6 +45,8 @@ pub enum Item {
         end: u64,
         /// Why it is none.
         why: Unfit,
+        /// Whether all of it was read. If not, records may lie there that nobody could see.
+        is_read: bool,
     },
     /// Where the log ends; comes last.
     End {
@@ -54,6 +56,8 @@ pub enum Item {
         len_bytes: u64,
         /// What is wrong with what lies behind, if anything does.
         why: Option<Unfit>,
+        /// Whether all of that was read. If not, records may lie there that nobody could see.
+        is_read: bool,
     },
 }
 
@@ -157,7 +161,7 @@ pub async fn walk(
     tell(Item::Header(SegmentHead::from(&header)));
     // The rest of a segment whose blocks were reserved is not part of its length.
     let mut resync = Resync::new(file, nonce, len_bytes);
-    let mut why = None;
+    let (mut why, mut is_read) = (None, true);
     while offset < len_bytes {
         match standing_at(file, nonce, offset, len_bytes).await? {
             Standing::Record { header, header_bytes, end } => {
@@ -176,16 +180,21 @@ pub async fn walk(
                 offset = end;
             }
             Standing::Nothing(unfit) => {
-                let Some(end) = resync.next_record(offset + 1).await? else {
+                let bad_reads = resync.bad_reads();
+                let next = resync.next_record(offset + 1).await?;
+                is_read = !matches!(unfit, Unfit::Unreadable(_))
+                    && resync.bad_reads() == bad_reads
+                    && (next.is_some() || !resync.has_given_up());
+                let Some(end) = next else {
                     why = Some(unfit);
                     break;
                 };
-                tell(Item::Gap { offset, end, why: unfit });
+                tell(Item::Gap { offset, end, why: unfit, is_read });
                 offset = end;
             }
         }
     }
-    tell(Item::End { offset, len_bytes, why });
+    tell(Item::End { offset, len_bytes, is_read: is_read || why.is_none(), why });
     Ok(())
 }
 

@@ -10,7 +10,8 @@
 //! 6. stamp the catalog, synced
 //!
 //! Nothing that is sound is given up: an artifact loses its rows only if its body is not the one that was
-//! written. A stop after any step leaves what a crash of a node could have left, and the next repair or
+//! written, and never because the device could not read it. Where RING is lost and the header of a segment
+//! cannot be read, recovery would not know where that belongs: nothing is repaired then. A stop after any step leaves what a crash of a node could have left, and the next repair or
 //! start goes on.
 
 use bytes::Bytes;
@@ -32,7 +33,7 @@ use super::{
     segments::{segment_dir, segment_path},
     stamp::condemn,
 };
-use crate::{config::StoreConfig, identity, metrics::Metrics};
+use crate::{config::StoreConfig, identity, metrics::Metrics, told::Told};
 
 /// The directory of what is kept for people to look at.
 const QUARANTINE: &str = "quarantine";
@@ -52,6 +53,8 @@ pub(crate) struct Wrong {
     pub(crate) bodies: Vec<(SegmentId, u64)>,
     /// The keys of rows that lead to nothing, or cannot be read.
     pub(crate) rows: Vec<(Keyspace, Vec<u8>)>,
+    /// Whether recovery would give up a segment because the device cannot read its header.
+    pub(crate) is_waited_for: bool,
 }
 
 /// Why a repair did not come to its end.
@@ -83,10 +86,10 @@ pub(crate) async fn repair(
     env: &Env,
     config: &StoreConfig,
     wrong: &Wrong,
-) -> Result<Vec<String>, RepairError> {
+) -> Result<Told, RepairError> {
     refuse_other_versions(env).await?;
     let metrics = Metrics::default();
-    let mut done = Vec::new();
+    let mut done = Told::default();
     if let Some(cause) = &wrong.catalog {
         condemn(env, &metrics, cause).await?;
     }
@@ -98,7 +101,7 @@ pub(crate) async fn repair(
     if !recovered.is_saved {
         return Err(RepairError::Full);
     }
-    done.extend(told(&metrics, wrong));
+    told(&metrics, wrong).into_iter().for_each(|line| done.push(line));
     remove_bodies(env, &wrong.bodies, &mut done).await?;
     let removed = remove_rows(env, &wrong.rows).await?;
     if removed > 0 {
@@ -171,7 +174,7 @@ async fn quarantine(env: &Env, object: SegmentId) -> Result<DiskPath, DiskError>
 async fn remove_bodies(
     env: &Env,
     bodies: &[(SegmentId, u64)],
-    done: &mut Vec<String>,
+    done: &mut Told,
 ) -> Result<(), CatalogError> {
     let catalog = &*env.catalog;
     for (segment, offset) in bodies {
@@ -207,11 +210,7 @@ async fn remove_rows(env: &Env, found: &[(Keyspace, Vec<u8>)]) -> Result<u64, Ca
 }
 
 /// Evicts what is in no ring and no pool: rows first, and files last.
-async fn clear_debts(
-    env: &Env,
-    recovered: &Recovered,
-    done: &mut Vec<String>,
-) -> Result<(), RepairError> {
+async fn clear_debts(env: &Env, recovered: &Recovered, done: &mut Told) -> Result<(), RepairError> {
     for segment in &recovered.debts {
         let rows = clear_rows(env, *segment).await?;
         let freed_bytes = unlink(env, *segment).await?;

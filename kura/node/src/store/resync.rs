@@ -42,12 +42,17 @@ impl<'a> Resync<'a> {
         self.bad_reads
     }
 
+    /// Whether it looks no further, whatever lies there.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.headers_bytes_left == 0 || self.bad_reads == BAD_READS_MAX
+    }
+
     /// Where the first record begins that begins at `from` or behind; `None` if there is none, or the
     /// search took too much.
     pub(crate) async fn next_record(&mut self, from: u64) -> Result<Option<u64>, DiskError> {
         let mut at = from;
         while at < self.len_bytes {
-            if self.headers_bytes_left == 0 || self.bad_reads == BAD_READS_MAX {
+            if self.has_given_up() {
                 return Ok(None);
             }
             let Some(bytes) = self.read(at, READ_BYTES).await? else {
@@ -55,7 +60,7 @@ impl<'a> Resync<'a> {
                 continue;
             };
             for position in memmem::find_iter(&bytes, &RECORD_MAGIC) {
-                if self.headers_bytes_left == 0 || self.bad_reads == BAD_READS_MAX {
+                if self.has_given_up() {
                     return Ok(None);
                 }
                 let candidate = at + position as u64;
