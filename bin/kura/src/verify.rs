@@ -172,8 +172,8 @@ mod tests {
         assert!(
             repaired_as_text(&left).ends_with("no problem was found\nnothing was to be done\n")
         );
-        let refused = Findings { problem_count: 1, ..before.clone() };
-        let refused = Repaired { before: refused, after: None, ..left };
+        let mut refused = left;
+        refused.before.problem_count = 1;
         assert!(repaired_as_text(&refused).ends_with("1 problem was found\nnothing was done\n"));
         let after = Some(before.clone());
         before.problems.push("p".to_owned());

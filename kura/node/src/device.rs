@@ -192,7 +192,10 @@ impl Device {
         match after {
             _ if after == before => {}
             DeviceState::Writable => tracing::info!("the disk takes writes again"),
-            state => {
+            state @ (DeviceState::Full
+            | DeviceState::ReadOnly
+            | DeviceState::Failing
+            | DeviceState::Stalled) => {
                 let cause = error.map(ToString::to_string);
                 tracing::warn!(state = state.name(), cause, "the disk takes no writes");
             }

@@ -345,3 +345,47 @@ fn without_ring_nothing_is_repaired_while_a_header_of_a_segment_cannot_be_read()
     assert!(repaired(&bed).is_sound());
     assert_eq!(served(&mut bed), all_but(&[]));
 }
+
+/// The files in quarantine, and the bytes of the disk that they hold.
+fn kept(bed: &Bed) -> Vec<(String, u64)> {
+    let files = bed.disk.walk().into_iter();
+    let files = files.map(|file| (file.path.as_str().to_owned(), file.allocated_bytes));
+    files.filter(|(path, _)| path.starts_with("quarantine/pool/")).collect()
+}
+
+#[test]
+fn quarantine_keeps_the_objects_that_were_written_last_as_far_as_it_has_room() {
+    // The bed may hold 3 MiB, a twentieth of which is 149,796 bytes. How many stay of these.
+    for (sizes, stay) in [
+        (&[40_000, 40_000, 40_000][..], 3),
+        (&[100_000, 36_000, 80_000], 2),
+        (&[100_000, 100_000, 100_000, 100_000], 1),
+        (&[40_000, 40_000, 300_000], 1),
+    ] {
+        let mut bed = Bed::new(12);
+        bed.start().unwrap();
+        for (n, size) in (0..).zip(sizes) {
+            bed.put(plain(&format!("large-{n}")), body(n, *size)).unwrap();
+        }
+        bed.close();
+        let foreign = "quarantine/pool/notes.txt";
+        bed.disk.plant(foreign, &Bytes::from_static(b"kept")).unwrap();
+        let mut objects: Vec<_> = bed.disk.walk().into_iter().map(|file| file.path).collect();
+        objects.retain(|path| path.as_str().starts_with("pool/"));
+        objects.sort_by_key(|path| path.name().to_owned());
+        for path in &objects {
+            bed.disk.rot(path.as_str(), 270_000, 1).unwrap();
+        }
+        let found = repaired(&bed);
+        assert!(found.is_sound(), "{sizes:?}: {found:?}");
+        let last = objects.iter().skip(sizes.len() - stay).map(|path| path.name().to_owned());
+        let names = kept(&bed).into_iter().map(|(path, _)| path);
+        let names = names.filter(|path| path != foreign);
+        let names: Vec<_> = names.map(|path| DiskPath::new(&path).name().to_owned()).collect();
+        assert_eq!(names, last.collect::<Vec<_>>(), "{sizes:?}: {found:?}");
+        assert!(bed.disk.peek(foreign).is_some(), "what is no object is left alone");
+        let removed =
+            found.repairs.iter().filter(|it| it.contains("is removed: objects in")).count();
+        assert_eq!(removed, sizes.len() - stay, "{sizes:?}: {found:?}");
+    }
+}

@@ -10,9 +10,12 @@ use kura_env::{
     BoxFuture, DirEntry, Disk, DiskError, DiskErrorKind, DiskPath, File, LockOutcome, Space,
 };
 
-/// What a disk cannot read: bytes of files, by their paths.
+/// Bytes of the file at a path.
+type Struck = (String, Range<u64>);
+
+/// What a disk cannot read.
 #[derive(Clone, Default)]
-pub(crate) struct Sickness(Arc<Mutex<Vec<(String, Range<u64>)>>>);
+pub(crate) struct Sickness(Arc<Mutex<Vec<Struck>>>);
 
 impl Sickness {
     /// From now on no read gets at these bytes.

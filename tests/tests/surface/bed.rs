@@ -124,7 +124,6 @@ impl Bed {
         self.world.clock(NodeId::OPERATOR)
     }
 
-    /// A new connection of the client.
     /// From now on the node sends to its clients over a link of so many bytes a second.
     pub(crate) fn slow_down(&self, bytes_per_second: u64) {
         let config = LinkConfig {
@@ -135,6 +134,7 @@ impl Bed {
         self.world.network().route(self.host, NodeId::OPERATOR, &[link]);
     }
 
+    /// A new connection of the client.
     pub(crate) fn connect(&self) -> Client {
         let (net, clock, addr) = (self.world.net(NodeId::OPERATOR), self.clock(), self.addr);
         self.run(async move {

@@ -5,6 +5,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::{INSPECT, Invocation, exit_codes, given, json, with_settings};
 use crate::inspect::Subject;
 
+/// Where a copy of the catalog goes.
+const COPY: &str = "The catalog is copied to a directory below TMPDIR (/tmp if that is not set), named \
+                    kura-inspect-PROCESS-..., which takes as much room as the catalog and is removed at \
+                    the end. What a look that was ended by Ctrl-C left there, the next one removes.";
+
 /// The command and those below it.
 pub(super) fn grammar() -> Command {
     Command::new(INSPECT)
@@ -54,6 +59,7 @@ fn record_grammar() -> Command {
         .help("Look for other records of it in every segment and object");
     with_settings(Command::new("record").arg(words).arg(scan).arg(json()))
         .about("Show where an artifact lies, and what each chunk of it is worth")
+        .after_help(COPY)
 }
 
 fn catalog_grammar() -> Command {
@@ -68,9 +74,12 @@ fn catalog_grammar() -> Command {
         .default_value("100")
         .requires("keyspace")
         .help("Print so many rows at the most");
-    with_settings(Command::new("catalog").arg(keyspace).arg(limit).arg(json())).about(
-        "Show what is in each keyspace of the catalog, its stamps, and how far the segments are indexed",
-    )
+    with_settings(Command::new("catalog").arg(keyspace).arg(limit).arg(json()))
+        .about(
+            "Show what is in each keyspace of the catalog, its stamps, and how far the segments are \
+             indexed",
+        )
+        .after_help(COPY)
 }
 
 /// What the words below the command ask for.

@@ -2,7 +2,7 @@
 //! its catalog as a copy.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, DirEntry, File, TryLockError},
     io::{self, ErrorKind, Read as _},
     path::{Path, PathBuf},
 };
@@ -10,6 +10,7 @@ use std::{
 use kura_env::{Catalog as _, CatalogError};
 use kura_host::{HostCatalog, HostDisk};
 use kura_node::store::KEYSPACES;
+use rustix::process::{Pid, test_kill_process};
 use tempfile::TempDir;
 
 use super::{Failure, text::size};
@@ -21,6 +22,8 @@ const DISK_THREADS: usize = 2;
 const CATALOG: &str = "catalog";
 /// The lock of the data directory.
 const LOCK: &str = "LOCK";
+/// Copies of the catalog lie in directories whose names begin so, and hold the id of the process that made them.
+const COPY_PREFIX: &str = "kura-inspect-";
 /// What is read of the text in it.
 const HOLDER_BYTES_MAX: u64 = 4096;
 /// Directories that are gone into. The catalog nests less deep.
@@ -121,7 +124,21 @@ fn hold(lock: &Path) -> io::Result<Hold> {
 pub(super) struct CatalogCopy {
     pub(super) catalog: HostCatalog,
     pub(super) bytes: u64,
-    _directory: TempDir,
+    _directory: CopyDir,
+}
+
+/// Where a copy lies: gone with this value, or, where the process was ended before, with the next copy.
+struct CopyDir {
+    directory: TempDir,
+    /// Locked for as long as the copy is used, because processes may share a directory and not see each
+    /// other.
+    _lock: File,
+}
+
+impl CopyDir {
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
 }
 
 impl CatalogCopy {
@@ -130,7 +147,7 @@ impl CatalogCopy {
         if !source.is_dir() {
             return Ok(None);
         }
-        let (directory, bytes) = copy(data, &source)?;
+        let (directory, bytes) = copy(std::env::temp_dir(), data, &source)?;
         let catalog = HostCatalog::new(directory.path().join(CATALOG), &KEYSPACES);
         let catalog = catalog.map_err(Failure::World)?;
         Ok(Some(Self { catalog, bytes, _directory: directory }))
@@ -146,11 +163,11 @@ impl CatalogCopy {
     }
 }
 
-fn copy(data: &Path, source: &Path) -> Result<(TempDir, u64), CopyError> {
-    let at = std::env::temp_dir();
+fn copy(at: PathBuf, data: &Path, source: &Path) -> Result<(CopyDir, u64), CopyError> {
     if fs::canonicalize(&at)?.starts_with(fs::canonicalize(data)?) {
         return Err(CopyError::Inside(at));
     }
+    clear_copies(&at)?;
     let files = files_below(source)?;
     let needed_bytes = files.iter().map(|(_, bytes)| bytes).sum();
     let stat = rustix::fs::statvfs(&at).map_err(io::Error::from)?;
@@ -158,7 +175,11 @@ fn copy(data: &Path, source: &Path) -> Result<(TempDir, u64), CopyError> {
     if needed_bytes > free_bytes / 2 {
         return Err(CopyError::NoRoom { at, needed_bytes, free_bytes });
     }
-    let directory = tempfile::Builder::new().prefix("kura-inspect-").tempdir_in(&at)?;
+    let prefix = format!("{COPY_PREFIX}{}-", std::process::id());
+    let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in(&at)?;
+    let lock = File::open(directory.path())?;
+    lock.lock()?;
+    let directory = CopyDir { directory, _lock: lock };
     let target = directory.path().join(CATALOG);
     fs::create_dir(&target)?;
     for (file, _) in &files {
@@ -169,6 +190,33 @@ fn copy(data: &Path, source: &Path) -> Result<(TempDir, u64), CopyError> {
         fs::copy(source.join(file), to)?;
     }
     Ok((directory, needed_bytes))
+}
+
+/// Removes the copies of processes that were ended before they could do it, as by Ctrl-C.
+fn clear_copies(at: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(at)? {
+        let entry = entry?;
+        // What goes in this moment, or belongs to somebody else, is none of ours.
+        if is_left(&entry).unwrap_or(false) {
+            fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is a copy whose process is gone.
+fn is_left(entry: &DirEntry) -> io::Result<bool> {
+    let name = entry.file_name();
+    let Some(pid) = name.to_str().and_then(process_of) else { return Ok(false) };
+    // Whoever it is that may not be asked, it is there.
+    let is_gone = test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+    Ok(is_gone && entry.file_type()?.is_dir() && File::open(entry.path())?.try_lock().is_ok())
+}
+
+/// The process in the name of a copy.
+fn process_of(name: &str) -> Option<Pid> {
+    let (pid, _) = name.strip_prefix(COPY_PREFIX)?.split_once('-')?;
+    pid.parse().ok().filter(|pid| *pid > 0).and_then(Pid::from_raw)
 }
 
 /// The files below a directory and their lengths, by their paths from it.
@@ -200,7 +248,8 @@ mod tests {
         fs::create_dir_all(source.join("keyspaces/1")).unwrap();
         fs::write(source.join("keyspaces/1/table"), "abc").unwrap();
         fs::write(source.join("journal"), "de").unwrap();
-        let (copied, bytes) = copy(data.path(), &source).unwrap();
+        let tmp = tempfile::tempdir().unwrap();
+        let (copied, bytes) = copy(tmp.path().to_owned(), data.path(), &source).unwrap();
         let at = copied.path().to_owned();
         let read = |name: &str| fs::read_to_string(at.join(CATALOG).join(name)).unwrap();
         assert_eq!(
@@ -210,6 +259,36 @@ mod tests {
         assert!(!at.starts_with(data.path()));
         drop(copied);
         assert!(!at.exists());
+    }
+
+    #[test]
+    fn a_copy_of_a_process_that_is_gone_goes_with_the_next_one() {
+        let (data, tmp) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let source = data.path().join(CATALOG);
+        fs::create_dir_all(&source).unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let (gone, here) = (child.id(), std::process::id());
+        let plant = |name: String| {
+            fs::create_dir_all(tmp.path().join(&name).join(CATALOG)).unwrap();
+            fs::write(tmp.path().join(&name).join(CATALOG).join("journal"), "x").unwrap();
+            tmp.path().join(name)
+        };
+        let left = plant(format!("{COPY_PREFIX}{gone}-abc"));
+        // Of a process that this one cannot see.
+        let locked = plant(format!("{COPY_PREFIX}{gone}-def"));
+        let lock = File::open(&locked).unwrap();
+        lock.try_lock().unwrap();
+        let others = [
+            plant(format!("{COPY_PREFIX}{here}-abc")),
+            plant(format!("{COPY_PREFIX}none-abc")),
+            plant(format!("{COPY_PREFIX}-1-abc")),
+            plant(format!("other-{gone}-abc")),
+        ];
+        let (copied, _) = copy(tmp.path().to_owned(), data.path(), &source).unwrap();
+        assert!(!left.exists() && locked.exists() && others.iter().all(|path| path.exists()));
+        let (next, _) = copy(tmp.path().to_owned(), data.path(), &source).unwrap();
+        assert!(copied.path().exists() && next.path().exists());
     }
 
     #[test]

@@ -213,16 +213,12 @@ impl Store {
             losses: losses.clone(),
             device: device.clone(),
         };
-        let scrub = Arc::new(Scrub::default());
         let appender =
             Appender::new(env.clone(), config.clone(), recovered, metrics.clone(), shared);
         let appender = env.tasks.spawn("appender", Box::pin(appender.run(queue)));
         let store = Self(Arc::new_cyclic(|store| Shared {
             refresher: Refresher::start(&env, store.clone(), (orders, waiting)),
-            scrub: {
-                scrub.start(&env, &config, store.clone());
-                scrub
-            },
+            scrub: Scrub::start(&env, &config, store.clone()),
             losses,
             device,
             env,

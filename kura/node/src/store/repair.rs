@@ -7,7 +7,8 @@
 //! 3. recover: what a start does
 //! 4. take away the rows that lead to damage or to nothing, and those that cannot be read
 //! 5. clear up what is in no ring, as eviction does beside a running node
-//! 6. stamp the catalog, synced
+//! 6. remove the eldest objects in quarantine, if those are too many
+//! 7. stamp the catalog, synced
 //!
 //! Nothing that is sound is given up: an artifact loses its rows only if its body is not the one that was
 //! written, and never because the device could not read it. Where RING is lost and the header of a segment
@@ -21,7 +22,8 @@ use kura_core::{
     ring::InvalidRing,
 };
 use kura_env::{
-    Batch, CatalogError, CommitDurability, DiskError, DiskErrorKind, DiskPath, Env, Keyspace,
+    Batch, CatalogError, CommitDurability, DirEntry, DiskError, DiskErrorKind, DiskPath, Env,
+    FileKind, Keyspace,
 };
 
 use super::{
@@ -37,6 +39,9 @@ use crate::{config::StoreConfig, identity, metrics::Metrics, told::Told};
 
 /// The directory of what is kept for people to look at.
 const QUARANTINE: &str = "quarantine";
+/// The objects in it may hold this part of what the store may hold. More takes room from what is sound; of
+/// less there may not be enough to tell what a device does. The one that was written last stays in any case.
+const QUARANTINE_PART: u64 = 20;
 /// Rows that one batch takes away.
 const BATCH_ROWS_MAX: usize = 256;
 
@@ -108,6 +113,7 @@ pub(crate) async fn repair(
         done.push(format!("{removed} rows of the index led nowhere, and are gone"));
     }
     clear_debts(env, &recovered, &mut done).await?;
+    trim_quarantine(env, recovered.capacity.bytes / QUARANTINE_PART, &mut done).await?;
     recovered.stamps.close(env, &metrics).await;
     if wrong.stamp {
         done.push("STAMP was written again".to_owned());
@@ -167,6 +173,39 @@ async fn quarantine(env: &Env, object: SegmentId) -> Result<DiskPath, DiskError>
         env.disk.sync_dir(dir).await?;
     }
     Ok(kept)
+}
+
+/// Removes objects from quarantine, the one that was written first before all others, until they hold no more
+/// than `bytes_max`, or one is left.
+async fn trim_quarantine(env: &Env, bytes_max: u64, done: &mut Told) -> Result<(), DiskError> {
+    let dir = DiskPath::new(QUARANTINE).join(Area::Pool.dir());
+    let entries = match env.disk.list(&dir).await {
+        Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(()),
+        listed => listed?,
+    };
+    let object = |entry: &DirEntry| SegmentId::from_file_name(Area::Pool, &entry.name);
+    let mut kept: Vec<_> = entries.into_iter().filter_map(|it| Some((object(&it)?, it))).collect();
+    kept.retain(|(_, entry)| entry.kind == FileKind::File);
+    kept.sort_by_key(|(id, _)| *id);
+    let mut held_bytes: u64 = kept.iter().map(|(_, entry)| entry.allocated_bytes).sum();
+    kept.pop();
+    let mut is_changed = false;
+    for (_, entry) in kept {
+        if held_bytes <= bytes_max {
+            break;
+        }
+        let (path, bytes) = (dir.join(&entry.name), entry.allocated_bytes);
+        env.disk.unlink(&path).await?;
+        done.push(format!(
+            "{path} of {bytes} bytes is removed: objects in quarantine may hold {bytes_max} bytes"
+        ));
+        held_bytes -= bytes;
+        is_changed = true;
+    }
+    if is_changed {
+        env.disk.sync_dir(&dir).await?;
+    }
+    Ok(())
 }
 
 /// Takes away the rows of damaged records, so that their artifacts are misses. Where the catalog was made

@@ -125,9 +125,10 @@ impl Scrub {
     }
 
     /// Starts the task. It holds the store weakly, because the store owns it.
-    pub(super) fn start(self: &Arc<Self>, env: &Env, config: &StoreConfig, store: Weak<Shared>) {
+    pub(super) fn start(env: &Env, config: &StoreConfig, store: Weak<Shared>) -> Arc<Self> {
+        let scrub = Arc::new(Self::default());
         let work = Work {
-            scrub: self.clone(),
+            scrub: scrub.clone(),
             store,
             clock: env.clock.clone(),
             chance: env.entropy.stream("scrub"),
@@ -136,7 +137,8 @@ impl Scrub {
             pass: None,
             owed_bytes: 0,
         };
-        *self.task.lock() = Some(env.tasks.spawn("scrub", Box::pin(work.run())));
+        *scrub.task.lock() = Some(env.tasks.spawn("scrub", Box::pin(work.run())));
+        scrub
     }
 }
 
