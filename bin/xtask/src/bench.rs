@@ -3,7 +3,7 @@
 use crate::{failure::Failure, process, workspace::Workspace};
 
 /// The benchmarks, in the order in which they run.
-const NAMES: [&str; 2] = ["store", "scale"];
+const NAMES: [&str; 3] = ["store", "scale", "restart"];
 
 /// Runs the benchmarks of these names, or all, with assertions off as in production.
 ///

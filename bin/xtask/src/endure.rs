@@ -1,5 +1,5 @@
-//! The tests that kill, cut and freeze, in full: what each run of the suite `real` does a few times is done
-//! often.
+//! The tests that kill, cut and freeze, and those that compare the simulator with the real world, in full:
+//! what each run of the suites does a few times is done often.
 
 use crate::{
     failure::Failure,
@@ -7,8 +7,12 @@ use crate::{
     workspace::{PROFILE, Workspace},
 };
 
-/// Modules of the suite that count their rounds, in the order in which they run.
-const NAMES: [&str; 3] = ["kills", "power_cuts", "freeze"];
+/// Modules of the suite `real` that count their rounds, and the suite whose tests all do, in the order in
+/// which they run.
+const NAMES: [&str; 4] = ["kills", "power_cuts", "freeze", CONFORMANCE];
+
+/// Compares the simulated disk and catalog with real ones.
+const CONFORMANCE: &str = "conformance";
 
 /// Read by those tests.
 const VARIABLE: &str = "KURA_ENDURE";
@@ -28,9 +32,10 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<(), Failure
     }
     for name in chosen {
         let module = format!("{name}::");
+        let (suite, filter) = if name == CONFORMANCE { (name, "") } else { ("real", &*module) };
         let arguments = ["test", "--quiet", "--profile", PROFILE, "--package", "kura-tests"];
         let mut command = workspace.cargo(&arguments);
-        command.args(["--test", "real", "--", "--nocapture", "--test-threads=1", &*module]);
+        command.args(["--test", suite, "--", "--nocapture", "--test-threads=1", filter]);
         process::pass_through(command.env(VARIABLE, "1"))?;
     }
     Ok(())

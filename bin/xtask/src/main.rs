@@ -64,7 +64,8 @@ enum Chore {
         #[arg(long)]
         mutants: bool,
     },
-    /// Kills, power cuts and freezes of a real node, in full; takes the right to mount
+    /// Kills, power cuts and freezes of a real node, and the simulator beside real disks, in full; takes the
+    /// right to mount
     Endure {
         /// kills, power_cuts, freeze; all if none is named
         names: Vec<String>,

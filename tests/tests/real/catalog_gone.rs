@@ -7,13 +7,13 @@ use std::{
 };
 
 use kura_tests::{
+    endurance::seed,
     node::{Home, Kura},
     wait::{A_MOMENT, until},
 };
 
 use crate::{
     acknowledged::{Acknowledged, Room},
-    endurance::seed,
     kills::stop_and_verify,
 };
 

@@ -13,13 +13,18 @@ use std::{
 use bytes::Bytes;
 use http::Method;
 use kura_core::device::STALL_AFTER;
-use kura_tests::{client::Client, node::Home, skip::skip, wait::until};
+use kura_tests::{
+    client::Client,
+    endurance::{rounds, seed},
+    ext4_disk::Ext4Disk,
+    node::Home,
+    skip::skip,
+    wait::until,
+};
 
 use crate::{
     acknowledged::{Acknowledged, Room},
     bed::body,
-    endurance::{rounds, seed},
-    ext4_disk::Ext4Disk,
     kills::{judge_counters, stop_and_verify},
 };
 

@@ -5,13 +5,11 @@ use bytes::Bytes;
 use kura_tests::{
     node::Home,
     skip::skip,
+    small_disk::SmallDisk,
     wait::{A_MOMENT, until},
 };
 
-use crate::{
-    bed::{Bed, body},
-    small_disk::SmallDisk,
-};
+use crate::bed::{Bed, body};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * 1024;

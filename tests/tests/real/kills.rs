@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kura_tests::node::{self, Home, Kura};
-
-use crate::{
-    acknowledged::{Acknowledged, Dice, Place, Room},
+use kura_tests::{
     endurance::{rounds, seed},
+    node::{self, Home, Kura},
 };
+
+use crate::acknowledged::{Acknowledged, Dice, Place, Room};
 
 const MIB: u64 = 1024 * 1024;
 /// What is sent between two ends of the node, at the most.

@@ -10,16 +10,16 @@ use std::{
 
 use bytes::Bytes;
 use kura_tests::{
+    ext4_disk::Ext4Disk,
     node::{Home, Kura},
     skip::skip,
+    small_disk::{SmallDisk, space_bytes},
     wait::until,
 };
 
 use crate::{
     bed::{body, cas_path},
-    ext4_disk::Ext4Disk,
     kills::{judge_counters, stop_and_verify},
-    small_disk::{SmallDisk, space_bytes},
 };
 
 const KIB: usize = 1024;

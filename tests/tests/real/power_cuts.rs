@@ -3,12 +3,15 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use kura_tests::{node::Home, skip::skip};
+use kura_tests::{
+    endurance::{rounds, seed},
+    ext4_disk::{Cut, Ext4Disk},
+    node::Home,
+    skip::skip,
+};
 
 use crate::{
     acknowledged::{Acknowledged, Dice, Room},
-    endurance::{rounds, seed},
-    ext4_disk::{Cut, Ext4Disk},
     kills::{LIFE_BYTES_MAX, stop_and_verify},
 };
 

@@ -1,11 +1,10 @@
 //! A file system that becomes read-only under the node, as ext4 does at an error: reads go on, writes are
 //! refused, and the next start on a sound one is like any other.
 
-use kura_tests::{node::Home, skip::skip};
+use kura_tests::{ext4_disk::Ext4Disk, node::Home, skip::skip};
 
 use crate::{
     bed::body,
-    ext4_disk::Ext4Disk,
     kills::{judge_counters, stop_and_verify},
 };
 

@@ -17,6 +17,7 @@ use kura_tests::{
     client::Client,
     node::{Home, Kura, SMALL},
     skip::skip,
+    small_disk::SmallDisk,
     wait::{A_MOMENT, until, within},
 };
 
@@ -24,7 +25,6 @@ use crate::{
     bed::body,
     mesh::{free_ports, has_fetched},
     page::{Block, Step, blocks, normal, same},
-    small_disk::SmallDisk,
 };
 
 /// The address of the node on the page.

@@ -16,14 +16,12 @@ use kura_tests::{
     client::Client,
     node::{self, Home, Kura},
     skip::skip,
+    small_disk::{SmallDisk, space_bytes},
     wait::{A_MOMENT, until, within},
 };
 use tokio::task::JoinSet;
 
-use crate::{
-    mixed_load::{MixedLoad, Place},
-    small_disk::{SmallDisk, space_bytes},
-};
+use crate::mixed_load::{MixedLoad, Place};
 
 const NAME: &str = "ten_times_the_disk_are_put_and_no_client_sees_it_full";
 const MIB: u64 = 1024 * 1024;

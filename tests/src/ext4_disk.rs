@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 /// What becomes of the journal when the power is cut. The numbers are the kernel's.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Cut {
+pub enum Cut {
     /// Everything reaches the device first: the kindest.
     AfterSync = 0,
     /// The journal reaches it, the rest of what was not synced is lost.
@@ -34,14 +34,18 @@ const FREEZE: &str =
     r#"trap 'fsfreeze -u "$1"' EXIT; fsfreeze -f "$1" && echo frozen && sleep "$2""#;
 
 /// A mounted ext4 of its own; unmounted on drop, which gives the loop device back.
-pub(crate) struct Ext4Disk {
+pub struct Ext4Disk {
     directory: TempDir,
     freezer: Option<Child>,
 }
 
 impl Ext4Disk {
     /// Makes and mounts one, or says why that cannot be.
-    pub(crate) fn mount(size_mib: u64) -> Result<Self, String> {
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way: the right to mount, or a program.
+    pub fn mount(size_mib: u64) -> Result<Self, String> {
         let directory = tempfile::tempdir().expect("there is room for a directory");
         let disk = Self { directory, freezer: None };
         let image = fs::File::create(disk.image()).expect("there is room for a file");
@@ -58,7 +62,8 @@ impl Ext4Disk {
     }
 
     /// Where it is mounted.
-    pub(crate) fn path(&self) -> PathBuf {
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
         self.directory.path().join("mount")
     }
 
@@ -69,20 +74,28 @@ impl Ext4Disk {
 
     /// Cuts the power: from now on everything fails, and what did not reach the device never will. The
     /// processes go on; who plays them kills them.
-    pub(crate) fn cut(&self, how: Cut) -> Result<(), String> {
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be cut.
+    pub fn cut(&self, how: Cut) -> Result<(), String> {
         let how = (how as u32).to_string();
         run(Command::new("perl").args(["-e", SHUTDOWN]).arg(self.path()).arg(how))
     }
 
     /// The power is back: mounts anew, which replays the journal. No process may have a file open.
-    pub(crate) fn restore(&self) {
+    pub fn restore(&self) {
         run(Command::new("umount").arg(self.path())).expect("nothing uses the file system");
         self.mount_again().expect("it was mounted before");
     }
 
     /// Has the kernel find an error in the file system, at which it makes it read-only under all open
     /// files. (`mount -o remount,ro` refuses while a file is open for writing.)
-    pub(crate) fn fail(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    ///
+    /// Why it has no error.
+    pub fn fail(&self) -> Result<(), String> {
         let mut found = Command::new("findmnt");
         let found = found.args(["-n", "-o", "SOURCE"]).arg(self.path()).output();
         let device = String::from_utf8(found.map_err(|error| format!("findmnt: {error}"))?.stdout);
@@ -95,7 +108,11 @@ impl Ext4Disk {
     }
 
     /// Freezes it for so long. A process of its own thaws it.
-    pub(crate) fn freeze(&mut self, time: Duration) -> Result<(), String> {
+    ///
+    /// # Errors
+    ///
+    /// Why it does not freeze.
+    pub fn freeze(&mut self, time: Duration) -> Result<(), String> {
         let mut shell = Command::new("bash");
         shell.args(["-c", FREEZE, "bash"]).arg(self.path()).arg(time.as_secs_f64().to_string());
         // In a group of its own, which no signal to the suite reaches.
@@ -113,7 +130,7 @@ impl Ext4Disk {
     }
 
     /// Whether it is frozen.
-    pub(crate) fn is_frozen(&mut self) -> bool {
+    pub fn is_frozen(&mut self) -> bool {
         let ended = |freezer: &mut Child| freezer.try_wait().expect("it is our child").is_some();
         self.freezer.as_mut().is_some_and(|freezer| !ended(freezer))
     }

@@ -8,11 +8,15 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * 1024;
 
 /// A mounted file system of its own; unmounted on drop.
-pub(crate) struct SmallDisk(TempDir);
+pub struct SmallDisk(TempDir);
 
 impl SmallDisk {
     /// Mounts one, or says why that cannot be.
-    pub(crate) fn mount(size_mib: usize) -> Result<Self, String> {
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way.
+    pub fn mount(size_mib: usize) -> Result<Self, String> {
         let at = tempfile::tempdir().expect("there is room for a directory");
         let options = format!("size={size_mib}m,mode=700");
         let mut mount = Command::new("mount");
@@ -24,13 +28,15 @@ impl SmallDisk {
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// Takes all of the space that is left, as another program on the same disk would.
-    pub(crate) fn fill(&self) {
-        let filler = fs::File::create(self.path().join("filler")).unwrap();
+    pub fn fill(&self) {
+        let filler = fs::File::create(self.path().join("filler")).expect("files can be made");
         let mut at = 0;
         for step in [MIB, 4 * KIB] {
             let piece = vec![1; step];
@@ -41,8 +47,8 @@ impl SmallDisk {
     }
 
     /// Gives that space back.
-    pub(crate) fn relieve(&self) {
-        fs::remove_file(self.path().join("filler")).unwrap();
+    pub fn relieve(&self) {
+        fs::remove_file(self.path().join("filler")).expect("it was filled");
     }
 }
 
@@ -54,10 +60,13 @@ impl Drop for SmallDisk {
 }
 
 /// What the file system that holds `path` has, in bytes: in all, and still available.
-pub(crate) fn space_bytes(path: &Path) -> (u64, u64) {
+#[must_use]
+pub fn space_bytes(path: &Path) -> (u64, u64) {
     let stat = Command::new("stat").args(["-f", "-c", "%S %b %a"]).arg(path).output();
-    let said = String::from_utf8(stat.expect("there is a stat").stdout).unwrap();
-    let numbers: Vec<u64> = said.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let said = stat.expect("there is a stat").stdout;
+    let said = String::from_utf8(said).expect("numbers are ASCII");
+    let numbers = said.split_whitespace().map(|word| word.parse().expect("three numbers"));
+    let numbers: Vec<u64> = numbers.collect();
     let &[block_bytes, blocks, available] = &*numbers else { panic!("stat -f said {said:?}") };
     (blocks * block_bytes, available * block_bytes)
 }
