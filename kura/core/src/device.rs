@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// For so long no change may have returned while one is asked for, before the volume counts as stalled.
+/// For so long no sync may have returned while a call waits, before the volume counts as stalled.
 /// Too low: one long sync on a slow disk looks like a stall. Too high: writers hang, and nobody is told.
 pub const STALL_AFTER: Duration = Duration::from_secs(10);
 
@@ -18,7 +18,7 @@ pub enum DeviceState {
     ReadOnly,
     /// Changes fail with `EIO`.
     Failing,
-    /// No change has returned for [`STALL_AFTER`], though one is asked for.
+    /// A call waits, and no sync has returned for [`STALL_AFTER`].
     Stalled,
 }
 

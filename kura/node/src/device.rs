@@ -18,6 +18,9 @@ use crate::store::STAGING_ELSEWHERE;
 /// goes with the rest of staging at the next start.
 pub(crate) const PROBE: &str = "tmp/probe.part";
 
+/// The action that reaches the device.
+const SYNC: &str = "sync";
+
 /// What is known of the volume. Asking for it waits for nothing.
 pub struct Device {
     clock: Arc<dyn Clock>,
@@ -29,13 +32,14 @@ struct Notes {
     since: Instant,
     /// The last error, for people.
     error: Option<String>,
-    /// Changes that were asked for and did not return yet, by number, and so in their order.
+    /// Changes and looks that were asked for and did not return yet, by number, and so in their order.
     under_way: BTreeMap<u64, Waiting>,
     /// The eldest change that nobody waits for any more. Nobody learns when it returns: one that was
     /// asked for later and ends well shows that it may have.
     abandoned: Option<Waiting>,
     next: u64,
-    /// When a change returned last.
+    /// When a sync returned last: it was at the device, and other changes may have come no further than
+    /// the page cache.
     returned: Instant,
     /// When a probe was made last.
     probed: Instant,
@@ -102,7 +106,7 @@ impl Watched {
 }
 
 impl Notes {
-    /// The change that has been waited for longest, and for how long none has returned since it was
+    /// The change that has been waited for longest, and for how long no sync has returned since it was
     /// asked for.
     fn longest(&self, now: Instant) -> Option<(&Waiting, Duration)> {
         let first = self.under_way.values().next().into_iter().chain(&self.abandoned);
@@ -157,14 +161,31 @@ impl Device {
         is_due
     }
 
-    fn begin(self: &Arc<Self>, action: &'static str, path: &DiskPath) -> Running {
+    fn wait(&self, action: &'static str, path: &DiskPath) -> u64 {
         let waiting = Waiting { since: self.clock.now(), action, path: path.clone() };
-        let is_probe = action == "sync" && path.as_str() == PROBE;
         let mut notes = self.notes.lock();
         let number = notes.next;
         notes.next += 1;
         notes.under_way.insert(number, waiting);
-        Running { device: self.clone(), number, is_probe }
+        number
+    }
+
+    /// Waits for a look at the disk.
+    async fn look<T>(
+        self: &Arc<Self>,
+        (action, path): (&'static str, &DiskPath),
+        look: BoxFuture<'_, T>,
+    ) -> T {
+        let number = self.wait(action, path);
+        let _looking = Looking { device: self.clone(), number };
+        look.await
+    }
+
+    fn begin(self: &Arc<Self>, action: &'static str, path: &DiskPath) -> Running {
+        let number = self.wait(action, path);
+        let is_sync = action == SYNC;
+        let is_probe = is_sync && path.as_str() == PROBE;
+        Running { device: self.clone(), number, is_sync, is_probe }
     }
 
     fn end(&self, running: &Running, end: End, error: Option<&DiskError>) {
@@ -172,7 +193,9 @@ impl Device {
         let mut notes = self.notes.lock();
         let waiting = notes.under_way.remove(&running.number);
         let began = waiting.map_or(now, |waiting| waiting.since);
-        notes.returned = now;
+        if running.is_sync {
+            notes.returned = now;
+        }
         if end == End::Well && notes.abandoned.as_ref().is_some_and(|it| it.since <= began) {
             notes.abandoned = None;
         }
@@ -203,10 +226,23 @@ impl Device {
     }
 }
 
+/// A look at the disk that was asked for. It tells nothing but that it waits.
+struct Looking {
+    device: Arc<Device>,
+    number: u64,
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.device.notes.lock().under_way.remove(&self.number);
+    }
+}
+
 /// A change that was asked for.
 struct Running {
     device: Arc<Device>,
     number: u64,
+    is_sync: bool,
     is_probe: bool,
 }
 
@@ -284,7 +320,10 @@ impl Disk for WatchedDisk {
     }
 
     fn open<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Arc<dyn File>, DiskError>> {
-        Box::pin(async move { Ok(self.wrapped(path, self.disk.open(path).await?)) })
+        Box::pin(async move {
+            let file = self.device.look(("open", path), self.disk.open(path)).await?;
+            Ok(self.wrapped(path, file))
+        })
     }
 
     fn mkdir<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>> {
@@ -305,11 +344,11 @@ impl Disk for WatchedDisk {
     }
 
     fn list<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<Vec<DirEntry>, DiskError>> {
-        self.disk.list(path)
+        Box::pin(self.device.look(("list", path), self.disk.list(path)))
     }
 
     fn sync_dir<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>> {
-        Box::pin(self.noted(("sync", path), self.disk.sync_dir(path)))
+        Box::pin(self.noted((SYNC, path), self.disk.sync_dir(path)))
     }
 
     fn lock<'a>(
@@ -321,7 +360,9 @@ impl Disk for WatchedDisk {
     }
 
     fn space(&self) -> BoxFuture<'_, Result<Space, DiskError>> {
-        self.disk.space()
+        Box::pin(async move {
+            self.device.look(("measure", &DiskPath::root()), self.disk.space()).await
+        })
     }
 }
 
@@ -342,11 +383,11 @@ impl File for WatchedFile {
     }
 
     fn len(&self) -> BoxFuture<'_, Result<u64, DiskError>> {
-        self.file.len()
+        Box::pin(self.device.look(("measure", self.file.path()), self.file.len()))
     }
 
     fn allocated_bytes(&self) -> BoxFuture<'_, Result<u64, DiskError>> {
-        self.file.allocated_bytes()
+        Box::pin(self.device.look(("measure", self.file.path()), self.file.allocated_bytes()))
     }
 
     fn append(&self, data: Vec<Bytes>) -> BoxFuture<'_, Result<(), DiskError>> {
@@ -360,7 +401,7 @@ impl File for WatchedFile {
     }
 
     fn read_at(&self, offset: u64, len_bytes: usize) -> BoxFuture<'_, Result<Bytes, DiskError>> {
-        self.file.read_at(offset, len_bytes)
+        Box::pin(self.device.look(("read", self.file.path()), self.file.read_at(offset, len_bytes)))
     }
 
     fn allocate(&self, len_bytes: u64) -> BoxFuture<'_, Result<(), DiskError>> {
@@ -369,7 +410,7 @@ impl File for WatchedFile {
     }
 
     fn sync_data(&self) -> BoxFuture<'_, Result<(), DiskError>> {
-        let running = self.begin("sync");
+        let running = self.begin(SYNC);
         Box::pin(async move { running.ended(self.file.sync_data().await) })
     }
 

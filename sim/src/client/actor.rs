@@ -17,7 +17,7 @@ use crate::{
     court::Court,
     draw::Draw,
     history::{Fraud, NodeIndex, Put, PutOutcome},
-    invariants::{true_digest, whole_body, writes_independent_of_peers},
+    invariants::{puts_answered, true_digest, whole_body, writes_independent_of_peers},
     scenario::{ClientSpec, MILLION},
 };
 
@@ -48,6 +48,8 @@ pub struct ActorWorld {
     pub court: Court,
     /// For how long nodes promise what they say to be here.
     pub promise: Duration,
+    /// An honest put to a node that serves is answered within this.
+    pub answers_within: Option<Duration>,
     /// An honest put to a node that can take it is acknowledged within this.
     pub puts_within: Option<Duration>,
     /// In which of its lives a node is, while it can take a put.
@@ -381,17 +383,18 @@ impl Actor {
             Ok(Err(_)) | Err(_) => (PutOutcome::Unknown, Next::Again { not_before: None }),
         };
         world.court.evidence().history.end_put((node, &plan.path), id, now, outcome);
-        // Held against a node only if it could take the put from the first byte to the answer, and
-        // if nobody else was in the way there.
-        if let Some(limit) = world.puts_within
-            && is_near
-            && plan.fraud.is_none()
-            && life.is_some()
-            && (world.open_life)(node) == life
-        {
+        // Held against a node only if it could take the put from the first byte to the answer.
+        if plan.fraud.is_none() && life.is_some() && (world.open_life)(node) == life {
             let took = now.since(put.start);
-            let verdict = writes_independent_of_peers::check(&plan.path, outcome, took, limit);
-            world.court.evidence().judge(now, verdict);
+            if let Some(limit) = world.answers_within {
+                let verdict = puts_answered::check(&plan.path, took, limit);
+                world.court.evidence().judge(now, verdict);
+            }
+            // And only if nobody else was in the way there.
+            if let Some(limit) = world.puts_within.filter(|_| is_near) {
+                let verdict = writes_independent_of_peers::check(&plan.path, outcome, took, limit);
+                world.court.evidence().judge(now, verdict);
+            }
         }
         next
     }

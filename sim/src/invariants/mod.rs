@@ -19,6 +19,7 @@ pub mod no_orphan_at_rest;
 pub mod node_heals;
 pub mod one_winner;
 pub mod promise_held;
+pub mod puts_answered;
 pub mod quiet_zone;
 pub mod ready_is_complete;
 pub mod reference_in_ring_or_miss;
@@ -44,7 +45,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 29] = [
+pub const ALL: [Invariant; 30] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -64,6 +65,7 @@ pub const ALL: [Invariant; 29] = [
     node_heals::INVARIANT,
     live_answers::INVARIANT,
     writes_resume::INVARIANT,
+    puts_answered::INVARIANT,
     ready_is_complete::INVARIANT,
     mesh_heals::INVARIANT,
     one_winner::INVARIANT,

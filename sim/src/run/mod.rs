@@ -162,6 +162,7 @@ impl Run {
         Arc::new(ActorWorld {
             keys: Keys::new(keys_of, self.seed),
             promise: self.scenario.node.promise,
+            answers_within: self.scenario.expect.answers_within,
             puts_within: self.scenario.expect.puts_within,
             open_life: Box::new(move |node| machines[node.0].open_life()),
             once: Mutex::default(),

@@ -378,6 +378,8 @@ pub const FIELDS: &[Field] = &[
         "a node that runs answers `GET /up` within this, asked every second; 0: not judged"),
     field(Expect, "writes_back_within", duration(0), Is("0"),
         "after the phases every node acknowledges a put within this; 0: not judged"),
+    field(Expect, "answers_within", duration(0), Is("0"),
+        "an honest put to a node that serves is answered within this, with any status; 0: not judged"),
     field(Expect, "puts_within", duration(0), Is("0"),
         "an honest put to a node that can take it is acknowledged within this, whatever its peers do; \
          0: not judged"),

@@ -313,6 +313,8 @@ pub struct Expect {
     pub up_within: Option<Duration>,
     /// After the phases a node takes a put within this; `None`: not judged.
     pub writes_back_within: Option<Duration>,
+    /// An honest put is answered within this, somehow; `None`: not judged.
+    pub answers_within: Option<Duration>,
     /// An honest put is acknowledged within this; `None`: not judged.
     pub puts_within: Option<Duration>,
     /// Statuses that clients must have seen.
@@ -572,6 +574,7 @@ pub(super) fn expect(drawn: &Drawn) -> Expect {
         repaired: table.flag("repaired"),
         up_within: limit("up_within"),
         writes_back_within: limit("writes_back_within"),
+        answers_within: limit("answers_within"),
         puts_within: limit("puts_within"),
         statuses: statuses.filter_map(|status| u16::try_from(*status).ok()).collect(),
         ring_turns_min: table.number("ring_turns_min"),

@@ -59,11 +59,10 @@ fn a_stall_that_nobody_waits_for_any_more_is_still_one() {
     let mut bed = Bed::new(402);
     bed.start().unwrap();
     bed.disk.set_effect_hook(Box::new(|effect: &Effect| {
-        let is_staging = effect.change.path.as_str().starts_with("tmp/");
-        if is_staging && effect.change.kind == EffectKind::Append {
-            return EffectVerdict::Stall(STALL);
+        match effect.change.path.as_str().starts_with("tmp/") {
+            true => EffectVerdict::Stall(STALL),
+            false => EffectVerdict::Go,
         }
-        EffectVerdict::Go
     }));
     // Too large for memory.
     let refusal = bed.put(plain("staged"), body(1, 100_000)).unwrap_err();
