@@ -20,10 +20,16 @@ use crate::{
 /// How often.
 const EVERY: Duration = Duration::from_millis(250);
 
+/// A disk that stands still for less at a time leaves the books time to follow it.
+const STANDSTILL_MAX: Duration = Duration::from_secs(3);
+
 /// One node under inspection.
 struct Inspected {
     machine: Weak<Machine>,
     books: ledger_equals_disk::Watch,
+    /// Whether its books may be held against it while it works: on a disk that stands still for longer
+    /// than they have to follow, they are looked at when it is at rest alone.
+    judges_books: bool,
     floor: floor_is_kept::Watch,
 }
 
@@ -34,9 +40,12 @@ pub(super) fn begin(world: &World, court: &Court, scenario: &Scenario, machines:
         return;
     }
     let held = scenario.node.promise + scenario.node.write_grace;
+    let stalls = scenario.disk.pressure.stalls;
+    let stands_still = stalls.map_or(Duration::ZERO, |stalls| stalls.lasts);
     let inspected = machines.iter().map(|machine| Inspected {
         machine: Arc::downgrade(machine),
         books: ledger_equals_disk::Watch::default(),
+        judges_books: stands_still < STANDSTILL_MAX,
         floor: floor_is_kept::Watch::new(held),
     });
     look_after(world, court.clone(), Arc::new(Mutex::new(inspected.collect())));
@@ -62,7 +71,7 @@ impl Inspected {
         let (name, now) = (&machine.name, world.now());
         let books = machine.open_life().and_then(|_| machine.books());
         let sight = books.as_ref().map(|(ledger, walked)| (ledger, walked));
-        let verdict = self.books.check(name, now, sight);
+        let verdict = self.books.check(name, now, sight.filter(|_| self.judges_books));
         let verdict = verdict.and_then(|()| batches_bounded::check(name, machine.largest_batch()));
         if verdict.is_err() {
             court.evidence().judge(now, verdict);

@@ -377,6 +377,12 @@ impl Store {
         header_bytes(address, body_bytes) as u64 + body_bytes > ring.record_bytes_max()
     }
 
+    /// Bytes of one staged body that may lie in the page cache alone: what the largest record of a ring
+    /// has. With more, the sync at the end of a large body takes so long that the disk looks stalled.
+    fn unsynced_bytes_max(&self) -> u64 {
+        self.0.capacity.ring(Area::Blobs).record_bytes_max()
+    }
+
     /// The largest body that fills in memory. A large object needs a file, however small the segments
     /// are that make it large.
     fn memory_body_bytes_max(&self, address: &Address) -> u64 {

@@ -29,9 +29,6 @@ const WRITE_BYTES: u64 = 1024 * 1024;
 /// As many may gather without a reservation. So an upload holds that much memory beyond the budget,
 /// and the piece that came last.
 const WRITE_BYTES_UNRESERVED: u64 = 64 * 1024;
-/// Bytes of one body that may lie in the page cache alone. Higher: the sync at the end of a large body
-/// takes so long that the disk looks stalled.
-const SYNC_BYTES: u64 = 64 * 1024 * 1024;
 /// A staging file of unknown length grows its reservation by at least this much.
 const GROW_BYTES: u64 = 1024 * 1024;
 
@@ -297,7 +294,7 @@ impl Upload {
             self.store.staging_wrote(bytes as u64);
             self.unsynced_bytes += bytes as u64;
         }
-        if self.unsynced_bytes >= SYNC_BYTES {
+        if self.unsynced_bytes >= self.store.unsynced_bytes_max() {
             staged.file().sync_data().await.map_err(Refusal::Disk)?;
             self.unsynced_bytes = 0;
         }
