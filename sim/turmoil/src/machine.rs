@@ -297,6 +297,8 @@ fn config(position: usize, addrs: &[IpAddr]) -> NodeConfig {
             durability: Durability::PowerLoss,
             promise: Duration::ZERO,
             write_grace: Duration::ZERO,
+            scrub_every: Duration::ZERO,
+            scrub_bytes_per_second: 1 << 20,
         },
         surface: SurfaceConfig {
             idle_timeout: Duration::from_secs(30),
