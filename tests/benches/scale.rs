@@ -27,7 +27,7 @@ use kura_host::{HostOptions, host_env};
 use kura_node::{
     config::{Durability, StoreConfig},
     metrics::Metrics,
-    store::{KEYSPACES, Store},
+    store::{Early, KEYSPACES, Store},
 };
 
 use tokio::{runtime::Handle, task::JoinSet};
@@ -94,13 +94,9 @@ impl Bed {
             scrub_bytes_per_second: 1 << 20,
         };
         let metrics = Arc::new(Metrics::default());
-        let store = Store::recover(
-            kura_node::device::Watched::new(env.clone()),
-            config,
-            metrics.clone(),
-            &|_| (),
-        )
-        .await;
+        let early = Early::new(env.clone(), metrics.clone());
+        let watched_env = kura_node::device::Watched::new(env.clone());
+        let store = Store::recover(watched_env, config, &early, &|_| ()).await;
         let store = store.expect("an empty directory can be opened");
         Self { store, env, metrics, watched, dir }
     }

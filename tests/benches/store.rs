@@ -22,7 +22,7 @@ use kura_node::{
     config::{Durability, StoreConfig},
     device::Watched,
     metrics::Metrics,
-    store::{KEYSPACES, Store},
+    store::{Early, KEYSPACES, Store},
 };
 use kura_tests::{client::Client, node::Home};
 use tokio::{runtime::Handle, task::JoinSet};
@@ -215,8 +215,8 @@ async fn through_the_store(dir: &Path, writers: u64) -> Puts {
         scrub_bytes_per_second: 1 << 20,
     };
     let metrics = Arc::new(Metrics::default());
-    let store =
-        Store::recover(Watched::new(host.env.clone()), config, metrics.clone(), &|_| ()).await;
+    let (env, early) = (host.env.clone(), Early::new(host.env.clone(), metrics.clone()));
+    let store = Store::recover(Watched::new(env), config, &early, &|_| ()).await;
     let store = store.expect("an empty directory can be opened");
     let syncs = metrics.store.segment_syncs.get();
     let (times, took) = run((0..writers).map(|_| store.clone()).collect()).await;

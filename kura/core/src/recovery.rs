@@ -1,7 +1,13 @@
 //! What a start finds in the data directory, and what is to be done about it.
 
+use std::{cmp::Reverse, collections::BTreeMap};
+
 use crate::{
-    record::{FIXED_BYTES, Header, Invalid, Nonce, SEGMENT_HEADER_BYTES, SKIP_BYTES, SegmentId},
+    address::Space,
+    record::{
+        Area, FIXED_BYTES, Flow, Header, Invalid, Nonce, SEGMENT_HEADER_BYTES, SKIP_BYTES,
+        SegmentId,
+    },
     ring::Ring,
 };
 
@@ -23,6 +29,52 @@ pub fn plan(saved: &Ring, on_disk: &[SegmentId]) -> Plan {
     let missing = saved.members().map(|m| m.id).filter(|id| !on_disk.contains(id)).collect();
     let orphans = on_disk.iter().copied().filter(|id| !saved.contains(*id)).collect();
     Plan { ring: saved.retained(|id| on_disk.contains(&id)), missing, orphans }
+}
+
+/// A segment or an object of the pool that a start reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Which.
+    pub id: SegmentId,
+    /// All sequences that were given out for what lies in it are lower.
+    pub below_sequence: u64,
+}
+
+/// The order in which a start reads the segments of `ring` and `objects` of the pool: what was written
+/// last comes first, because it is asked for most, and because whatever has the sequence
+/// [`Unread::below_sequence`] of the next one or a higher is known for good then: of its name nothing
+/// newer lies in what is still to be read.
+#[must_use]
+pub fn scan_order(ring: &Ring, objects: impl IntoIterator<Item = SegmentId>) -> Vec<Unread> {
+    let mut order: Vec<Unread> = Vec::new();
+    // One of each area and flow takes appends at a time, so it ended before the next one began.
+    let mut later: BTreeMap<(Area, bool), u64> = BTreeMap::new();
+    let mut members: Vec<_> = ring.members().collect();
+    members.sort_by_key(|member| Reverse(member.id.number()));
+    for member in members {
+        let log = (member.id.area(), member.flow == Flow::Live);
+        let below_sequence = later.insert(log, member.base_sequence).unwrap_or(u64::MAX);
+        order.push(Unread { id: member.id, below_sequence });
+    }
+    // An object is called after the sequence of its record.
+    let below = |id: SegmentId| id.number().saturating_add(1);
+    order.extend(objects.into_iter().map(|id| Unread { id, below_sequence: below(id) }));
+    order.sort_by_key(|unread| Reverse((unread.below_sequence, unread.id)));
+    order
+}
+
+/// Whether what the index leads to is served while a start still reads: what has the sequence `known_from`
+/// or a higher one is the newest of its name.
+///
+/// A name that is the digest of its body has no other. What an action came to is not served before all is
+/// read: the bodies that it names may be back last.
+#[must_use]
+pub fn is_served_early(space: Space, sequence: u64, known_from: u64) -> bool {
+    match space {
+        Space::Cas => true,
+        Space::Plain => sequence >= known_from,
+        Space::Ac => known_from == 0,
+    }
 }
 
 /// Where appends go on in the newest segment.
@@ -143,6 +195,47 @@ mod tests {
         assert_eq!(plan.missing, [one, four]);
         assert_eq!(plan.orphans, [nine]);
         assert_eq!(plan.ring.members().map(|m| m.id).collect::<Vec<_>>(), [two, three]);
+    }
+
+    #[test]
+    fn what_was_written_last_is_read_first_and_then_known_for_good() {
+        let turns = [
+            (Area::Blobs, Flow::Live, 1, 10),
+            (Area::Blobs, Flow::CatchUp, 20, 20),
+            (Area::Entries, Flow::Live, 30, 30),
+            (Area::Blobs, Flow::Live, 40, 40),
+            (Area::Blobs, Flow::CatchUp, 50, 50),
+            (Area::Blobs, Flow::Live, 60, 60),
+        ];
+        let ring = turns.iter().fold(Ring::default(), |ring, (area, flow, next_sequence, age)| {
+            let turn = Turn { area: *area, flow: *flow, next_sequence: *next_sequence, age: *age };
+            ring.rotated(turn, 9, |_| false).unwrap().0
+        });
+        let object = |number| SegmentId::new(Area::Pool, number);
+        let order = scan_order(&ring, [object(45), object(70)]);
+        let read: Vec<_> = order.iter().map(|it| (it.id.number(), it.below_sequence)).collect();
+        let open = u64::MAX;
+        assert_eq!(
+            read,
+            [(3, open), (6, open), (5, open), (70, 71), (4, 60), (2, 50), (45, 46), (1, 40)]
+        );
+        assert_eq!(order[3].id, object(70));
+    }
+
+    #[test]
+    fn only_what_cannot_be_outdone_is_served_early() {
+        for (space, sequence, known_from, served) in [
+            (Space::Cas, 1, u64::MAX, true),
+            (Space::Plain, 7, u64::MAX, false),
+            (Space::Plain, 7, 8, false),
+            (Space::Plain, 7, 7, true),
+            (Space::Ac, 7, 7, false),
+            (Space::Ac, 7, 1, false),
+            (Space::Ac, 7, 0, true),
+        ] {
+            let told = is_served_early(space, sequence, known_from);
+            assert_eq!(told, served, "{space:?} {sequence} from {known_from}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     metrics::{Metrics, Port},
     replicate::Replication,
     service::{Service, State},
-    store::{RecoverError, STAGING_ELSEWHERE, STAGING_LOCK, Store},
+    store::{Early, RecoverError, STAGING_ELSEWHERE, STAGING_LOCK, Store},
     surface::Surface,
 };
 
@@ -177,7 +177,7 @@ impl Node {
 
     /// What the node counts.
     #[must_use]
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
@@ -280,7 +280,9 @@ impl Recovering {
             let service = service.clone();
             move |reason| service.progress(reason)
         };
-        match Store::recover(watched, config, metrics.clone(), &progress).await {
+        let early = Early::new(env.clone(), metrics.clone());
+        service.recovers(early.clone());
+        match Store::recover(watched, config, &early, &progress).await {
             Ok(store) => {
                 service.serve(store.clone());
                 match replication {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     device::Device,
     replicate::Replication,
-    store::{Reading, Store, Upload},
+    store::{Early, Reading, Store, Upload},
 };
 
 /// Why a request was not carried out. What each case means on each surface stands in one table, in
@@ -193,6 +193,8 @@ struct Life {
     state: State,
     reasons: Vec<String>,
     store: Option<Store>,
+    /// While there is none yet.
+    early: Option<Arc<Early>>,
     replication: Option<Arc<Replication>>,
     device: Option<Arc<Device>>,
 }
@@ -204,6 +206,7 @@ impl Default for Service {
             state: State::Starting,
             reasons,
             store: None,
+            early: None,
             replication: None,
             device: None,
         })))
@@ -234,15 +237,21 @@ impl Service {
         store.begin(address, declared_bytes).await
     }
 
-    /// Opens an artifact for reading; `None` is a miss. Until the store is open all are misses.
+    /// Opens an artifact for reading; `None` is a miss. Until the store is open so is what was not read
+    /// back yet.
     ///
     /// # Errors
     ///
     /// [`Refusal::Disk`] or [`Refusal::Catalog`] when it cannot be told.
     pub async fn open(&self, address: &Address) -> Result<Option<Reading>, Refusal> {
-        match self.store() {
-            Some(store) => store.open(address).await,
-            None => Ok(None),
+        let (store, early) = {
+            let life = self.0.read();
+            (life.store.clone(), life.early.clone())
+        };
+        match (store, early) {
+            (Some(store), _) => store.open(address).await,
+            (None, Some(early)) => early.open(address).await,
+            (None, None) => Ok(None),
         }
     }
 
@@ -318,10 +327,16 @@ impl Service {
         self.store().map(|store| store.ledger())
     }
 
+    /// The store is being read back, and what is back already can be read.
+    pub(crate) fn recovers(&self, early: Arc<Early>) {
+        self.0.write().early = Some(early);
+    }
+
     /// The store is there.
     pub(crate) fn serve(&self, store: Store) {
         let mut life = self.0.write();
         life.store = Some(store);
+        life.early = None;
         // A drain that began during recovery stays a drain.
         if life.state != State::Draining {
             life.state = State::Joining;
@@ -372,6 +387,7 @@ impl Service {
     pub(crate) fn enter(&self, state: State, reason: String) {
         let mut life = self.0.write();
         life.state = state;
+        life.early = None;
         life.reasons = vec![reason];
     }
 

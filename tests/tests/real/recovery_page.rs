@@ -13,8 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use kura_core::device::STALL_AFTER;
 use kura_tests::{
     client::Client,
+    ext4_disk::Ext4Disk,
     node::{Home, Kura, SMALL},
     skip::skip,
     small_disk::SmallDisk,
@@ -37,10 +39,11 @@ const SMALL_BYTES: usize = 20_000;
 const LARGE_BYTES: usize = 2_100_000;
 
 /// Every heading of the page below which there is a command.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "The disk is lost",
     "The catalog is damaged",
     "The disk is full",
+    "The disk does not answer",
     "A file is damaged",
     "75: another process has the directory",
     "78: a bad setting",
@@ -263,6 +266,35 @@ async fn a_full_disk_is_looked_into_and_relieved() {
         (node.put("/team/later", "later").await.status == 201).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_does_not_answer_is_told_and_comes_back() {
+    let mut disk = match Ext4Disk::mount(512) {
+        Ok(disk) => disk,
+        Err(reason) => {
+            return skip("a_disk_that_does_not_answer_is_told_and_comes_back", &reason);
+        }
+    };
+    let mut operator = Operator::at(Home::with_data_in(&disk.path().join("data")));
+    let node = operator.home.start(&["--cas-capacity=256MiB", "--segment=8MiB"]).await;
+    put_all(&node).await;
+    let frozen_for = STALL_AFTER * 2;
+    if let Err(reason) = disk.freeze(frozen_for) {
+        return skip("a_disk_that_does_not_answer_is_told_and_comes_back", &reason);
+    }
+    let refused = node.put("/team/refused", body(1, SMALL_BYTES)).await;
+    assert!(refused.status == 503 && refused.text().contains("disk-stalled"), "{}", refused.text());
+    operator.node = Some(node);
+    operator.follow("The disk does not answer").await;
+    assert!(disk.is_frozen(), "the page was followed while the disk did not answer");
+    until("the thaw", frozen_for, async || (!disk.is_frozen()).then_some(())).await;
+    let node = operator.node.as_ref().unwrap();
+    until("the node is ready again", A_MOMENT, async || {
+        (node.get("/ready").await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(node.put("/team/later", "later").await.status, 201);
 }
 
 #[tokio::test]

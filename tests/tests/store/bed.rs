@@ -14,7 +14,7 @@ use kura_node::{
     device::Watched,
     metrics::Metrics,
     service::{Published, Refusal},
-    store::{KEYSPACES, Store},
+    store::{Early, KEYSPACES, Store},
 };
 use sim_engine::{NodeId, World, WorldConfig};
 use sim_storage::{
@@ -123,9 +123,9 @@ impl Bed {
         assert!(self.running.is_none(), "stop it first");
         let (env, catalog) = self.env();
         let metrics = Arc::new(Metrics::default());
-        let (config, counted) = (self.config.clone(), metrics.clone());
+        let (config, early) = (self.config.clone(), Early::new(env.clone(), metrics.clone()));
         let recovering =
-            async move { Store::recover(Watched::new(env), config, counted, &|_| ()).await };
+            async move { Store::recover(Watched::new(env), config, &early, &|_| ()).await };
         let store = self.run(recovering).map_err(|error| error.to_string())?;
         self.running = Some(Running { store, metrics, catalog });
         Ok(())

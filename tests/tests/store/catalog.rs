@@ -17,7 +17,11 @@ use kura_core::{
 use kura_env::{
     Batch, BoxFuture, Catalog, CatalogError, CatalogHealth, CommitDurability, Env, Keyspace, Row,
 };
-use kura_node::{device::Watched, metrics::Metrics, store::Store};
+use kura_node::{
+    device::Watched,
+    metrics::Metrics,
+    store::{Early, Store},
+};
 use sim_storage::{Crash, Effect, EffectVerdict};
 
 use crate::bed::{Bed, body, plain, put};
@@ -127,9 +131,9 @@ fn making_it_again_goes_on_where_a_crash_ended_it() {
         if appends == 2 { EffectVerdict::CrashBefore(Crash::Sigkill) } else { EffectVerdict::Go }
     }));
     let (env, _) = bed.env();
-    let (config, metrics) = (bed.config.clone(), Arc::default());
+    let (config, early) = (bed.config.clone(), Early::new(env.clone(), Arc::default()));
     let recovering =
-        async move { Store::recover(Watched::new(env), config, metrics, &|_| ()).await.map(drop) };
+        async move { Store::recover(Watched::new(env), config, &early, &|_| ()).await.map(drop) };
     let deadline = bed.now() + Duration::from_secs(60);
     assert!(bed.world.block_on(recovering, deadline).is_err(), "it dies before");
     bed.disk.set_effect_hook(Box::new(|_: &Effect| EffectVerdict::Go));
@@ -251,9 +255,9 @@ fn over_rotten(bed: &Bed, prefix: &[u8]) -> (Store, Arc<Metrics>) {
     let (was_met, is_gone) = (AtomicBool::new(false), AtomicBool::new(false));
     let env = Env { catalog: Arc::new(Rotten { catalog, prefix, was_met, is_gone }), ..env };
     let metrics = Arc::new(Metrics::default());
-    let (config, counted) = (bed.config.clone(), metrics.clone());
+    let (config, early) = (bed.config.clone(), Early::new(env.clone(), metrics.clone()));
     let store =
-        bed.run(async move { Store::recover(Watched::new(env), config, counted, &|_| ()).await });
+        bed.run(async move { Store::recover(Watched::new(env), config, &early, &|_| ()).await });
     (store.unwrap(), metrics)
 }
 

@@ -105,13 +105,16 @@ impl HostCatalog {
     ) -> Result<T, CatalogError> {
         let state = self.state.clone();
         let work = move || {
-            let outcome = match &*state.database.read() {
+            // Held until the damage is told: it is that of this database, not of one that takes its place.
+            let open = state.database.read();
+            let outcome = match &*open {
                 Some(database) => error::no_panic(|| read(database)),
                 None => Err(CatalogError::Closed),
             };
             if let Err(CatalogError::Damaged(cause)) = &outcome {
                 *state.health.lock() = CatalogHealth::Damaged(cause.clone());
             }
+            drop(open);
             outcome
         };
         self.reads.run(work).await

@@ -42,6 +42,7 @@ store_metrics! {
     put_bytes: "Bytes of bodies stored",
     segment_syncs: "Syncs of the newest segment, each of which serves all who wait",
     hits: "Reads that found their artifact",
+    early_reads: "Reads that found their artifact while the store was still being read back",
     misses: "Reads that did not find their artifact",
     index_hits: "Looks that the index in memory answered",
     index_misses: "Looks that went to the catalog",

@@ -11,6 +11,7 @@ mod append;
 mod appender;
 mod budget;
 mod command;
+mod early;
 mod eviction;
 mod fit;
 mod forgetting;
@@ -42,6 +43,7 @@ mod stamp;
 pub(crate) mod state_file;
 mod status;
 mod upload;
+mod window;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -55,11 +57,12 @@ use kura_core::{
     record::{Area, SegmentId, header_bytes},
     refresh::Trigger,
 };
-use kura_env::{CatalogHealth, Env, Keyspace, TaskEnd, TaskHandle};
+use kura_env::{CatalogHealth, Disk, Env, Keyspace, TaskEnd, TaskHandle};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 pub use budget::share_bytes;
+pub use early::Early;
 pub use peers::{ListToken, Page};
 pub use reading::Reading;
 pub use recovery::RecoverError;
@@ -89,6 +92,7 @@ use self::{
     ledger::Books,
     losses::Losses,
     peers::Head,
+    reading::Keeper,
     refresh::{Orders, Refresher},
     routing::area_of,
     scrub::Scrub,
@@ -174,7 +178,7 @@ struct Shared {
 
 impl Store {
     /// Reads the data directory back, as `recovery` says, and starts to serve it. The lock of the
-    /// directory must be held.
+    /// directory must be held. Meanwhile readers may ask `early`.
     ///
     /// # Errors
     ///
@@ -182,11 +186,12 @@ impl Store {
     pub async fn recover(
         watched: Watched,
         config: StoreConfig,
-        metrics: Arc<Metrics>,
+        early: &Early,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Self, RecoverError> {
         let Watched { env, device } = watched;
-        let recovered = recovery::recover(&env, &config, &metrics, progress).await?;
+        let metrics = early.metrics.clone();
+        let recovered = recovery::recover(&env, &config, early, progress).await?;
         let limits = Limits {
             body_bytes_max: config.body_bytes_max.min(recovered.body_bytes_max()),
             memory_body_bytes_max: config
@@ -264,7 +269,7 @@ impl Store {
     pub async fn open(&self, address: &Address) -> Result<Option<Reading>, Refusal> {
         let mut last = None;
         while let Some((place, segment)) = self.find(address).await? {
-            if let Some(reading) = Reading::open(self, segment, address, place).await? {
+            if let Some(reading) = Reading::open(self.0.clone(), segment, address, place).await? {
                 self.used(address, &place, Trigger::Read);
                 return Ok(Some(reading.counted()));
             }
@@ -497,7 +502,7 @@ impl Store {
     /// What lies at a place is not what was written there: counts it, and has the reference removed.
     fn lose(&self, address: Address, place: Place) {
         self.0.metrics.store.wrong_places.inc();
-        self.forget(address, place);
+        self.0.forget(address, place);
     }
 
     /// As [`Store::lose`], and waits until the appender has room to hear of it.
@@ -511,12 +516,27 @@ impl Store {
     pub(crate) fn lost_since(&self, seen: u64) -> Lost {
         self.0.losses.since(seen)
     }
+}
 
-    /// Has a reference removed that leads to nothing. If too much waits already it stays, and the
-    /// next reader finds it again.
+impl Keeper for Shared {
+    fn disk(&self) -> &dyn Disk {
+        &*self.env.disk
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     fn forget(&self, address: Address, place: Place) {
-        if self.0.commands.try_send(Command::Forget(address, place)).is_err() {
-            self.0.metrics.store.forgets_dropped.inc();
+        if self.commands.try_send(Command::Forget(address, place)).is_err() {
+            self.metrics.store.forgets_dropped.inc();
+        }
+    }
+
+    fn suspect(&self, address: &Address, place: Place) {
+        self.metrics.store.unreadable_reads.inc();
+        if !self.scrub.suspect(self.env.clock.now(), address, place) {
+            self.metrics.store.suspects_dropped.inc();
         }
     }
 }

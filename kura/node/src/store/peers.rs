@@ -216,7 +216,7 @@ impl Store {
         if place.version != version {
             return Ok(None);
         }
-        Reading::open(self, segment, address, place).await
+        Reading::open(self.0.clone(), segment, address, place).await
     }
 
     /// Begins to take in a body that a peer has, waiting for room.

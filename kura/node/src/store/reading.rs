@@ -9,13 +9,33 @@ use kura_core::{
     record::{Artifact, CHUNK_BYTES, Header, chunk_sum},
 };
 
-use kura_env::{DiskError, DiskErrorKind, File};
+use kura_env::{Disk, DiskError, DiskErrorKind, File};
 
-use super::{Store, segments::Segment};
-use crate::service::{Meta, Refusal};
+use super::segments::Segment;
+use crate::{
+    metrics::Metrics,
+    service::{Meta, Refusal},
+};
 
 /// Bytes that are read at once: whole chunks.
 const READ_BYTES: usize = 4 * CHUNK_BYTES;
+
+/// Who is told of what a reader meets.
+pub(super) trait Keeper: Send + Sync {
+    /// Where segments lie.
+    fn disk(&self) -> &dyn Disk;
+
+    /// Where it is counted.
+    fn metrics(&self) -> &Metrics;
+
+    /// Has a reference removed that leads to nothing. If too much waits already it stays, and the
+    /// next reader finds it again.
+    fn forget(&self, address: Address, place: Place);
+
+    /// The device could not read what is at this place. It is tried again in a while, and forgotten
+    /// if it fails then.
+    fn suspect(&self, address: &Address, place: Place);
+}
 
 /// A stored body that is being read. What it was read from stays readable while this lives.
 pub struct Reading {
@@ -28,7 +48,7 @@ pub struct Reading {
     /// Bytes of the body that came with the header, not yet handed out.
     ahead: Bytes,
     position: u64,
-    store: Store,
+    keeper: Arc<dyn Keeper>,
     /// Whether it still is to be counted as a hit or a miss.
     counts: bool,
 }
@@ -37,7 +57,7 @@ impl Reading {
     /// Opens the record at `place`. `None` when what lies there is not the record of `address`: the
     /// place is wrong, which is a miss.
     pub(super) async fn open(
-        store: &Store,
+        keeper: Arc<dyn Keeper>,
         segment: Arc<Segment>,
         address: &Address,
         place: Place,
@@ -46,14 +66,14 @@ impl Reading {
         // A small record comes in one read, its body with its header.
         let whole = usize::try_from(place.record_bytes()).unwrap_or(usize::MAX);
         let wanted = if whole <= READ_BYTES { whole } else { header_bytes };
-        let file = match segment.open(&*store.0.env.disk).await {
+        let file = match segment.open(keeper.disk()).await {
             Ok(file) => file,
             // An object of the pool was evicted since it was looked up.
             Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(store, address, place, error)),
+            Err(error) => return Err(unreadable(&*keeper, address, place, error)),
         };
         let read = file.read_at(place.offset, wanted).await;
-        let mut bytes = read.map_err(|error| unreadable(store, address, place, error))?;
+        let mut bytes = read.map_err(|error| unreadable(&*keeper, address, place, error))?;
         let artifact = match Header::decode(&bytes, segment.nonce, place.offset) {
             Ok((Header::Artifact(artifact), len)) if len == header_bytes => artifact,
             Ok((Header::Artifact(_) | Header::Skip { .. }, _)) | Err(_) => return Ok(None),
@@ -72,7 +92,6 @@ impl Reading {
             digest: artifact.digest,
             sequence: artifact.sequence,
         };
-        let store = store.clone();
         Ok(Some(Self {
             segment,
             file,
@@ -81,7 +100,7 @@ impl Reading {
             place,
             ahead: bytes,
             position: 0,
-            store,
+            keeper,
             counts: false,
         }))
     }
@@ -115,7 +134,7 @@ impl Reading {
         let counts = std::mem::take(&mut self.counts);
         let next = self.read_next().await;
         if counts {
-            let store = &self.store.metrics().store;
+            let store = &self.keeper.metrics().store;
             if next.is_ok() {
                 store.hits.inc()
             } else {
@@ -133,9 +152,9 @@ impl Reading {
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
         let bytes = if self.ahead.is_empty() {
             let at = self.place.offset + u64::from(self.place.header_bytes) + self.position;
-            let (store, address) = (&self.store, &self.artifact.address);
+            let (keeper, address) = (&*self.keeper, &self.artifact.address);
             let read = self.file.read_at(at, wanted).await;
-            read.map_err(|error| unreadable(store, address, self.place, error))?
+            read.map_err(|error| unreadable(keeper, address, self.place, error))?
         } else {
             std::mem::take(&mut self.ahead)
         };
@@ -156,17 +175,17 @@ impl Reading {
 
     /// Counts the damage and has the reference forgotten, so that the next reader gets a miss.
     fn damaged(&self, what: &'static str) -> Refusal {
-        self.store.metrics().store.damaged_reads.inc();
-        self.store.forget(self.artifact.address.clone(), self.place);
+        self.keeper.metrics().store.damaged_reads.inc();
+        self.keeper.forget(self.artifact.address.clone(), self.place);
         Refusal::Damaged { segment: self.segment.id.0, offset: self.place.offset, what }
     }
 }
 
 /// The device could not read what is at `place`. That may pass, so it is looked at again in a while
 /// before it is given up.
-fn unreadable(store: &Store, address: &Address, place: Place, error: DiskError) -> Refusal {
+fn unreadable(keeper: &dyn Keeper, address: &Address, place: Place, error: DiskError) -> Refusal {
     if error.kind == DiskErrorKind::Io {
-        store.suspect(address, place);
+        keeper.suspect(address, place);
     }
     Refusal::Disk(error)
 }
@@ -174,7 +193,7 @@ fn unreadable(store: &Store, address: &Address, place: Place, error: DiskError) 
 impl Drop for Reading {
     fn drop(&mut self) {
         if self.counts {
-            self.store.metrics().store.hits.inc();
+            self.keeper.metrics().store.hits.inc();
         }
     }
 }

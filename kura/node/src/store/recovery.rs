@@ -3,12 +3,12 @@
 //! 1. delete what is staged: nobody will finish it, and the catalog may need the room
 //! 2. open the catalog; one that lost what it had synced is set aside, and an empty one takes its place
 //! 3. read IDENTITY and RING
-//! 4. scan every segment of the ring from its watermark, check each record and its body, and adopt
-//!    it: once it is synced its rows go into the catalog, so that a recovery that is cut short
-//!    resumes
-//! 5. look at every object of the pool, and adopt those that the catalog does not know
-//! 6. compare rings and disk: drop what is missing, queue what is left over for eviction
-//! 7. make the newest segments fit for appends, and save the ring
+//! 4. what was written last first, scan every segment of the ring from its watermark, check each
+//!    record and its body, and adopt it: once it is synced its rows go into the catalog, so that a
+//!    recovery that is cut short resumes; look at every object of the pool as well, and adopt those
+//!    that the catalog does not know. What is adopted is served from then on
+//! 5. compare rings and disk: drop what is missing, queue what is left over for eviction
+//! 6. make the newest segments fit for appends, and save the ring
 //!
 //! The segments are the log and the catalog is only an index over them: whatever part of the
 //! catalog is lost, its watermarks are lost with it, and the scan finds the rest.
@@ -33,6 +33,7 @@ use parking_lot::Mutex;
 use super::{
     CONTENTS_SPACE,
     appender::Log,
+    early::Early,
     fit::Fitter,
     grace::SteadyWall,
     ledger::Books,
@@ -114,13 +115,14 @@ impl Recovered {
 pub(super) async fn recover(
     env: &Env,
     config: &StoreConfig,
-    metrics: &Metrics,
+    early: &Early,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<Recovered, RecoverError> {
-    match recover_with_catalog(env, config, metrics, progress).await {
+    match recover_with_catalog(env, config, early, progress).await {
         Err(RecoverError::Catalog(CatalogError::Damaged(cause))) => {
-            stamp::condemn(env, metrics, &cause).await?;
-            recover_with_catalog(env, config, metrics, progress).await
+            early.begin_anew();
+            stamp::condemn(env, &early.metrics, &cause).await?;
+            recover_with_catalog(env, config, early, progress).await
         }
         recovered => recovered,
     }
@@ -129,9 +131,10 @@ pub(super) async fn recover(
 async fn recover_with_catalog(
     env: &Env,
     config: &StoreConfig,
-    metrics: &Metrics,
+    early: &Early,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<Recovered, RecoverError> {
+    let metrics = &*early.metrics;
     // Before anything is made: on a disk full of stale staging this is what gives room.
     clear_staging(env, config, metrics).await?;
     make_directories(env).await?;
@@ -145,11 +148,11 @@ async fn recover_with_catalog(
     let space = env.disk.space().await?;
     let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes)?;
     tell(&capacity);
-    let mut scan = Scan::new(env, metrics, &plan.ring);
-    let view = Arc::new(View::default());
-    let Scans { ring, mut ends, headless } = scan.ring(&plan.ring, &view, progress).await?;
+    let mut scan = Scan::new(env, metrics, &plan.ring, capacity.blobs.segment_bytes);
+    let (scans, objects) = scan.all(&plan.ring, early, progress).await?;
+    let Scans { ring, mut ends, headless } = scans;
+    let Objects { pool, owners, dirs: pool_dirs, unreadable } = objects;
     let orphans: Vec<SegmentId> = plan.orphans.into_iter().chain(headless).collect();
-    let Objects { pool, owners, dirs: pool_dirs, unreadable } = scan.pool(&view, progress).await?;
     metrics.store.swept_orphans.inc_by(orphans.len() as u64);
     let is_here = |id: SegmentId| match id.area() {
         Area::Pool => pool.size_of(id).is_some() || unreadable.contains(&id),
@@ -157,13 +160,14 @@ async fn recover_with_catalog(
     };
     let debts = find_debts(env, is_here, orphans).await?;
     ends.retain(|id, scanned| scanned.takes_appends && is_last(*id, &plan.missing));
-    let logs = Fitter { metrics, capacity }.make_fit(&ring, ends, &view).await?;
+    let logs = Fitter { metrics, capacity }.make_fit(&ring, ends, &early.view).await?;
 
     let (wall, pledges) = load_pledges(env, config).await?;
     let numbers = pool.eldest_first().chain(unreadable).map(SegmentId::number);
     let next_sequence = next_sequence(&plan.ring, numbers);
     let ring = lost.promise_objects(ring, &pool).with_ceiling(next_sequence, scan.hlc_seen);
     let is_saved = save(env, &ring).await?;
+    let view = early.view.clone();
     view.adopt(Arc::new(ring.clone()));
     let books = Arc::new(Books::open(&*env.disk).await?);
     let volume = Volume::new(env.disk.space().await?);

@@ -20,7 +20,7 @@ use kura_env::{Env, TaskHandle};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{Shared, Store, Upload};
+use super::{Keeper as _, Shared, Store, Upload};
 use crate::{metrics::Metrics, service::Refusal};
 
 /// Copies that may wait. Beyond that a read goes without, and is counted.
@@ -166,10 +166,10 @@ async fn work(store: Weak<Shared>, mut queue: mpsc::Receiver<Order>) {
 async fn copy(store: &Store, order: &Order) -> Result<(), Refusal> {
     let Order { address, place, .. } = order;
     let Some(segment) = store.0.view.segment(place.segment) else { return Ok(()) };
-    let reading = super::Reading::open(store, segment, address, *place).await?;
+    let reading = super::Reading::open(store.0.clone(), segment, address, *place).await?;
     let Some(mut reading) = reading else {
         // Nothing can be read there, so nothing is held there either.
-        store.forget(address.clone(), *place);
+        store.0.forget(address.clone(), *place);
         return Ok(());
     };
     let replica = reading.artifact().replica;

@@ -15,6 +15,8 @@
 //! cannot be read, recovery would not know where that belongs: nothing is repaired then. A stop after any step leaves what a crash of a node could have left, and the next repair or
 //! start goes on.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kura_core::{
     place::{Place, contents_key, parse_contents_row},
@@ -28,6 +30,7 @@ use kura_env::{
 
 use super::{
     CONTENTS_SPACE, PLACES_SPACE,
+    early::Early,
     eviction::remove_record,
     recovery::{RecoverError, Recovered, recover},
     ring_file::{self, SavedRing},
@@ -93,7 +96,7 @@ pub(crate) async fn repair(
     wrong: &Wrong,
 ) -> Result<Told, RepairError> {
     refuse_other_versions(env).await?;
-    let metrics = Metrics::default();
+    let metrics = Arc::new(Metrics::default());
     let mut done = Told::default();
     if let Some(cause) = &wrong.catalog {
         condemn(env, &metrics, cause).await?;
@@ -102,7 +105,8 @@ pub(crate) async fn repair(
         let kept = quarantine(env, *object).await?;
         done.push(format!("{object} is in {kept}"));
     }
-    let mut recovered = recover(env, config, &metrics, &|_| ()).await?;
+    let early = Early::new(env.clone(), metrics.clone());
+    let mut recovered = recover(env, config, &early, &|_| ()).await?;
     if !recovered.is_saved {
         return Err(RepairError::Full);
     }

@@ -12,13 +12,18 @@ use memchr::memmem;
 
 /// What is looked at in one read.
 const READ_BYTES: usize = 64 * 1024;
+/// What is looked at in one read where the device fails: a page, which is what a system reads as one.
+const NARROW_BYTES: usize = 4096;
 
 /// Headers that are read and checked in one segment, in bytes: more than any honest segment holds. A
 /// body made of nothing but beginnings of headers ends the search, and not the start.
 const HEADERS_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Reads that may fail in one segment. Each costs the records that begin in it; a disk that fails at
-/// all of them may take seconds for each.
+/// Reads of pages in a row that may fail. The rest of what was to be looked at in one read is passed over
+/// then, with the records that begin in it: a disk may take seconds for each.
+const BAD_PAGES_MAX: usize = 4;
+
+/// Reads that may fail in one segment, those of pages not counted.
 const BAD_READS_MAX: u64 = 16;
 
 /// The search for records in one segment.
@@ -29,12 +34,21 @@ pub(crate) struct Resync<'a> {
     len_bytes: u64,
     headers_bytes_left: u64,
     bad_reads: u64,
+    /// Of those, the ones that were more than a page.
+    wide_bad_reads: u64,
 }
 
 impl<'a> Resync<'a> {
     /// Looks for records in the segment of `nonce`, whose file is so long.
     pub(crate) fn new(file: &'a dyn File, nonce: Nonce, len_bytes: u64) -> Self {
-        Self { file, nonce, len_bytes, headers_bytes_left: HEADERS_BYTES_MAX, bad_reads: 0 }
+        Self {
+            file,
+            nonce,
+            len_bytes,
+            headers_bytes_left: HEADERS_BYTES_MAX,
+            bad_reads: 0,
+            wide_bad_reads: 0,
+        }
     }
 
     /// Reads that failed so far.
@@ -44,21 +58,33 @@ impl<'a> Resync<'a> {
 
     /// Whether it looks no further, whatever lies there.
     pub(crate) fn has_given_up(&self) -> bool {
-        self.headers_bytes_left == 0 || self.bad_reads == BAD_READS_MAX
+        self.headers_bytes_left == 0 || self.wide_bad_reads == BAD_READS_MAX
     }
 
     /// Where the first record begins that begins at `from` or behind; `None` if there is none, or the
-    /// search took too much.
+    /// search took too much. What begins in a page that cannot be read is passed over.
     pub(crate) async fn next_record(&mut self, from: u64) -> Result<Option<u64>, DiskError> {
         let mut at = from;
+        // Up to where it looks page by page, and how many of the last pages could not be read.
+        let (mut narrow_until, mut bad_pages) = (from, 0);
         while at < self.len_bytes {
             if self.has_given_up() {
                 return Ok(None);
             }
-            let Some(bytes) = self.read(at, READ_BYTES).await? else {
-                at += READ_BYTES as u64;
+            let is_narrow = at < narrow_until;
+            let wanted = if is_narrow { to_end_of_page(at) } else { READ_BYTES };
+            let Some(bytes) = self.read(at, wanted).await? else {
+                if is_narrow {
+                    bad_pages += 1;
+                    let gives_up = bad_pages == BAD_PAGES_MAX;
+                    at = if gives_up { narrow_until } else { at + wanted as u64 };
+                } else {
+                    self.wide_bad_reads += 1;
+                    (narrow_until, bad_pages) = (at + READ_BYTES as u64, 0);
+                }
                 continue;
             };
+            bad_pages = 0;
             for position in memmem::find_iter(&bytes, &RECORD_MAGIC) {
                 if self.has_given_up() {
                     return Ok(None);
@@ -105,6 +131,28 @@ impl<'a> Resync<'a> {
                 Ok(None)
             }
             read => read.map(Some),
+        }
+    }
+}
+
+/// How many bytes to read from `at` to the end of its page; to that of the next one where a magic may lie
+/// across the two.
+fn to_end_of_page(at: u64) -> usize {
+    let within = usize::try_from(at % NARROW_BYTES as u64).unwrap_or(0);
+    let left = NARROW_BYTES - within;
+    if left < RECORD_MAGIC.len() { left + NARROW_BYTES } else { left }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrow_read_ends_with_a_page_and_a_magic_fits_in_it() {
+        for (at, bytes) in
+            [(0, 4096), (4096, 4096), (1, 4095), (4092, 4), (4093, 4099), (8191, 4097)]
+        {
+            assert_eq!(to_end_of_page(at), bytes, "from {at}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The scan of one segment at a start: every record behind its watermark is checked and adopted.
+//! The scans of a start: every record of a segment behind its watermark, and every object of the pool that
+//! the index does not know, is checked and adopted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::future::try_join_all;
 use kura_core::{
     address::Address,
     place::{Place, Watermark, contents_key, parse_contents_row, place_key},
@@ -14,41 +16,34 @@ use kura_core::{
         Area, CHUNK_BYTES, FIXED_BYTES, Header, Invalid, SEGMENT_HEADER_LEN, SegmentHeader,
         SegmentId, chunk_sum,
     },
-    recovery::{Found, look, scan_start},
+    recovery::{Found, Unread, look, scan_order, scan_start},
     ring::Ring,
 };
 use kura_env::{
-    Batch, COPY_SUFFIX, CommitDurability, DirEntry, DiskError, DiskErrorKind, DiskPath, Env, File,
-    FileKind,
+    Batch, COPY_SUFFIX, CommitDurability, DirEntry, DiskError, DiskPath, Env, File, FileKind,
 };
 
 use super::{
     CONTENTS_SPACE, PLACES_SPACE,
+    early::Early,
     index::Name,
     owners::Owners,
     recovery::RecoverError,
     resync::Resync,
     rows,
     segments::{Segment, View, segment_path},
+    window::{Window, is_sick},
 };
 use crate::metrics::Metrics;
 
 /// Records that are adopted in one batch.
-const ADOPT_ROWS_MAX: usize = 256;
+const ADOPT_RECORDS_MAX: usize = 256;
+/// What is read for a header at first: enough for that of a body of 60 MiB.
+const HEADER_READ_BYTES: usize = 4096;
 /// Bodies are checked in reads of this size: whole chunks.
 const CHECK_BYTES: usize = 4 * CHUNK_BYTES;
 /// Progress is told this often.
 const PROGRESS_OBJECTS: usize = 256;
-
-/// Whether the device failed at what was read. It is counted.
-fn is_sick(error: &DiskError, metrics: &Metrics) -> bool {
-    let is_sick = error.kind == DiskErrorKind::Io;
-    if is_sick {
-        tracing::warn!(%error, "what lies there is left out");
-        metrics.store.recovered_read_errors.inc();
-    }
-    is_sick
-}
 
 /// A segment, its file, and what that begins with.
 type Opened = (Segment, Arc<dyn File>, SegmentHeader);
@@ -70,7 +65,11 @@ pub(super) async fn open_segment(
 ) -> Result<Result<Opened, Headless>, DiskError> {
     let file = env.disk.open(&segment_path(id)).await?;
     let head = match file.read_at(0, SEGMENT_HEADER_LEN).await {
-        Err(error) if is_sick(&error, metrics) => return Ok(Err(Headless::Unreadable)),
+        Err(error) if is_sick(&error) => {
+            tracing::warn!(%error, "what lies there is left out");
+            metrics.store.recovered_read_errors.inc();
+            return Ok(Err(Headless::Unreadable));
+        }
         read => read?,
     };
     match SegmentHeader::decode(&head) {
@@ -100,6 +99,10 @@ pub(super) struct Scan<'a> {
     pub(super) newest: BTreeSet<SegmentId>,
     /// Where this life goes on counting.
     pub(super) next_sequence: u64,
+    /// Records of so many bytes are adopted by commits that a power loss takes back, and no more.
+    segment_bytes: u64,
+    /// Those of them that were.
+    unsynced_bytes: u64,
 }
 
 /// What a scan knows of a segment.
@@ -133,11 +136,10 @@ struct FoundRecord {
     replica: bool,
 }
 
-/// Rows found by a scan and not yet committed.
+/// Records of one segment that were found by a scan and are not in the index yet.
 #[derive(Default)]
 struct Adopted {
-    batch: Batch,
-    records: usize,
+    found: Vec<FoundRecord>,
     /// Whether the segment was synced since the start; unset as long as nobody tried.
     is_synced: Option<bool>,
 }
@@ -174,70 +176,100 @@ enum Object {
     },
     /// The device fails at it.
     Unreadable,
-    /// It is no object, or a later one has its name.
+    /// It is no object.
     None,
+    /// Its name leads to something later.
+    Superseded,
 }
 
 impl<'a> Scan<'a> {
-    /// A scan of the segments of `ring`.
-    pub(super) fn new(env: &'a Env, metrics: &'a Metrics, ring: &Ring) -> Self {
+    /// A scan of the segments of `ring`, which are so long.
+    pub(super) fn new(env: &'a Env, metrics: &'a Metrics, ring: &Ring, segment_bytes: u64) -> Self {
         let newest = ring.members().map(|member| member.id).filter(|id| ring.is_newest(*id));
         let (newest, next_sequence) = (newest.collect(), ring.sequence_ceiling());
-        Self { env, metrics, hlc_seen: 0, newest, next_sequence }
+        Self { env, metrics, hlc_seen: 0, newest, next_sequence, segment_bytes, unsynced_bytes: 0 }
     }
 
-    /// Reads all segments of `ring`, and lets readers see those that can be used.
-    pub(super) async fn ring(
+    /// Reads all segments of `ring` and all objects of the pool, what was written last first, and lets
+    /// readers see those that can be used, each as soon as it is known.
+    pub(super) async fn all(
         &mut self,
         ring: &Ring,
-        view: &View,
+        early: &Early,
         progress: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<Scans, RecoverError> {
+    ) -> Result<(Scans, Objects), RecoverError> {
+        let (dirs, objects) = self.list_pool().await?;
+        let order = scan_order(ring, objects);
         let mut scans = Scans { ring: ring.clone(), ends: BTreeMap::new(), headless: Vec::new() };
-        let total = ring.members().count();
-        for (done, member) in ring.members().enumerate() {
-            progress(format!("recovering: {done} of {total} segments read"));
-            let headless = match self.segment(member.id).await? {
-                Ok(scanned) => {
-                    view.insert(scanned.segment.clone());
-                    scans.ends.insert(member.id, scanned);
-                    continue;
-                }
-                Err(headless) => headless,
-            };
-            self.metrics.store.recovered_unreadable.inc();
-            match headless {
-                Headless::Invalid => scans.headless.push(member.id),
-                Headless::Unreadable => {
-                    tracing::warn!(segment = %member.id, "left for a start that can read it");
+        let mut objects = Objects { dirs, ..Objects::default() };
+        let total = order.len();
+        for (done, Unread { id, below_sequence }) in order.into_iter().enumerate() {
+            early.know_from(below_sequence);
+            if id.area() != Area::Pool || done % PROGRESS_OBJECTS == 0 {
+                progress(format!("recovering: {done} of {total} segments and large objects read"));
+            }
+            match id.area() {
+                Area::Pool => self.pool_object(id, &early.view, &mut objects).await?,
+                Area::Blobs | Area::Entries => {
+                    self.ring_segment(id, &early.view, &mut scans).await?;
                 }
             }
         }
+        early.know_from(0);
         scans.ring = scans.ring.retained(|id| !scans.headless.contains(&id));
-        Ok(scans)
+        Ok((scans, objects))
+    }
+
+    async fn ring_segment(
+        &mut self,
+        id: SegmentId,
+        view: &View,
+        scans: &mut Scans,
+    ) -> Result<(), RecoverError> {
+        let headless = match self.segment(id, view).await? {
+            Ok(scanned) => {
+                scans.ends.insert(id, scanned);
+                return Ok(());
+            }
+            Err(headless) => headless,
+        };
+        self.metrics.store.recovered_unreadable.inc();
+        match headless {
+            Headless::Invalid => scans.headless.push(id),
+            Headless::Unreadable => {
+                tracing::warn!(segment = %id, "left for a start that can read it");
+            }
+        }
+        Ok(())
     }
 
     /// Reads one segment from its watermark to the end of its log.
-    async fn segment(&mut self, id: SegmentId) -> Result<Result<Scanned, Headless>, RecoverError> {
+    async fn segment(
+        &mut self,
+        id: SegmentId,
+        view: &View,
+    ) -> Result<Result<Scanned, Headless>, RecoverError> {
         let (segment, file, _) = match open_segment(self.env, id, self.metrics).await? {
             Ok(opened) => opened,
             Err(headless) => return Ok(Err(headless)),
         };
-        let len_bytes = file.len().await?;
+        let (segment, len_bytes) = (Arc::new(segment), file.len().await?);
+        view.insert(segment.clone());
         let watermark = rows::watermark(&*self.env.catalog, id).await?;
         self.hlc_seen = self.hlc_seen.max(watermark.hlc);
         let mut offset = scan_start(watermark.offset, len_bytes);
         let mut adopted = Adopted::default();
+        let mut window = Window::new(&*file);
         let mut resync = Resync::new(&*file, segment.nonce, len_bytes);
         // What cannot be read now may be read another time: nothing is written over it, and the next
         // start begins there.
         let mut unreadable_at = None;
         loop {
-            let invalid = match self.step((&segment, &*file), offset, len_bytes).await? {
+            let invalid = match self.step(&segment, &mut window, offset, len_bytes).await? {
                 Step::Record { found, end } => {
-                    self.adopt(&mut adopted, *found).await?;
+                    adopted.found.push(*found);
                     offset = end;
-                    if adopted.records >= ADOPT_ROWS_MAX {
+                    if adopted.found.len() >= ADOPT_RECORDS_MAX {
                         let mark = unreadable_at.unwrap_or(offset);
                         self.commit(&mut adopted, (&segment, &*file), mark).await?;
                     }
@@ -261,37 +293,55 @@ impl<'a> Scan<'a> {
                 unreadable_at.get_or_insert(offset);
             }
             let Some(next) = next else {
-                if let Some(invalid) = invalid {
-                    tracing::info!(segment = %id, offset, len_bytes, %invalid, "log ends here");
-                    self.metrics.store.recovered_torn_tails.inc();
-                }
+                self.log_ends(id, offset, invalid);
                 break;
             };
             tracing::warn!(segment = %id, offset, next, "what lies between is no record");
             self.metrics.store.recovered_gaps.inc();
             offset = next;
         }
-        if adopted.records > 0 {
+        self.count_bad_reads(id, window.bad_reads() + resync.bad_reads());
+        if !adopted.found.is_empty() {
             let mark = unreadable_at.unwrap_or(offset);
             self.commit(&mut adopted, (&segment, &*file), mark).await?;
         }
-        self.metrics.store.recovered_read_errors.inc_by(resync.bad_reads());
         let takes_appends = unreadable_at.is_none() && adopted.is_synced != Some(false);
         let end = offset.max(watermark.offset);
-        Ok(Ok(Scanned { segment: Arc::new(segment), file, end, takes_appends }))
+        Ok(Ok(Scanned { segment, file, end, takes_appends }))
+    }
+
+    fn count_bad_reads(&self, id: SegmentId, bad_reads: u64) {
+        if bad_reads > 0 {
+            tracing::warn!(segment = %id, bad_reads, "the device failed at reads");
+            self.metrics.store.recovered_read_errors.inc_by(bad_reads);
+        }
+    }
+
+    /// No record lies at `offset` or behind; unless the device failed, it can be told why.
+    fn log_ends(&self, id: SegmentId, offset: u64, invalid: Option<Invalid>) {
+        if let Some(invalid) = invalid {
+            tracing::info!(segment = %id, offset, %invalid, "log ends here");
+            self.metrics.store.recovered_torn_tails.inc();
+        }
     }
 
     /// Reads the record at `offset` and checks it, body and all.
     async fn step(
         &self,
-        (segment, file): (&Segment, &dyn File),
+        segment: &Segment,
+        window: &mut Window<'_>,
         offset: u64,
         len_bytes: u64,
     ) -> Result<Step, DiskError> {
-        let mut wanted = FIXED_BYTES.max(4096);
+        let (mut wanted, mut is_narrow) = (HEADER_READ_BYTES, false);
         let (header, header_bytes, end) = loop {
-            let bytes = match file.read_at(offset, wanted).await {
-                Err(error) if self.is_sick(&error) => return Ok(Step::Unreadable),
+            let bytes = match window.read_at(offset, wanted).await {
+                // Perhaps only what lies behind the header cannot be read.
+                Err(error) if is_sick(&error) && !is_narrow => {
+                    (wanted, is_narrow) = (FIXED_BYTES, true);
+                    continue;
+                }
+                Err(error) if is_sick(&error) => return Ok(Step::Unreadable),
                 read => read?,
             };
             match look(&bytes, segment.nonce, offset, len_bytes) {
@@ -307,7 +357,7 @@ impl<'a> Scan<'a> {
             Header::Skip { .. } => return Ok(Step::Pass { end }),
         };
         let body = offset + header_bytes as u64..end;
-        if !self.is_whole(file, body, &artifact.chunk_sums).await? {
+        if !self.is_whole(window, body, &artifact.chunk_sums).await? {
             tracing::warn!(segment = %segment.id, offset, "a body other than the one written");
             self.metrics.store.recovered_damaged.inc();
             return Ok(Step::Pass { end });
@@ -328,7 +378,7 @@ impl<'a> Scan<'a> {
     /// Whether every chunk of the body in these bytes of the file is as it was written.
     async fn is_whole(
         &self,
-        file: &dyn File,
+        window: &mut Window<'_>,
         body: Range<u64>,
         sums: &[u32],
     ) -> Result<bool, DiskError> {
@@ -337,8 +387,8 @@ impl<'a> Scan<'a> {
         while position < body.end {
             let left = usize::try_from(body.end - position).unwrap_or(usize::MAX);
             let wanted = left.min(CHECK_BYTES);
-            let bytes = match file.read_at(position, wanted).await {
-                Err(error) if self.is_sick(&error) => return Ok(false),
+            let bytes = match window.read_at(position, wanted).await {
+                Err(error) if is_sick(&error) => return Ok(false),
                 read => read?,
             };
             let is_right = |chunk| sums.next() == Some(&chunk_sum(chunk));
@@ -350,30 +400,31 @@ impl<'a> Scan<'a> {
         Ok(true)
     }
 
-    /// Whether the device failed at these very bytes, which is no reason not to serve all others.
-    fn is_sick(&self, error: &DiskError) -> bool {
-        is_sick(error, self.metrics)
-    }
-
-    /// Takes a record into the index, unless a later one of the same name is there already. What the
-    /// index says of this very segment does not count: a later record in here is found by this scan
-    /// if it is still there. Whether its name leads there now.
+    /// Adds the rows of `found`, all of one segment, to `batch`. A name leads there unless a later
+    /// record of it is in the index already. What the index says of this very segment does not
+    /// count: a later record in here is found by this scan if it is still there. Whether the name of
+    /// the last of them leads there now.
     async fn adopt(
         &mut self,
-        adopted: &mut Adopted,
-        record: FoundRecord,
+        batch: &mut Batch,
+        found: Vec<FoundRecord>,
     ) -> Result<bool, RecoverError> {
-        let FoundRecord { address, place, replica } = record;
-        self.hlc_seen = self.hlc_seen.max(place.version.time);
-        let row = self.env.catalog.get(PLACES_SPACE, &place_key(&address)).await?;
-        let known = row.as_deref().and_then(Place::decode);
+        let keys: Vec<_> = found.iter().map(|record| place_key(&record.address)).collect();
+        let looks = keys.iter().map(|key| self.env.catalog.get(PLACES_SPACE, key));
+        let rows = try_join_all(looks).await?;
         // Of a record and its copy, which have one sequence, the copy lies in the later segment.
         let order = |place: &Place| (place.sequence, place.segment.number());
-        let is_current = known
-            .is_none_or(|known| known.segment == place.segment || order(&known) <= order(&place));
-        rows::add_record(&mut adopted.batch, &address, &place, is_current, replica);
-        adopted.records += 1;
-        self.metrics.store.recovered_records.inc();
+        let mut is_current = false;
+        for (FoundRecord { address, place, replica }, row) in found.into_iter().zip(rows) {
+            self.hlc_seen = self.hlc_seen.max(place.version.time);
+            self.unsynced_bytes += place.record_bytes();
+            let known = row.as_deref().and_then(Place::decode);
+            is_current = known.is_none_or(|known| {
+                known.segment == place.segment || order(&known) <= order(&place)
+            });
+            rows::add_record(batch, &address, &place, is_current, replica);
+            self.metrics.store.recovered_records.inc();
+        }
         Ok(is_current)
     }
 
@@ -381,7 +432,7 @@ impl<'a> Scan<'a> {
     /// page cache alone, left there by a process that died. Where it cannot be synced the rows go
     /// in without a watermark, so that the next start looks again.
     async fn commit(
-        &self,
+        &mut self,
         adopted: &mut Adopted,
         (segment, file): (&Segment, &dyn File),
         end: u64,
@@ -390,11 +441,9 @@ impl<'a> Scan<'a> {
             Some(is_synced) => is_synced,
             None => self.sync(segment, file).await,
         };
-        let taken = std::mem::replace(
-            adopted,
-            Adopted { is_synced: Some(is_synced), ..Adopted::default() },
-        );
-        let mut batch = taken.batch;
+        adopted.is_synced = Some(is_synced);
+        let mut batch = Batch::default();
+        self.adopt(&mut batch, std::mem::take(&mut adopted.found)).await?;
         if !self.newest.contains(&segment.id) {
             // Sequences above these were given out since, and followers are beyond them: a failed
             // sync refused their writers, and they are here all the same.
@@ -404,20 +453,24 @@ impl<'a> Scan<'a> {
             let watermark = Watermark { offset: end, hlc: self.hlc_seen };
             rows::add_watermark(&mut batch, segment.id, watermark);
         }
-        Ok(self.env.catalog.commit(batch, CommitDurability::Buffered).await?)
+        let durability = self.durability();
+        Ok(self.env.catalog.commit(batch, durability).await?)
     }
 
-    /// Looks at every object of the pool: those that the catalog knows are taken as they are, others
-    /// are checked and adopted, and what is no object is removed. Gives the objects in the order in
-    /// which they came, and the directories that are there.
-    pub(super) async fn pool(
-        &mut self,
-        view: &View,
-        progress: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<Objects, RecoverError> {
+    /// That of the next commit: a start that power losses cut short again and again has to get on.
+    fn durability(&mut self) -> CommitDurability {
+        if self.unsynced_bytes < self.segment_bytes {
+            return CommitDurability::Buffered;
+        }
+        self.unsynced_bytes = 0;
+        CommitDurability::Synced
+    }
+
+    /// The directories of the pool, and the objects in them. What was not finished is removed.
+    async fn list_pool(&self) -> Result<(BTreeSet<String>, Vec<SegmentId>), RecoverError> {
         let disk = &self.env.disk;
         let root = DiskPath::new(Area::Pool.dir());
-        let (mut dirs, mut found) = (BTreeSet::new(), BTreeSet::new());
+        let (mut dirs, mut found) = (BTreeSet::new(), Vec::new());
         for dir in disk.list(&root).await? {
             let is_ours = dir.kind == FileKind::Directory && dir.name.len() == 2;
             if !is_ours || u8::from_str_radix(&dir.name, 16).is_err() {
@@ -427,7 +480,7 @@ impl<'a> Scan<'a> {
             let path = root.join(&dir.name);
             for entry in disk.list(&path).await? {
                 match SegmentId::from_file_name(Area::Pool, &entry.name) {
-                    Some(id) if id.pool_dir() == dir.name => drop(found.insert(id)),
+                    Some(id) if id.pool_dir() == dir.name => found.push(id),
                     None if is_unfinished_copy(&entry) => {
                         disk.unlink(&path.join(&entry.name)).await?
                     }
@@ -438,36 +491,41 @@ impl<'a> Scan<'a> {
             }
             dirs.insert(path.as_str().to_owned());
         }
-        let mut objects = Objects { dirs, ..Objects::default() };
-        let total = found.len();
-        for (done, id) in found.into_iter().enumerate() {
-            if done % PROGRESS_OBJECTS == 0 {
-                progress(format!("recovering: {done} of {total} large objects looked at"));
+        Ok((dirs, found))
+    }
+
+    /// Looks at an object of the pool: one that the catalog knows is taken as it is, another is checked
+    /// and adopted, and what is no object is removed.
+    async fn pool_object(
+        &mut self,
+        id: SegmentId,
+        view: &View,
+        objects: &mut Objects,
+    ) -> Result<(), RecoverError> {
+        match self.object(id).await? {
+            Object::Here { segment, record_bytes, age, name } => {
+                objects.pool.insert(id, record_bytes, age);
+                view.insert(segment.into());
+                let superseded = objects.owners.leads_to(name, id);
+                // What was written later was looked at before, and leads there.
+                debug_assert!(superseded.is_none(), "{id} comes after what it replaced");
             }
-            match self.object(id).await? {
-                Object::Here { segment, record_bytes, age, name } => {
-                    objects.pool.insert(id, record_bytes, age);
-                    view.insert(segment.into());
-                    if let Some(superseded) = objects.owners.leads_to(name, id) {
-                        objects.pool.remove(superseded);
-                        view.remove(superseded);
-                        // What cannot be removed now is found again by the next start.
-                        if let Err(error) = self.env.disk.unlink(&segment_path(superseded)).await {
-                            tracing::warn!(%error, "a replaced object could not be removed");
-                        }
-                    }
+            Object::Superseded => {
+                // What cannot be removed now is found again by the next start.
+                if let Err(error) = self.env.disk.unlink(&segment_path(id)).await {
+                    tracing::warn!(%error, "a replaced object could not be removed");
                 }
-                Object::Unreadable => {
-                    self.metrics.store.recovered_unreadable.inc();
-                    objects.unreadable.insert(id);
-                }
-                Object::None => {
-                    self.metrics.store.recovered_unreadable.inc();
-                    self.env.disk.unlink(&segment_path(id)).await?;
-                }
+            }
+            Object::Unreadable => {
+                self.metrics.store.recovered_unreadable.inc();
+                objects.unreadable.insert(id);
+            }
+            Object::None => {
+                self.metrics.store.recovered_unreadable.inc();
+                self.env.disk.unlink(&segment_path(id)).await?;
             }
         }
-        Ok(objects)
+        Ok(())
     }
 
     /// One object of the pool. One that the catalog does not lead to is checked and adopted, whatever
@@ -480,6 +538,7 @@ impl<'a> Scan<'a> {
         };
         let (offset, len_bytes) = (u64::from(header.first_offset), file.len().await?);
         if let Some((name, place)) = self.known_place(id, offset).await? {
+            self.hlc_seen = self.hlc_seen.max(place.version.time);
             let (record_bytes, age) = (place.record_bytes(), header.age);
             let is_whole = place.offset + record_bytes <= len_bytes;
             return Ok(if is_whole {
@@ -488,22 +547,26 @@ impl<'a> Scan<'a> {
                 Object::None
             });
         }
-        let record = match self.step((&segment, &*file), offset, len_bytes).await? {
+        let mut window = Window::new(&*file);
+        let step = self.step(&segment, &mut window, offset, len_bytes).await?;
+        self.count_bad_reads(id, window.bad_reads());
+        let record = match step {
             Step::Record { found, .. } => *found,
             Step::Unreadable => return Ok(Object::Unreadable),
             Step::Pass { .. } | Step::End(_) => return Ok(Object::None),
         };
         let record_bytes = record.place.record_bytes();
         let name = Name::of(&place_key(&record.address));
-        let mut adopted = Adopted::default();
-        if !self.adopt(&mut adopted, record).await? {
-            return Ok(Object::None);
+        let mut batch = Batch::default();
+        if !self.adopt(&mut batch, vec![record]).await? {
+            return Ok(Object::Superseded);
         }
         if !self.sync(&segment, &*file).await {
             return Ok(Object::Unreadable);
         }
         self.env.disk.sync_dir(&segment_path(id).parent()).await?;
-        self.env.catalog.commit(adopted.batch, CommitDurability::Buffered).await?;
+        let durability = self.durability();
+        self.env.catalog.commit(batch, durability).await?;
         Ok(Object::Here { segment, record_bytes, age: header.age, name })
     }
 

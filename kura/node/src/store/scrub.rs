@@ -91,7 +91,7 @@ impl Scrub {
     }
 
     /// The device could not read this place. Whether it is read again in a while.
-    fn suspect(&self, now: Instant, address: &Address, place: Place) -> bool {
+    pub(super) fn suspect(&self, now: Instant, address: &Address, place: Place) -> bool {
         let mut suspects = self.suspects.lock();
         if suspects.iter().any(|(_, known, at)| known == address && *at == place) {
             return true;
@@ -152,16 +152,6 @@ impl Store {
     /// Has a pass of the scrub begin at once; one that is under way goes on.
     pub fn ask_for_scrub(&self) {
         self.0.scrub.ask();
-    }
-
-    /// The device could not read what is at this place. It is tried again in a while, and forgotten
-    /// if it fails then.
-    pub(super) fn suspect(&self, address: &Address, place: Place) {
-        self.metrics().store.unreadable_reads.inc();
-        let now = self.0.env.clock.now();
-        if !self.0.scrub.suspect(now, address, place) {
-            self.metrics().store.suspects_dropped.inc();
-        }
     }
 }
 
@@ -367,7 +357,8 @@ impl Work {
     ) -> Result<bool, Refusal> {
         let Some(segment) = store.0.view.segment(place.segment) else { return Ok(true) };
         self.owed_bytes += place.record_bytes() - place.body_bytes;
-        let Some(mut reading) = Reading::open(store, segment, address, place).await? else {
+        let Some(mut reading) = Reading::open(store.0.clone(), segment, address, place).await?
+        else {
             // An object of the pool may have been evicted or replaced since.
             if store.0.view.segment(place.segment).is_none() {
                 return Ok(true);

@@ -112,6 +112,15 @@ impl View {
         self.state.write().segments.insert(segment.id, segment);
     }
 
+    /// Takes everything away.
+    pub(crate) fn clear(&self) {
+        let mut state = self.state.write();
+        let ViewState { segments, lingering, .. } = &mut *state;
+        for (id, segment) in std::mem::take(segments) {
+            lingering.insert(id, Arc::downgrade(&segment));
+        }
+    }
+
     /// What was taken away and is still being read: its space comes back by itself.
     pub(crate) fn lingering(&self) -> BTreeSet<SegmentId> {
         let mut state = self.state.write();
