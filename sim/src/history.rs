@@ -83,11 +83,14 @@ pub struct History {
     statuses: BTreeMap<u16, u64>,
     answers: u64,
     hits: u64,
+    early_hits: u64,
     read_bytes: u64,
     /// How many nodes are each other's peers; none if they are not.
     mesh_nodes: usize,
     /// What cannot be read whole any more, by node and path: nothing is owed there.
     spoilt: BTreeSet<(NodeIndex, String)>,
+    /// When a node lost what its device had only said to keep: nothing from before is owed.
+    void: BTreeMap<NodeIndex, Instant>,
     /// For how long a node promises what it says to be here.
     promise: Duration,
     /// Until when a node has promised a path.
@@ -105,6 +108,12 @@ impl History {
     /// An artifact cannot be read whole any more on a node.
     pub fn spoil(&mut self, node: NodeIndex, path: String) {
         self.spoilt.insert((node, path));
+    }
+
+    /// The device of a node has lost what it had acknowledged, and nobody knows what of it.
+    pub fn voids(&mut self, node: NodeIndex, now: Instant) {
+        self.void.insert(node, now);
+        self.promised.retain(|(promiser, _), _| *promiser != node);
     }
 
     /// Whether an artifact was spoilt on a node.
@@ -133,7 +142,7 @@ impl History {
         promised.filter(|_| !self.is_spoilt(node, path))
     }
 
-    /// How many paths were ever promised, by whichever node.
+    /// How many paths were promised, by whichever node, and not voided since.
     #[must_use]
     pub fn promised_paths(&self) -> usize {
         self.promised.len()
@@ -206,6 +215,17 @@ impl History {
         self.read_bytes += len_bytes;
     }
 
+    /// One of them came from a node that was still reading its data back.
+    pub fn count_early_hit(&mut self) {
+        self.early_hits += 1;
+    }
+
+    /// How many whole bodies nodes handed out while they were still reading their data back.
+    #[must_use]
+    pub fn early_hits(&self) -> u64 {
+        self.early_hits
+    }
+
     /// Bytes of bodies that were read back whole.
     #[must_use]
     pub fn read_bytes(&self) -> u64 {
@@ -249,7 +269,9 @@ impl History {
             return None;
         }
         let puts = self.keys.get(&(node, path.to_owned()))?;
-        let acked = puts.values().filter(|put| put.end.is_some_and(|end| end <= start));
+        let void = self.void.get(&node).copied();
+        let stands = |end: Instant| end <= start && void.is_none_or(|void| end > void);
+        let acked = puts.values().filter(|put| put.end.is_some_and(stands));
         acked
             .filter_map(|put| match put.outcome {
                 PutOutcome::Acked(sequence) => {

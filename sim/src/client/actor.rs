@@ -52,6 +52,8 @@ pub struct ActorWorld {
     pub answers_within: Option<Duration>,
     /// An honest put to a node that can take it is acknowledged within this.
     pub puts_within: Option<Duration>,
+    /// Whether a node is still reading its data back.
+    pub is_recovering: Box<dyn Fn(NodeIndex) -> bool + Send + Sync>,
     /// In which of its lives a node is, while it can take a put.
     pub open_life: Box<dyn Fn(NodeIndex) -> Option<u64> + Send + Sync>,
     /// How far those have come that write each key once.
@@ -283,8 +285,15 @@ impl Actor {
             self.put_back(connection);
             Ok::<Seen, Failure>(seen)
         };
+        let was_recovering = (world.is_recovering)(target.node);
         let result = timeout(&*clock, world.spec.timeout, read).await;
         let seen = result.ok().and_then(Result::ok);
+        if let Some(Seen::Hit(Some(_))) = seen
+            && was_recovering
+            && (world.is_recovering)(target.node)
+        {
+            world.court.evidence().history.count_early_hit();
+        }
         match seen {
             Some(Seen::Hit(_) | Seen::Miss) => {}
             // An error or an overload: be gentle, as build tools are not.

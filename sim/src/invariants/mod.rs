@@ -4,8 +4,10 @@
 
 pub mod acked_or_evicted;
 pub mod appended_once;
+pub mod back_is_served;
 pub mod batches_bounded;
 pub mod compared;
+pub mod damage_is_told;
 pub mod disk_ceiling;
 pub mod fetch_settles;
 pub mod fetched_once;
@@ -45,7 +47,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 30] = [
+pub const ALL: [Invariant; 32] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -56,6 +58,8 @@ pub const ALL: [Invariant; 30] = [
     reference_in_ring_or_miss::INVARIANT,
     staging_bounded::INVARIANT,
     no_orphan_at_rest::INVARIANT,
+    back_is_served::INVARIANT,
+    damage_is_told::INVARIANT,
     disk_ceiling::INVARIANT,
     never_full::INVARIANT,
     floor_is_kept::INVARIANT,

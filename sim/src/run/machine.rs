@@ -19,6 +19,7 @@ use kura_core::{
 use kura_env::{Env, Instant};
 use kura_node::{
     config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig},
+    metrics::Metrics,
     node::{Ended, Node},
     service::{Service, State},
     store::KEYSPACES,
@@ -73,9 +74,13 @@ pub(super) struct Machine {
     mesh: Option<Arc<Mesh>>,
     /// The node of the life it is in; the last one's while there is none.
     service: Mutex<Option<Service>>,
+    /// What that node has counted.
+    metrics: Mutex<Option<Arc<Metrics>>>,
     /// Has the process of this life drain and end.
     stop: Mutex<Option<oneshot::Sender<()>>>,
     config: NodeConfig,
+    /// Whether its device says that it keeps what it does not.
+    pub(super) syncs_lie: bool,
     weather: Arc<Weather>,
     signals: Arc<Mutex<Signals>>,
     catalog: Mutex<Option<Arc<SimCatalog>>>,
@@ -110,6 +115,7 @@ impl Machine {
         let (spec, node) = (&scenario.disk, &scenario.node.of(name));
         let disk = SimDisk::new(disk_config(spec, name, seed), world.clock(host));
         let addr = SocketAddr::new(world.addr(host), PORT);
+        let wounds = Wounds::default();
         let machine = Arc::new(Self {
             name: name.to_owned(),
             index,
@@ -117,13 +123,15 @@ impl Machine {
             peer_addr: SocketAddr::new(world.addr(host), PEER_PORT),
             host,
             disk,
-            wounds: Wounds::default(),
-            turns: Arc::new(Turns::new(scenario, name)),
+            turns: Arc::new(Turns::new(scenario, name, wounds.clone())),
+            wounds,
             losses: Mutex::default(),
             mesh: blueprint.mesh.cloned(),
             service: Mutex::new(None),
+            metrics: Mutex::new(None),
             stop: Mutex::new(None),
             config: NodeConfig { peers: blueprint.peers.clone(), ..node_config(node, addr) },
+            syncs_lie: spec.pressure.lying_sync_millionths > 0,
             weather: weather.clone(),
             signals: Arc::default(),
             catalog: Mutex::new(None),
@@ -196,6 +204,27 @@ impl Machine {
         Some((ledger, ledger_equals_disk::walked(files, self.disk.open_unlinked_bytes())))
     }
 
+    /// How many reads of this life met something spoilt, and how often the node counted such a thing.
+    pub(super) fn damage(&self) -> (u64, u64) {
+        let metrics = self.metrics.lock();
+        let told = metrics.as_ref().map_or(0, |metrics| {
+            let store = &metrics.store;
+            let counters = [
+                &store.damaged_reads,
+                &store.wrong_places,
+                &store.unreadable_reads,
+                &store.recovered_damaged,
+                &store.recovered_gaps,
+                // The last header of a log, spoilt, cannot be told from one that a crash tore.
+                &store.recovered_torn_tails,
+                &store.recovered_read_errors,
+                &store.recovered_unreadable,
+            ];
+            counters.iter().map(|counter| counter.get()).sum()
+        });
+        (self.wounds.met(), told)
+    }
+
     /// Rows of the largest batch that it handed to its catalog in this life.
     pub(super) fn largest_batch(&self) -> usize {
         self.catalog.lock().as_ref().map_or(0, |catalog| catalog.largest_batch())
@@ -265,7 +294,12 @@ impl Machine {
         match crash {
             Crash::Sigkill => self.world.kill(self.host),
             Crash::PowerLoss { .. } => {
-                self.court.evidence().lost_power.insert(self.index);
+                let mut evidence = self.court.evidence();
+                evidence.lost_power.insert(self.index);
+                if self.syncs_lie {
+                    evidence.history.voids(self.index, self.world.now());
+                }
+                drop(evidence);
                 self.world.kill_silent(self.host);
             }
         }
@@ -308,6 +342,8 @@ impl Machine {
         *self.lives.lock() += 1;
         *self.born.lock() = self.world.now();
         *self.service.lock() = None;
+        *self.metrics.lock() = None;
+        self.wounds.begin_life();
         self.world.start(self.host);
         self.tell("starts".to_owned());
         let disk = self.disk.attach();
@@ -336,6 +372,7 @@ impl Machine {
             let why = match Node::start(env, config, "kura-sim").await {
                 Ok(node) => {
                     *machine.service.lock() = Some(node.service().clone());
+                    *machine.metrics.lock() = Some(node.metrics().clone());
                     // As `kura serve` waits for a signal.
                     let Some(failed) = until_stopped(&node, stopping).await else {
                         node.drain().await;

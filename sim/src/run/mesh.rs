@@ -9,13 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use kura_core::{place::Place, readiness::Rules};
+use kura_core::{place::Place, readiness::Rules, record::SEGMENT_HEADER_BYTES};
 use kura_env::Instant;
 use kura_node::service::State;
 use parking_lot::Mutex;
 use sim_engine::{Cut, NodeId, World};
 
-use super::{dials::Answered, losses, machine::Machine};
+use super::{dials::Answered, losses, machine::Machine, spoil::Hurt};
 use crate::{
     court::Court,
     draw::Draw,
@@ -33,6 +33,10 @@ use crate::{
 /// How often a node is looked at until it is ready.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What a system reads and writes as one: of a page with a sector that the device cannot read it has
+/// nothing.
+const PAGE_BYTES: u64 = 4096;
+
 /// The nodes, as each other's peers.
 pub(super) struct Mesh {
     world: World,
@@ -48,6 +52,46 @@ pub(super) struct Mesh {
     spoilt: Mutex<Vec<BTreeSet<Bytes>>>,
     /// When each node, by position, last heard a whole answer from a peer.
     heard: Mutex<BTreeMap<(usize, SocketAddr), Heard>>,
+}
+
+/// Bytes from one place of a file up to another, and what becomes of them.
+type Hit = (u64, u64, Hurt);
+
+/// What is hit of an artifact at `place`; `beside` is all that lies in its segment.
+fn hits(place: &Place, beside: &[&(Bytes, Place)], how: SpoilHow, draw: &mut Draw) -> Vec<Hit> {
+    let in_body = |place: &Place, draw: &mut Draw| {
+        place.offset + u64::from(place.header_bytes) + draw.below(place.body_bytes)
+    };
+    if how == SpoilHow::Headless {
+        let at = place.offset + draw.below(u64::from(place.header_bytes));
+        return vec![(at, at + 1, Hurt::Flipped)];
+    }
+    let at = in_body(place, draw);
+    // What is written behind the last record later is not hit.
+    let written = beside.iter().map(|(_, at)| at.offset + at.record_bytes()).max().unwrap_or(0);
+    let around = |at: u64, grain: u64| {
+        let from = at / grain * grain;
+        (from, (from + grain).min(written))
+    };
+    let (from, to) = around(at, PAGE_BYTES);
+    match how {
+        SpoilHow::Unreadable => vec![(at, at + 1, Hurt::Unreadable)],
+        SpoilHow::Rotten | SpoilHow::Headless => vec![(at, at + 1, Hurt::Flipped)],
+        SpoilHow::Short => vec![(at, u64::MAX, Hurt::Ends)],
+        SpoilHow::Latent => vec![(from, to, Hurt::Unreadable)],
+        SpoilHow::Lost => vec![(from, to, Hurt::Lost)],
+        SpoilHow::Misdirected => {
+            let count = u64::try_from(beside.len()).unwrap_or(u64::MAX);
+            let other = usize::try_from(draw.below(count)).ok().and_then(|at| beside.get(at));
+            let (there, end) =
+                around(other.map_or(at, |(_, other)| in_body(other, draw)), PAGE_BYTES);
+            let mut hits = vec![(from, to, Hurt::Lost)];
+            if there != from {
+                hits.push((there, end.min(there + (to - from)), Hurt::Holds { from }));
+            }
+            hits
+        }
+    }
 }
 
 /// When a peer was last heard.
@@ -174,7 +218,7 @@ impl Mesh {
         self.spoilt.lock()[position].clone()
     }
 
-    /// Spoils one artifact, and with a file that ends early all behind it.
+    /// Spoils one artifact, and whatever else lies in the bytes that are hit.
     fn wound(
         &self,
         machine: &Machine,
@@ -187,22 +231,23 @@ impl Mesh {
         if how == SpoilHow::Short && is_newest {
             return;
         }
-        let body = place.offset + u64::from(place.header_bytes);
-        let from = match how {
-            SpoilHow::Headless => place.offset + draw.below(u64::from(place.header_bytes)),
-            SpoilHow::Unreadable | SpoilHow::Rotten | SpoilHow::Short => {
-                body + draw.below(place.body_bytes)
-            }
+        let beside: Vec<&(Bytes, Place)> =
+            rows.iter().filter(|(_, at)| at.segment == place.segment).collect();
+        let hits = hits(place, &beside, how, draw);
+        // Nor may one that is still appended to lose its header: what is appended later would go with it.
+        if is_newest && hits.iter().any(|(from, ..)| *from < SEGMENT_HEADER_BYTES) {
+            return;
+        }
+        for (from, to, hurt) in &hits {
+            machine.wounds.add(&Image::segment_path(place.segment), (*from, *to), *hurt);
+        }
+        let is_hit = |at: &Place| {
+            let end = at.offset + at.record_bytes();
+            // Without its header nothing can be told from the file.
+            let in_file_header = |from: u64| from < SEGMENT_HEADER_BYTES;
+            hits.iter().any(|(from, to, _)| in_file_header(*from) || *from < end && *to > at.offset)
         };
-        let to = if how == SpoilHow::Short { u64::MAX } else { from + 1 };
-        machine.wounds.add(&Image::segment_path(place.segment), (from, to), how);
-        let lost = rows.iter().filter(|(other, at)| {
-            other == key
-                || how == SpoilHow::Short
-                    && at.segment == place.segment
-                    && at.offset + at.record_bytes() > from
-        });
-        for (key, _) in lost {
+        for (key, _) in beside.into_iter().filter(|(other, at)| other == key || is_hit(at)) {
             self.spoilt.lock()[machine.index.0].insert(key.clone());
             if let Some(path) = holdings::path(key) {
                 self.court.evidence().history.spoil(machine.index, path);

@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use fault_injection::Plan;
 use kura_env::Instant;
-use kura_node::config::PeerConfig;
+use kura_node::{config::PeerConfig, service::State};
 use parking_lot::Mutex;
 use sim_engine::{Outcome, Recorder, World, WorldConfig};
 
@@ -39,7 +39,7 @@ use crate::{
     court::Court,
     history::NodeIndex,
     invariants::{
-        Violation,
+        Violation, back_is_served, damage_is_told,
         refresh_bounded::{self, Appended},
         restart_is_neutral,
     },
@@ -158,12 +158,15 @@ impl Run {
         };
         let of = self.scenario.clients.iter().find(|group| group.name == spec.keys_of);
         let keys_of = of.map_or_else(|| spec.clone(), |of| Arc::new(of.clone()));
-        let machines = self.machines.clone();
+        let (machines, recovering) = (self.machines.clone(), self.machines.clone());
+        let is_recovering =
+            move |node: NodeIndex| recovering[node.0].state() == Some(State::Recovering);
         Arc::new(ActorWorld {
             keys: Keys::new(keys_of, self.seed),
             promise: self.scenario.node.promise,
             answers_within: self.scenario.expect.answers_within,
             puts_within: self.scenario.expect.puts_within,
+            is_recovering: Box::new(is_recovering),
             open_life: Box::new(move |node| machines[node.0].open_life()),
             once: Mutex::default(),
             targets: targets.map(|machine| self.target(&spec, machine)).collect(),
@@ -233,7 +236,22 @@ impl Run {
             let reason = format!("{turns} segments were evicted in all, expected {least}");
             return unmet("expect.ring_turns_min", reason);
         }
-        Ok(())
+        let early = self.court.evidence().history.early_hits();
+        self.judged(back_is_served::check(early, self.scenario.expect.early_hits_min))?;
+        self.told_of_damage()
+    }
+
+    /// Whether every node counted what it met.
+    fn told_of_damage(&self) -> Result<(), Judgement> {
+        self.machines.iter().try_for_each(|machine| {
+            let (met, told) = machine.damage();
+            self.judged(damage_is_told::check(&machine.name, met, told))
+        })
+    }
+
+    fn judged(&self, verdict: Result<(), Violation>) -> Result<(), Judgement> {
+        self.court.evidence().judge(self.world.now(), verdict.clone());
+        verdict.map_err(Judgement::Violated)
     }
 
     /// Whether restarts, where the scenario has any, were held against anything.

@@ -7,7 +7,7 @@ use std::{
 
 use kura_env::{Instant, TaskHandle};
 use sim_engine::{NodeId, Outcome, World};
-use sim_storage::{Crash, Keep};
+use sim_storage::Crash;
 
 use super::{Judgement, Run, catch_up::Outset, heal::decided, machine::Machine};
 use crate::{
@@ -94,9 +94,8 @@ impl Run {
 
     /// Crashes those that the phase says so of, for as long as somebody holds `storm`.
     fn crash_again_and_again(&self, phase: &Phase, storm: &Arc<()>) {
-        let CrashLoop { nodes, every, loses_power, down_for } = phase.crashes.clone();
-        let crash =
-            if loses_power { Crash::PowerLoss { keep: Keep::Sampled } } else { Crash::Sigkill };
+        let CrashLoop { nodes, every, power_loss, down_for } = phase.crashes.clone();
+        let crash = power_loss.map_or(Crash::Sigkill, |keep| Crash::PowerLoss { keep });
         for position in self.scenario.positions(&nodes) {
             let (machine, storm) = (self.machines[position].clone(), Arc::downgrade(storm));
             let squall = Squall { machine, storm, crash, every, down_for };

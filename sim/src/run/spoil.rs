@@ -1,7 +1,7 @@
 //! A disk on which some artifacts cannot be read whole any more. What lies there stays as it was
 //! written; only reads are answered otherwise, so that what the node does about it can be judged.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use kura_env::{
@@ -9,41 +9,85 @@ use kura_env::{
 };
 use parking_lot::Mutex;
 
-use crate::scenario::SpoilHow;
+/// What became of some bytes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hurt {
+    /// The device cannot read them.
+    Unreadable,
+    /// The first of them is another one.
+    Flipped,
+    /// The file ends before them.
+    Ends,
+    /// Their write was acknowledged and never reached the device: what was there before is zeros.
+    Lost,
+    /// What belongs to this place of the same file was written over them.
+    Holds {
+        /// That place.
+        from: u64,
+    },
+}
 
 /// Some bytes of a file, and what became of them.
 #[derive(Clone, Copy, Debug)]
 struct Wound {
     from: u64,
     to: u64,
-    how: SpoilHow,
+    hurt: Hurt,
 }
 
-/// What is spoilt on one disk, by path.
+impl Wound {
+    /// Which bytes of a read of `len_bytes` at `offset` it changes; `None` if none.
+    fn within(&self, offset: u64, len_bytes: usize) -> Option<Range<usize>> {
+        let end = offset.saturating_add(u64::try_from(len_bytes).unwrap_or(u64::MAX));
+        let (from, to) = (self.from.max(offset), self.to.min(end));
+        let index = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX);
+        (from < to).then(|| index(from)..index(to))
+    }
+}
+
+/// What is spoilt on one disk: what was written stays beneath it.
 #[derive(Clone, Default)]
-pub(super) struct Wounds(Arc<Mutex<BTreeMap<String, Vec<Wound>>>>);
+pub(super) struct Wounds(Arc<Mutex<Ledger>>);
+
+#[derive(Default)]
+struct Ledger {
+    by_path: BTreeMap<String, Vec<Wound>>,
+    /// Reads that met one of them, in this life of the node.
+    met: u64,
+}
 
 impl Wounds {
     /// Spoils the bytes of `path` from `from` up to `to`.
-    pub(super) fn add(&self, path: &str, (from, to): (u64, u64), how: SpoilHow) {
-        self.0.lock().entry(path.to_owned()).or_default().push(Wound { from, to, how });
+    pub(super) fn add(&self, path: &str, (from, to): (u64, u64), hurt: Hurt) {
+        let wound = Wound { from, to, hurt };
+        self.0.lock().by_path.entry(path.to_owned()).or_default().push(wound);
     }
 
     /// Whether any of the bytes of `path` from `from` up to `to` are spoilt.
     pub(super) fn meet(&self, path: &str, (from, to): (u64, u64)) -> bool {
-        let wounds = self.0.lock();
-        let mut wounds = wounds.get(path).into_iter().flatten();
+        let ledger = self.0.lock();
+        let mut wounds = ledger.by_path.get(path).into_iter().flatten();
         wounds.any(|wound| wound.from < to && wound.to > from)
     }
 
+    /// A life of the node begins, which has met nothing yet.
+    pub(super) fn begin_life(&self) {
+        self.0.lock().met = 0;
+    }
+
+    /// How many reads of this life met something spoilt.
+    pub(super) fn met(&self) -> u64 {
+        self.0.lock().met
+    }
+
     fn of(&self, path: &DiskPath) -> Vec<Wound> {
-        self.0.lock().get(path.as_str()).cloned().unwrap_or_default()
+        self.0.lock().by_path.get(path.as_str()).cloned().unwrap_or_default()
     }
 }
 
 /// Where a file ends that was cut short.
 fn end(wounds: &[Wound]) -> u64 {
-    let short = wounds.iter().filter(|wound| wound.how == SpoilHow::Short);
+    let short = wounds.iter().filter(|wound| wound.hurt == Hurt::Ends);
     short.map(|wound| wound.from).min().unwrap_or(u64::MAX)
 }
 
@@ -144,13 +188,32 @@ impl File for SpoiltFile {
 
     fn read_at(&self, offset: u64, len_bytes: usize) -> BoxFuture<'_, Result<Bytes, DiskError>> {
         Box::pin(async move {
-            let bytes = self.file.read_at(offset, len_bytes).await?;
-            let wounds = self.wounds.of(self.path());
-            read(&wounds, offset, bytes).map_err(|kind| DiskError {
-                action: "read",
-                path: self.path().clone(),
-                kind,
-            })
+            let read = self.file.read_at(offset, len_bytes).await?;
+            let mut wounds = self.wounds.of(self.path());
+            wounds.retain(|wound| wound.within(offset, read.len()).is_some());
+            if wounds.is_empty() {
+                return Ok(read);
+            }
+            self.wounds.0.lock().met += 1;
+            let mut bytes = BytesMut::from(&read[..]);
+            for wound in wounds {
+                let Some(part) = wound.within(offset, bytes.len()) else { continue };
+                match wound.hurt {
+                    Hurt::Unreadable => {
+                        let (path, kind) = (self.path().clone(), DiskErrorKind::Io);
+                        return Err(DiskError { action: "read", path, kind });
+                    }
+                    Hurt::Flipped => bytes[part.start] ^= 0xff,
+                    Hurt::Ends => bytes.truncate(part.start),
+                    Hurt::Lost => bytes[part].fill(0),
+                    Hurt::Holds { from } => {
+                        let skipped = (offset + part.start as u64) - wound.from;
+                        let other = self.file.read_at(from + skipped, part.len()).await?;
+                        bytes[part.start..part.start + other.len()].copy_from_slice(&other);
+                    }
+                }
+            }
+            Ok(bytes.freeze())
         })
     }
 
@@ -167,47 +230,28 @@ impl File for SpoiltFile {
     }
 }
 
-/// What a read of `bytes` at `offset` comes to.
-fn read(wounds: &[Wound], offset: u64, bytes: Bytes) -> Result<Bytes, DiskErrorKind> {
-    let mut bytes = bytes;
-    let len = |bytes: &Bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    for wound in wounds {
-        if wound.from >= offset + len(&bytes) || wound.to <= offset {
-            continue;
-        }
-        let at = usize::try_from(wound.from.saturating_sub(offset)).unwrap_or(usize::MAX);
-        match wound.how {
-            SpoilHow::Unreadable => return Err(DiskErrorKind::Io),
-            SpoilHow::Short => bytes.truncate(at),
-            SpoilHow::Rotten | SpoilHow::Headless => {
-                let mut changed = BytesMut::from(&bytes[..]);
-                if let Some(byte) = changed.get_mut(at) {
-                    *byte ^= 0xff;
-                }
-                bytes = changed.freeze();
-            }
-        }
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_read_meets_the_wounds_that_lie_in_it_and_no_others() {
-        let bytes = || Bytes::from_static(b"0123456789");
-        let wound = |from, to, how| vec![Wound { from, to, how }];
-        let read = |wounds: Vec<Wound>| read(&wounds, 100, bytes()).map_err(|_| ());
-        let unreadable = |from, to| read(wound(from, to, SpoilHow::Unreadable));
-        assert_eq!(unreadable(109, 120), Err(()));
-        assert_eq!(unreadable(110, 120), Ok(bytes()));
-        assert_eq!(unreadable(90, 100), Ok(bytes()));
-        let short = wound(104, 999, SpoilHow::Short);
-        assert_eq!(end(&short), 104);
-        assert_eq!(read(short), Ok(Bytes::from_static(b"0123")));
-        let rotten = read(wound(103, 104, SpoilHow::Rotten)).unwrap();
-        assert_eq!((rotten.len(), rotten[2], rotten[3]), (10, b'2', b'3' ^ 0xff));
+        let wound = Wound { from: 100, to: 110, hurt: Hurt::Lost };
+        for (offset, len_bytes, met) in [
+            (0, 100, None),
+            (0, 101, Some(100..101)),
+            (95, 10, Some(5..10)),
+            (100, 10, Some(0..10)),
+            (105, 99, Some(0..5)),
+            (110, 10, None),
+        ] {
+            assert_eq!(wound.within(offset, len_bytes), met, "{len_bytes} at {offset}");
+        }
+        let cut = Wound { from: 104, to: u64::MAX, hurt: Hurt::Ends };
+        assert_eq!((end(&[wound, cut]), end(&[wound])), (104, u64::MAX));
+        let wounds = Wounds::default();
+        wounds.add("a", (100, 110), Hurt::Unreadable);
+        assert!(wounds.meet("a", (109, 120)) && !wounds.meet("a", (110, 120)));
+        assert!(!wounds.meet("b", (100, 110)));
     }
 }

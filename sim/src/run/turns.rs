@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use kura_core::{
-    record::{Area, Flow, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId},
+    record::{Area, Flow, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId},
     ring::{Member, Ring},
 };
 use kura_env::{EffectKind, Instant};
 use parking_lot::Mutex;
 use sim_storage::{Effect, SimDisk};
 
+use super::spoil::Wounds;
 use crate::{
     gone::{self, Room},
     invariants::{
@@ -29,6 +30,8 @@ const POOL_PERCENT: u64 = 25;
 /// Watches the rings of one node over all of its lives.
 pub(super) struct Turns {
     node: NodeSpec,
+    /// What is spoilt on the disk: a segment that lost its header is no segment any more.
+    wounds: Wounds,
     /// Whether the disk tells how much room it has, and never fails where it has some.
     room_is_told: bool,
     /// Whether what was appended to a segment stays in it.
@@ -62,7 +65,7 @@ struct Moment<'a> {
 }
 
 impl Turns {
-    pub(super) fn new(scenario: &Scenario, node: &str) -> Self {
+    pub(super) fn new(scenario: &Scenario, node: &str, wounds: Wounds) -> Self {
         use fault_injection::{DiskFault, What};
         let pressure = &scenario.disk.pressure;
         let fills = |what: &What| match what {
@@ -81,11 +84,15 @@ impl Turns {
         let meets_the_end = !pressure.preallocation && !scenario.co_tenants.is_empty();
         let spoils = scenario.phases.iter().any(|phase| phase.spoil.artifacts > 0);
         Self {
+            wounds,
             node: scenario.node.of(node),
             room_is_told: !quota_is_hidden
                 && !pressure.delayed_allocation
                 && !scenario.faults.iter().any(|spec| fills(&spec.fault.what)),
-            keeps_segments: scenario.node.survives_power_loss && !spoils && !meets_the_end,
+            keeps_segments: scenario.node.survives_power_loss
+                && pressure.lying_sync_millionths == 0
+                && !spoils
+                && !meets_the_end,
             seen: Mutex::default(),
         }
     }
@@ -178,7 +185,10 @@ impl Turns {
         let members: Vec<Member> = from.members_of(area).collect();
         let gone = members.iter().enumerate().filter(|(_, member)| !to.contains(member.id));
         // What is not there, or was never begun, holds nothing that could be lost.
-        let gone = gone.filter(|(_, member)| moment.is_segment(member.id));
+        let header = (0, SEGMENT_HEADER_BYTES);
+        let gone = gone.filter(|(_, member)| {
+            moment.is_segment(member.id) && !self.wounds.meet(&member.id.path(), header)
+        });
         let victims: Vec<Victim> =
             gone.map(|(at, member)| self.victim(at, member, moment)).collect();
         if victims.is_empty() {

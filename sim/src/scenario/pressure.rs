@@ -19,6 +19,8 @@ pub struct DiskPressure {
     pub preallocation: bool,
     /// Calls, reads and syncs that take longer.
     pub slow: Slow,
+    /// How many of a million syncs only say that they kept something.
+    pub lying_sync_millionths: u32,
     /// When it stands still.
     pub stalls: Option<Stalls>,
 }
@@ -35,6 +37,7 @@ impl DiskPressure {
             slow_calls: self.slow,
             slow_reads: self.slow,
             slow_syncs: self.slow,
+            lying_sync_millionths: self.lying_sync_millionths,
             stalls: self.stalls,
             ..SimDiskConfig::default()
         }
@@ -68,6 +71,7 @@ pub(super) fn disk_pressure(drawn: &Drawn) -> DiskPressure {
             millionths: u32::try_from(table.number("slow_share")).unwrap_or(u32::MAX),
             longer: table.duration("slow_by"),
         },
+        lying_sync_millionths: u32::try_from(table.number("lying_syncs")).unwrap_or(u32::MAX),
         stalls: (!every.is_zero()).then_some(stalls),
     }
 }

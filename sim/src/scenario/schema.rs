@@ -227,6 +227,8 @@ pub const FIELDS: &[Field] = &[
     field(Disk, "preallocation", Kind::Flag, Is("true"), "whether space can be reserved"),
     field(Disk, "slow_share", SHARE, Is("0"), "share of calls, reads and syncs that are slow"),
     field(Disk, "slow_by", duration(0), Is("100ms"), "how much longer one of those takes at the most"),
+    field(Disk, "lying_syncs", SHARE, Is("0"),
+        "share of syncs that say they are done and have kept nothing; what a power loss takes then is owed to nobody"),
     field(Disk, "stall_every", duration(0), Is("0"),
         "the device stands still once in each interval of this length, at a drawn moment; 0: never"),
     field(Disk, "stall_lasts", duration(0), Is("1s"), "for how long; at most half of the interval"),
@@ -324,6 +326,8 @@ pub const FIELDS: &[Field] = &[
         "nodes that crash again and again while it lasts, and come back; `all`"),
     field(Phase, "crash_every", duration(1_000_000), Is("5s"), "how often those crash"),
     field(Phase, "crash_how", Kind::Choice(&["sigkill", "power-loss"]), Is("sigkill"), "and how"),
+    field(Phase, "crash_keeps", Kind::Choice(&["nothing", "everything", "sampled"]), Is("sampled"),
+        "what a power loss leaves of what was not synced"),
     field(Phase, "crash_down_for", duration(1_000_000), Is("500ms"), "how long each time until the restart"),
     field(Phase, "cut", Kind::Texts, Is(""),
         "zones or nodes, each cut off from every node outside of it while it lasts; `all`: each node \
@@ -334,9 +338,11 @@ pub const FIELDS: &[Field] = &[
     field(Phase, "spoil", count(0, 100_000), Is("0"),
         "so many artifacts, drawn, cannot be read whole any more on the nodes of `spoil_nodes`"),
     field(Phase, "spoil_nodes", Kind::Texts, Is(""), "whose disks those are; `all`"),
-    field(Phase, "spoil_how", Kind::Choice(&["unreadable", "rotten", "short", "headless"]), Is("rotten"),
-        "reads fail, a byte is another one, the segment's file ends in the middle of the body, or a byte of the \
-         record's header is another one"),
+    field(Phase, "spoil_how", Kind::Choice(&["unreadable", "rotten", "short", "headless", "latent", "lost",
+        "misdirected"]), Is("rotten"),
+        "reads fail, a byte is another one, the segment's file ends in the middle of the body, a byte of the \
+         record's header is another one, a page has a sector that cannot be read, a page was never \
+         written, or it was written over one of another record"),
     field(Phase, "ready", Kind::Texts, Is(""),
         "nodes that must be ready before it ends; it ends as soon as they are; `all`"),
     field(Phase, "moved_at_most", bytes(0), Is("0"),
@@ -386,6 +392,8 @@ pub const FIELDS: &[Field] = &[
     field(Expect, "statuses", Kind::Counts, Is(""), "HTTP statuses that clients must have seen"),
     field(Expect, "ring_turns_min", count(0, 1000), Is("0"),
         "segments evicted in all, at least; shows that the run turned the ring"),
+    field(Expect, "early_hits_min", count(0, 1_000_000), Is("0"),
+        "whole bodies that nodes handed out while they were still reading their data back, at least"),
     field(Expect, "link_used", SHARE, Is("0"),
         "in each catch-up, the bodies that came, at least as this share of what the links could carry in \
          that time; 0: not judged"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fault_injection::{
     CatalogFault, CrashKind, CrashMoment, Cut, DiskFault, Fault, FaultId, KeepUnsynced, What, When,
 };
+use sim_storage::Keep;
 
 use super::{
     drawn::Drawn,
@@ -231,8 +232,8 @@ pub struct CrashLoop {
     pub nodes: Vec<String>,
     /// From one crash to the next.
     pub every: Duration,
-    /// Whether they lose their power, or the process is killed.
-    pub loses_power: bool,
+    /// What a power loss leaves each time of what was not synced; `None`: the process is killed.
+    pub power_loss: Option<Keep>,
     /// From a crash to the restart.
     pub down_for: Duration,
 }
@@ -259,6 +260,12 @@ pub enum SpoilHow {
     Headless,
     /// The file ends in the middle of the body.
     Short,
+    /// A page of the body has a sector that cannot be read.
+    Latent,
+    /// A page in the body was never written, and nobody was told.
+    Lost,
+    /// A page of the body was written over one of another record of the segment.
+    Misdirected,
 }
 
 /// A fault, and what follows it.
@@ -321,6 +328,8 @@ pub struct Expect {
     pub statuses: Vec<u16>,
     /// Segments evicted at least.
     pub ring_turns_min: u64,
+    /// Whole bodies handed out by nodes that were still reading their data back, at least.
+    pub early_hits_min: u64,
     /// How well catch-ups use their links; `None`: not judged.
     pub link_used: Option<LinkUsed>,
     /// What the links carry in a catch-up at the most, as a multiple of what was missing, in
@@ -454,7 +463,13 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         crashes: CrashLoop {
             nodes: table.texts("crash_loop").to_vec(),
             every: table.duration("crash_every"),
-            loses_power: table.text("crash_how") == "power-loss",
+            power_loss: (table.text("crash_how") == "power-loss").then(|| {
+                match table.text("crash_keeps") {
+                    "nothing" => Keep::Nothing,
+                    "everything" => Keep::Everything,
+                    _ => Keep::Sampled,
+                }
+            }),
             down_for: table.duration("crash_down_for"),
         },
         cut: table.texts("cut").to_vec(),
@@ -467,6 +482,9 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
                 "unreadable" => SpoilHow::Unreadable,
                 "short" => SpoilHow::Short,
                 "headless" => SpoilHow::Headless,
+                "latent" => SpoilHow::Latent,
+                "lost" => SpoilHow::Lost,
+                "misdirected" => SpoilHow::Misdirected,
                 _ => SpoilHow::Rotten,
             },
         },
@@ -578,6 +596,7 @@ pub(super) fn expect(drawn: &Drawn) -> Expect {
         puts_within: limit("puts_within"),
         statuses: statuses.filter_map(|status| u16::try_from(*status).ok()).collect(),
         ring_turns_min: table.number("ring_turns_min"),
+        early_hits_min: table.number("early_hits_min"),
         link_used: nonzero("link_used").map(|share| LinkUsed { share, round_trips }),
         fetched_at_most: nonzero("fetched_at_most"),
     }

@@ -172,6 +172,7 @@ impl Disk for Attached {
                 let result = match (failure, amount) {
                     (Some(kind), _) => Err(kind),
                     (None, Amount::Nothing | Amount::Prefix(_)) => Ok(()),
+                    (None, Amount::All) if state.device.lies(&self.shared.config) => Ok(()),
                     (None, Amount::All) => {
                         state.volume.sync_dir(dir, last);
                         Ok(())

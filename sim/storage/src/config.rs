@@ -41,6 +41,9 @@ pub struct SimDiskConfig {
     pub slow_reads: Slow,
     /// How syncs are slow at times.
     pub slow_syncs: Slow,
+    /// How many of a million syncs, of files and of directories, say that they are done and have not
+    /// kept anything: a device that acknowledges a flush of its cache without one.
+    pub lying_sync_millionths: u32,
     /// When the device stands still. Reads, syncs and what is on its way to the device wait; what
     /// memory can do goes on.
     pub stalls: Option<Stalls>,
@@ -79,6 +82,7 @@ impl Default for SimDiskConfig {
             slow_calls: Slow::default(),
             slow_reads: Slow::default(),
             slow_syncs: Slow::default(),
+            lying_sync_millionths: 0,
             stalls: None,
             writeback_bytes_max: 64 << 20,
             journal_interval: Duration::from_secs(5),

@@ -19,6 +19,7 @@ pub(crate) struct Device {
     calls: Slowness,
     reads: Slowness,
     syncs: Slowness,
+    lies: Draw,
     stillness: Stillness,
 }
 
@@ -40,6 +41,7 @@ impl Device {
             calls: slowness(config.slow_calls, "slow calls"),
             reads: slowness(config.slow_reads, "slow reads"),
             syncs: slowness(config.slow_syncs, "slow syncs"),
+            lies: Draw::keyed(config.seed, "lying syncs", 0),
             stillness: Stillness::new(config),
         }
     }
@@ -85,6 +87,12 @@ impl Device {
         let took = config.sync_latency + self.syncs.drawn();
         self.syncs_done = self.stillness.end_of(begun, took);
         self.syncs_done
+    }
+
+    /// Whether the sync that ends now only says that it kept something. Draws nothing where none does.
+    pub(crate) fn lies(&mut self, config: &SimDiskConfig) -> bool {
+        let millionths = config.lying_sync_millionths;
+        millionths > 0 && self.lies.below(1_000_000) < millionths.into()
     }
 
     /// The queue is gone with the machine.

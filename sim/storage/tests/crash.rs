@@ -19,8 +19,11 @@ struct World {
 }
 
 fn world(seed: u64) -> World {
+    world_on(SimDiskConfig::instant(64 << 20, seed))
+}
+
+fn world_on(config: SimDiskConfig) -> World {
     let clock = JumpingClock::shared();
-    let config = SimDiskConfig::instant(64 << 20, seed);
     let device = SimDisk::new(config, Arc::new(Handle(Arc::clone(&clock))));
     World { clock, device }
 }
@@ -68,6 +71,29 @@ fn what_was_synced_survives_every_crash() {
             assert_eq!(world.device.peek("a").unwrap(), [7; 10_000][..], "{keep:?} {seed}");
         }
     }
+}
+
+#[test]
+fn what_a_lying_device_acknowledged_is_lost_with_power_and_not_before() {
+    let lying =
+        SimDiskConfig { lying_sync_millionths: 1_000_000, ..SimDiskConfig::instant(64 << 20, 1) };
+    let world = world_on(lying);
+    world.does(async |disk| drop(durable(&*disk, "a", b"acknowledged").await));
+    world.device.crash(Crash::Sigkill);
+    assert_eq!(world.device.peek("a").as_deref(), Some(&b"acknowledged"[..]));
+    world.lose_power(Keep::Nothing);
+    assert_eq!(world.names(), Vec::<String>::new());
+    // Of two syncs one, drawn, keeps what it says, for all that was written until then.
+    let half =
+        SimDiskConfig { lying_sync_millionths: 500_000, ..SimDiskConfig::instant(64 << 20, 1) };
+    let kept = (0..40).filter(|seed| {
+        let world = world_on(SimDiskConfig { seed: *seed, ..half.clone() });
+        world.does(async |disk| drop(durable(&*disk, "a", b"acknowledged").await));
+        world.lose_power(Keep::Nothing);
+        world.device.peek("a").is_some_and(|bytes| *bytes == b"acknowledged"[..])
+    });
+    let kept = kept.count();
+    assert!((4..20).contains(&kept), "a quarter keeps both, and not {kept} of 40");
 }
 
 #[test]
