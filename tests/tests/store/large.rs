@@ -68,6 +68,27 @@ fn one_that_cannot_be_read_now_stays_for_the_next_start() {
 }
 
 #[test]
+fn one_that_nobody_could_be_told_of_goes_once_it_can_be_removed() {
+    let mut bed = Bed::new(83);
+    let fails = |id, label: &str| Fault {
+        id: FaultId(id),
+        node: "node-1".to_owned(),
+        when: When::EffectMatching { label: label.to_owned(), nth: 1 },
+        what: What::DiskError { kind: DiskFault::Quota },
+        times: 1,
+    };
+    bed.plan = Plan { faults: vec![fails(0, "sync_dir pool/*"), fails(1, "unlink pool/*/*.blob")] };
+    bed.start().unwrap();
+    bed.put(plain("large"), body(1, LARGE)).unwrap_err();
+    bed.settle();
+    bed.wait(10);
+    assert_eq!(objects(&bed), 0, "it was tried again");
+    assert_eq!(bed.get(&plain("large")).unwrap(), None);
+    bed.put(plain("large"), body(2, LARGE)).unwrap();
+    assert_eq!((objects(&bed), bed.get(&plain("large")).unwrap()), (1, Some(body(2, LARGE))));
+}
+
+#[test]
 fn their_numbers_are_not_given_out_again_where_all_else_is_lost() {
     let mut bed = Bed::new(83);
     bed.start().unwrap();

@@ -157,7 +157,11 @@ impl Appender {
             Ok(file) => file,
             Err(error) => {
                 // Whether the name survives is unknown; so that nobody is told both, it goes.
-                self.env.disk.unlink(&path).await.ok();
+                if let Err(error) = self.env.disk.unlink(&path).await {
+                    tracing::warn!(object = %segment.id, %error, "it is removed a little later");
+                    self.measure(segment, &**file).await;
+                    self.debts.push_back(Debt::of(segment.id));
+                }
                 return Err(error);
             }
         };
