@@ -4,12 +4,12 @@
 use std::{
     fs,
     os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use tempfile::TempDir;
+use crate::loop_disk::{LoopDisk, run};
 
 /// What becomes of the journal when the power is cut. The numbers are the kernel's.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +35,8 @@ const FREEZE: &str =
 
 /// A mounted ext4 of its own; unmounted on drop, which gives the loop device back.
 pub struct Ext4Disk {
-    directory: TempDir,
     freezer: Option<Child>,
+    disk: LoopDisk,
 }
 
 impl Ext4Disk {
@@ -46,30 +46,17 @@ impl Ext4Disk {
     ///
     /// What stands in the way: the right to mount, or a program.
     pub fn mount(size_mib: u64) -> Result<Self, String> {
-        let directory = tempfile::tempdir().expect("there is room for a directory");
-        let disk = Self { directory, freezer: None };
-        let image = fs::File::create(disk.image()).expect("there is room for a file");
-        image.set_len(size_mib << 20).expect("an empty file takes no room");
-        fs::create_dir(disk.path()).expect("there is room for a directory");
+        let mut make = Command::new("mkfs.ext4");
         // Nothing is set aside for the superuser, so that full is full.
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(disk.image()))?;
-        disk.mount_again()?;
-        Ok(disk)
-    }
-
-    fn image(&self) -> PathBuf {
-        self.directory.path().join("image")
+        make.args(["-q", "-F", "-m", "0"]);
+        let disk = LoopDisk::mount(size_mib, &mut make, "ext4", "loop,errors=remount-ro")?;
+        Ok(Self { freezer: None, disk })
     }
 
     /// Where it is mounted.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.directory.path().join("mount")
-    }
-
-    fn mount_again(&self) -> Result<(), String> {
-        let options = ["-t", "ext4", "-o", "loop,errors=remount-ro"];
-        run(Command::new("mount").args(options).arg(self.image()).arg(self.path()))
+        self.disk.path()
     }
 
     /// Cuts the power: from now on everything fails, and what did not reach the device never will. The
@@ -85,8 +72,7 @@ impl Ext4Disk {
 
     /// The power is back: mounts anew, which replays the journal. No process may have a file open.
     pub fn restore(&self) {
-        run(Command::new("umount").arg(self.path())).expect("nothing uses the file system");
-        self.mount_again().expect("it was mounted before");
+        self.disk.mount_again();
     }
 
     /// Has the kernel find an error in the file system, at which it makes it read-only under all open
@@ -142,17 +128,5 @@ impl Drop for Ext4Disk {
             // What is frozen cannot be unmounted for good, and thaws by itself.
             freezer.wait().ok();
         }
-        // Lazily: a node that a failing test leaves behind may still have files open.
-        Command::new("umount").arg("--lazy").arg(self.path()).status().ok();
-    }
-}
-
-/// Runs a program to its end; what it said where it fails.
-fn run(command: &mut Command) -> Result<(), String> {
-    let program = Path::new(command.get_program()).display().to_string();
-    match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
-        Err(error) => Err(format!("{program}: {error}")),
     }
 }

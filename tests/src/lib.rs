@@ -7,6 +7,7 @@ pub mod client;
 pub mod dev;
 pub mod endurance;
 pub mod ext4_disk;
+mod loop_disk;
 pub mod node;
 pub mod process;
 mod program;

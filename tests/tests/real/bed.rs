@@ -69,6 +69,28 @@ pub(crate) fn cas_path(body: &[u8]) -> String {
     format!("/cas/{}", Digest::of(body))
 }
 
+/// Stores a body of each of these sizes, under a name and under its content address.
+pub(crate) async fn stores_all(node: &Kura, lens: &[usize]) -> Vec<(String, Bytes)> {
+    let mut artifacts = Vec::new();
+    for (at, len) in lens.iter().enumerate() {
+        let body = body(at as u64, *len);
+        artifacts.push((format!("/stored/{len}"), body.clone()));
+        artifacts.push((cas_path(&body), body));
+    }
+    for (path, body) in &artifacts {
+        assert_eq!(node.put(path, body.clone()).await.status, 201, "{path}");
+    }
+    artifacts
+}
+
+/// Each of them is there as it was stored.
+pub(crate) async fn reads_all(node: &Kura, artifacts: &[(String, Bytes)]) {
+    for (path, body) in artifacts {
+        let answer = node.get(path).await;
+        assert_eq!((answer.status, answer.body == *body), (200, true), "{path}");
+    }
+}
+
 /// The head of a PUT; `headers` are whole lines.
 pub(crate) fn put_head(path: &str, headers: &[&str]) -> String {
     let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();

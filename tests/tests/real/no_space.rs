@@ -18,7 +18,7 @@ use kura_tests::{
 };
 
 use crate::{
-    bed::{body, cas_path},
+    bed::{body, reads_all, stores_all},
     kills::{judge_counters, stop_and_verify},
 };
 
@@ -43,13 +43,6 @@ fn fill(disk: &Path) {
         }
     }
     assert_eq!(space_bytes(disk).1, 0, "it is full to the last byte");
-}
-
-async fn reads_all(node: &Kura, artifacts: &[(String, Bytes)]) {
-    for (path, body) in artifacts {
-        let answer = node.get(path).await;
-        assert_eq!((answer.status, answer.body == *body), (200, true), "{path}");
-    }
 }
 
 /// What needs space is refused for now, and nothing else suffers. A small body may still find room in a
@@ -78,15 +71,7 @@ async fn goes_on_without_space(node: &Kura, artifacts: &[(String, Bytes)]) {
 async fn fills_up_and_comes_back(what: &str, disk: &Path) {
     let home = Home::with_data_in(&disk.join("data"));
     let mut node = home.start(&FLAGS).await;
-    let mut artifacts = Vec::new();
-    for (at, len) in LENS.into_iter().enumerate() {
-        let body = body(at as u64, len);
-        artifacts.push((format!("/full/{len}"), body.clone()));
-        artifacts.push((cas_path(&body), body));
-    }
-    for (path, body) in &artifacts {
-        assert_eq!(node.put(path, body.clone()).await.status, 201, "{path}");
-    }
+    let artifacts = stores_all(&node, &LENS).await;
 
     fill(disk);
     goes_on_without_space(&node, &artifacts).await;
