@@ -162,7 +162,8 @@ pub trait Disk: Send + Sync {
     fn sync_dir<'a>(&'a self, path: &'a DiskPath) -> BoxFuture<'a, Result<(), DiskError>>;
 
     /// Takes the advisory lock on the file `path`, which is created if need be, and writes
-    /// `holder` into it. Does not wait.
+    /// `holder` into it. Where there is no room for that the lock is held all the same, and whoever
+    /// finds it taken reads nothing or the name of an earlier holder. Does not wait.
     fn lock<'a>(
         &'a self,
         path: &'a DiskPath,
