@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kura_core::{
     capacity::{Capacity, RingCapacity},
+    device::DeviceState,
     ledger::Ledger,
     record::Area,
     ring::Generations,
@@ -89,7 +90,7 @@ impl Store {
             "total_bytes": space.total_bytes,
             "available_bytes": space.available_bytes,
             "floor_bytes": volume.floor_bytes(),
-            "takes_writes": !volume.is_short(),
+            "takes_writes": device.state == DeviceState::Writable && !volume.is_short(),
         })
     }
 
