@@ -3,6 +3,7 @@
 //!
 //! Everything here fails by panicking with a sentence: there is nobody to handle an error.
 
+pub mod btrfs_disk;
 pub mod client;
 pub mod dev;
 pub mod endurance;

@@ -15,6 +15,7 @@ const NEEDS: &[Need] = &[
     Need { program: "cc", package: "gcc", purpose: "the C code that ccache caches" },
     Need { program: "git", package: "git", purpose: "applying the patches of mutants" },
     Need { program: "ccache", package: "ccache", purpose: "a real client" },
+    Need { program: "mkfs.btrfs", package: "btrfs-progs", purpose: "a disk with a quota" },
 ];
 
 /// Far above what asking a program for its version takes.

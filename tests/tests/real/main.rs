@@ -24,6 +24,7 @@ mod no_space;
 mod page;
 mod power_cuts;
 mod project;
+mod quota;
 mod read_only;
 mod recovery_page;
 mod repair;
