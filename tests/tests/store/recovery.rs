@@ -256,6 +256,66 @@ fn a_header_that_cannot_be_read_costs_its_artifact_and_is_tried_again() {
 }
 
 #[test]
+fn a_body_that_cannot_be_read_costs_its_artifact_and_is_tried_again() {
+    // Into the ring, and into the pool.
+    for len in [20_000, 80_000] {
+        let mut bed = Bed::new(41);
+        bed.start().unwrap();
+        let present = |bed: &Bed| {
+            let is_here = |n: &u64| {
+                let found = bed.get(&plain(&format!("key-{n}"))).unwrap();
+                assert!(found.as_ref().is_none_or(|found| *found == body(*n, len)), "key-{n}");
+                found.is_some()
+            };
+            (0..5).filter(is_here).collect::<Vec<_>>()
+        };
+        for n in 0..5 {
+            bed.put(plain(&format!("key-{n}")), body(n, len)).unwrap();
+        }
+        bed.close();
+        bed.forget_index();
+        let files = bed.disk.walk();
+        let mut paths = files.iter().map(|file| file.path.as_str().to_owned());
+        let holds = |path: &String| {
+            let file = bed.disk.peek(path).unwrap();
+            !path.contains("catalog") && file.windows(5).any(|bytes| bytes == b"key-2")
+        };
+        let path = paths.find(holds).unwrap();
+        let inside = record_of(&bed, &path, "key-2") + len as u64 / 2;
+        bed.sickness.strike(&path, inside..inside + 1);
+        for start in 0..2 {
+            bed.start().unwrap();
+            assert!(bed.metrics().store.recovered_read_errors.get() > 0, "{path}, start {start}");
+            assert_eq!(present(&bed), [0, 1, 3, 4], "{path}, start {start}");
+            bed.put(plain("after"), body(9, 3_000)).unwrap();
+            bed.close();
+        }
+        bed.sickness.pass();
+        bed.start().unwrap();
+        assert_eq!(present(&bed), [0, 1, 2, 3, 4], "{path}");
+        assert_eq!(bed.get(&plain("after")).unwrap(), Some(body(9, 3_000)));
+        bed.close();
+    }
+}
+
+#[test]
+fn a_ring_that_is_lost_again_gives_no_sequence_twice() {
+    let mut bed = Bed::new(42);
+    let mut given = Vec::new();
+    for round in 0..3 {
+        bed.start().unwrap();
+        assert_eq!(bed.metrics().store.recovered_rings.get(), u64::from(round > 0));
+        for n in 0..2 {
+            given.push(bed.put(plain(&format!("key-{n}")), body(round, 3_000)).unwrap().sequence);
+        }
+        assert_eq!(bed.get(&plain("key-0")).unwrap(), Some(body(round, 3_000)), "round {round}");
+        bed.close();
+        bed.disk.rot("RING", 20, 1).unwrap();
+    }
+    assert!(given.is_sorted_by(|a, b| a < b), "{given:?}");
+}
+
+#[test]
 fn a_body_of_beginnings_of_records_ends_no_search_in_a_record() {
     let mut bed = Bed::new(36);
     bed.start().unwrap();

@@ -159,7 +159,11 @@ async fn recover_with_catalog(
         Area::Blobs | Area::Entries => ring.contains(id),
     };
     let debts = find_debts(env, is_here, orphans).await?;
-    ends.retain(|id, scanned| scanned.takes_appends && is_last(*id, &plan.missing));
+    // Where RING was lost, segments begun from now on tell by what they begin with how far sequences got,
+    // should it be lost again.
+    ends.retain(|id, scanned| {
+        scanned.takes_appends && is_last(*id, &plan.missing) && !lost.is_lost()
+    });
     let logs = Fitter { metrics, capacity }.make_fit(&ring, ends, &early.view).await?;
 
     let (wall, pledges) = load_pledges(env, config).await?;
@@ -379,8 +383,12 @@ struct Lost {
 }
 
 impl Lost {
+    fn is_lost(self) -> bool {
+        self.until_ms > 0
+    }
+
     fn promise_objects(self, ring: Ring, pool: &Recency<SegmentId>) -> Ring {
-        if self.until_ms == 0 {
+        if !self.is_lost() {
             return ring;
         }
         let objects: Vec<SegmentId> = pool.eldest_first().collect();

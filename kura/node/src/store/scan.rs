@@ -123,10 +123,22 @@ enum Step {
     /// begins is known all the same: what lies there passes for a record only if it was written as
     /// one.
     Pass { end: u64 },
+    /// A record whose body the device cannot read: it may be sound.
+    Unread { end: u64 },
     /// The device cannot read it, and so nobody knows where the next one would begin.
     Unreadable,
     /// No record.
     End(Invalid),
+}
+
+/// What a body turns out to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// Every chunk is as it was written.
+    Whole,
+    Damaged,
+    /// The device fails at it.
+    Unread,
 }
 
 /// A record found by a scan.
@@ -279,6 +291,11 @@ impl<'a> Scan<'a> {
                     offset = end;
                     continue;
                 }
+                Step::Unread { end } => {
+                    unreadable_at.get_or_insert(offset);
+                    offset = end;
+                    continue;
+                }
                 Step::Unreadable => {
                     unreadable_at.get_or_insert(offset);
                     None
@@ -357,10 +374,14 @@ impl<'a> Scan<'a> {
             Header::Skip { .. } => return Ok(Step::Pass { end }),
         };
         let body = offset + header_bytes as u64..end;
-        if !self.is_whole(window, body, &artifact.chunk_sums).await? {
-            tracing::warn!(segment = %segment.id, offset, "a body other than the one written");
-            self.metrics.store.recovered_damaged.inc();
-            return Ok(Step::Pass { end });
+        match self.check(window, body, &artifact.chunk_sums).await? {
+            Body::Whole => {}
+            Body::Damaged => {
+                tracing::warn!(segment = %segment.id, offset, "a body other than the one written");
+                self.metrics.store.recovered_damaged.inc();
+                return Ok(Step::Pass { end });
+            }
+            Body::Unread => return Ok(Step::Unread { end }),
         }
         let place = Place {
             segment: segment.id,
@@ -375,29 +396,29 @@ impl<'a> Scan<'a> {
         Ok(Step::Record { found: Box::new(FoundRecord { address, place, replica }), end })
     }
 
-    /// Whether every chunk of the body in these bytes of the file is as it was written.
-    async fn is_whole(
+    /// Reads the body in these bytes of the file.
+    async fn check(
         &self,
         window: &mut Window<'_>,
         body: Range<u64>,
         sums: &[u32],
-    ) -> Result<bool, DiskError> {
+    ) -> Result<Body, DiskError> {
         let mut position = body.start;
         let mut sums = sums.iter();
         while position < body.end {
             let left = usize::try_from(body.end - position).unwrap_or(usize::MAX);
             let wanted = left.min(CHECK_BYTES);
             let bytes = match window.read_at(position, wanted).await {
-                Err(error) if is_sick(&error) => return Ok(false),
+                Err(error) if is_sick(&error) => return Ok(Body::Unread),
                 read => read?,
             };
             let is_right = |chunk| sums.next() == Some(&chunk_sum(chunk));
             if bytes.len() != wanted || !bytes.chunks(CHUNK_BYTES).all(is_right) {
-                return Ok(false);
+                return Ok(Body::Damaged);
             }
             position += wanted as u64;
         }
-        Ok(true)
+        Ok(Body::Whole)
     }
 
     /// Adds the rows of `found`, all of one segment, to `batch`. A name leads there unless a later
@@ -552,7 +573,7 @@ impl<'a> Scan<'a> {
         self.count_bad_reads(id, window.bad_reads());
         let record = match step {
             Step::Record { found, .. } => *found,
-            Step::Unreadable => return Ok(Object::Unreadable),
+            Step::Unreadable | Step::Unread { .. } => return Ok(Object::Unreadable),
             Step::Pass { .. } | Step::End(_) => return Ok(Object::None),
         };
         let record_bytes = record.place.record_bytes();
