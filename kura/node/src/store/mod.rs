@@ -19,6 +19,7 @@ mod grace;
 mod index;
 mod ledger;
 mod losses;
+mod objects;
 mod owners;
 mod peers;
 mod pieces;

@@ -1,5 +1,5 @@
-//! The scans of a start: every record of a segment behind its watermark, and every object of the pool that
-//! the index does not know, is checked and adopted.
+//! The scans of a start: every record of a segment behind its watermark is checked and adopted. Those of
+//! the pool are in `objects`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,8 +10,7 @@ use std::{
 use futures_util::future::try_join_all;
 use kura_core::{
     address::Address,
-    place::{Place, Watermark, contents_key, parse_contents_row, place_key},
-    recency::Recency,
+    place::{Place, Watermark, place_key},
     record::{
         Area, CHUNK_BYTES, FIXED_BYTES, Header, Invalid, SEGMENT_HEADER_LEN, SegmentHeader,
         SegmentId, chunk_sum,
@@ -19,15 +18,12 @@ use kura_core::{
     recovery::{Found, Unread, look, scan_order, scan_start},
     ring::Ring,
 };
-use kura_env::{
-    Batch, COPY_SUFFIX, CommitDurability, DirEntry, DiskError, DiskPath, Env, File, FileKind,
-};
+use kura_env::{Batch, CommitDurability, DiskError, Env, File};
 
 use super::{
-    CONTENTS_SPACE, PLACES_SPACE,
+    PLACES_SPACE,
     early::Early,
-    index::Name,
-    owners::Owners,
+    objects::Objects,
     recovery::RecoverError,
     resync::Resync,
     rows,
@@ -116,7 +112,7 @@ pub(super) struct Scanned {
 }
 
 /// What lies at one offset.
-enum Step {
+pub(super) enum Step {
     /// A record to adopt.
     Record { found: Box<FoundRecord>, end: u64 },
     /// A record that nobody needs, or of which only the header can be used. Where the next one
@@ -142,9 +138,9 @@ enum Body {
 }
 
 /// A record found by a scan.
-struct FoundRecord {
-    address: Address,
-    place: Place,
+pub(super) struct FoundRecord {
+    pub(super) address: Address,
+    pub(super) place: Place,
     replica: bool,
 }
 
@@ -163,35 +159,6 @@ pub(super) struct Scans {
     pub(super) ring: Ring,
     pub(super) ends: BTreeMap<SegmentId, Scanned>,
     pub(super) headless: Vec<SegmentId>,
-}
-
-/// What was found in the pool.
-#[derive(Default)]
-pub(super) struct Objects {
-    /// In the order in which they came.
-    pub(super) pool: Recency<SegmentId>,
-    /// Which of them each name leads to.
-    pub(super) owners: Owners,
-    /// Directories that are there.
-    pub(super) dirs: BTreeSet<String>,
-    /// Those that the device cannot read now. They stay for the next start.
-    pub(super) unreadable: BTreeSet<SegmentId>,
-}
-
-/// What a file of the pool turns out to be.
-enum Object {
-    Here {
-        segment: Segment,
-        record_bytes: u64,
-        age: u64,
-        name: Name,
-    },
-    /// The device fails at it.
-    Unreadable,
-    /// It is no object.
-    None,
-    /// Its name leads to something later.
-    Superseded,
 }
 
 impl<'a> Scan<'a> {
@@ -327,7 +294,7 @@ impl<'a> Scan<'a> {
         Ok(Ok(Scanned { segment, file, end, takes_appends }))
     }
 
-    fn count_bad_reads(&self, id: SegmentId, bad_reads: u64) {
+    pub(super) fn count_bad_reads(&self, id: SegmentId, bad_reads: u64) {
         if bad_reads > 0 {
             tracing::warn!(segment = %id, bad_reads, "the device failed at reads");
             self.metrics.store.recovered_read_errors.inc_by(bad_reads);
@@ -343,7 +310,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Reads the record at `offset` and checks it, body and all.
-    async fn step(
+    pub(super) async fn step(
         &self,
         segment: &Segment,
         window: &mut Window<'_>,
@@ -425,7 +392,7 @@ impl<'a> Scan<'a> {
     /// record of it is in the index already. What the index says of this very segment does not
     /// count: a later record in here is found by this scan if it is still there. Whether the name of
     /// the last of them leads there now.
-    async fn adopt(
+    pub(super) async fn adopt(
         &mut self,
         batch: &mut Batch,
         found: Vec<FoundRecord>,
@@ -479,7 +446,7 @@ impl<'a> Scan<'a> {
     }
 
     /// That of the next commit: a start that power losses cut short again and again has to get on.
-    fn durability(&mut self) -> CommitDurability {
+    pub(super) fn durability(&mut self) -> CommitDurability {
         if self.unsynced_bytes < self.segment_bytes {
             return CommitDurability::Buffered;
         }
@@ -487,127 +454,7 @@ impl<'a> Scan<'a> {
         CommitDurability::Synced
     }
 
-    /// The directories of the pool, and the objects in them. What was not finished is removed.
-    async fn list_pool(&self) -> Result<(BTreeSet<String>, Vec<SegmentId>), RecoverError> {
-        let disk = &self.env.disk;
-        let root = DiskPath::new(Area::Pool.dir());
-        let (mut dirs, mut found) = (BTreeSet::new(), Vec::new());
-        for dir in disk.list(&root).await? {
-            let is_ours = dir.kind == FileKind::Directory && dir.name.len() == 2;
-            if !is_ours || u8::from_str_radix(&dir.name, 16).is_err() {
-                tracing::warn!(name = dir.name, "not a directory of the pool: left alone");
-                continue;
-            }
-            let path = root.join(&dir.name);
-            for entry in disk.list(&path).await? {
-                match SegmentId::from_file_name(Area::Pool, &entry.name) {
-                    Some(id) if id.pool_dir() == dir.name => found.push(id),
-                    None if is_unfinished_copy(&entry) => {
-                        disk.unlink(&path.join(&entry.name)).await?
-                    }
-                    Some(_) | None => {
-                        tracing::warn!(name = entry.name, "not an object of ours: left alone");
-                    }
-                }
-            }
-            dirs.insert(path.as_str().to_owned());
-        }
-        Ok((dirs, found))
-    }
-
-    /// Looks at an object of the pool: one that the catalog knows is taken as it is, another is checked
-    /// and adopted, and what is no object is removed.
-    async fn pool_object(
-        &mut self,
-        id: SegmentId,
-        view: &View,
-        objects: &mut Objects,
-    ) -> Result<(), RecoverError> {
-        match self.object(id).await? {
-            Object::Here { segment, record_bytes, age, name } => {
-                objects.pool.insert(id, record_bytes, age);
-                view.insert(segment.into());
-                let superseded = objects.owners.leads_to(name, id);
-                // What was written later was looked at before, and leads there.
-                debug_assert!(superseded.is_none(), "{id} comes after what it replaced");
-            }
-            Object::Superseded => {
-                // What cannot be removed now is found again by the next start.
-                if let Err(error) = self.env.disk.unlink(&segment_path(id)).await {
-                    tracing::warn!(%error, "a replaced object could not be removed");
-                }
-            }
-            Object::Unreadable => {
-                self.metrics.store.recovered_unreadable.inc();
-                objects.unreadable.insert(id);
-            }
-            Object::None => {
-                self.metrics.store.recovered_unreadable.inc();
-                self.env.disk.unlink(&segment_path(id)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// One object of the pool. One that the catalog does not lead to is checked and adopted, whatever
-    /// part of the catalog is lost.
-    async fn object(&mut self, id: SegmentId) -> Result<Object, RecoverError> {
-        let (segment, file, header) = match open_segment(self.env, id, self.metrics).await? {
-            Ok(opened) => opened,
-            Err(Headless::Unreadable) => return Ok(Object::Unreadable),
-            Err(Headless::Invalid) => return Ok(Object::None),
-        };
-        let (offset, len_bytes) = (u64::from(header.first_offset), file.len().await?);
-        if let Some((name, place)) = self.known_place(id, offset).await? {
-            self.hlc_seen = self.hlc_seen.max(place.version.time);
-            let (record_bytes, age) = (place.record_bytes(), header.age);
-            let is_whole = place.offset + record_bytes <= len_bytes;
-            return Ok(if is_whole {
-                Object::Here { segment, record_bytes, age, name }
-            } else {
-                Object::None
-            });
-        }
-        let mut window = Window::new(&*file);
-        let step = self.step(&segment, &mut window, offset, len_bytes).await?;
-        self.count_bad_reads(id, window.bad_reads());
-        let record = match step {
-            Step::Record { found, .. } => *found,
-            Step::Unreadable | Step::Unread { .. } => return Ok(Object::Unreadable),
-            Step::Pass { .. } | Step::End(_) => return Ok(Object::None),
-        };
-        let record_bytes = record.place.record_bytes();
-        let name = Name::of(&place_key(&record.address));
-        let mut batch = Batch::default();
-        if !self.adopt(&mut batch, vec![record]).await? {
-            return Ok(Object::Superseded);
-        }
-        if !self.sync(&segment, &*file).await {
-            return Ok(Object::Unreadable);
-        }
-        self.env.disk.sync_dir(&segment_path(id).parent()).await?;
-        let durability = self.durability();
-        self.env.catalog.commit(batch, durability).await?;
-        Ok(Object::Here { segment, record_bytes, age: header.age, name })
-    }
-
-    /// The place of an object, if the catalog has all of its rows.
-    async fn known_place(
-        &self,
-        id: SegmentId,
-        offset: u64,
-    ) -> Result<Option<(Name, Place)>, RecoverError> {
-        let (from, to) = (contents_key(id, offset), contents_key(id, offset + 1));
-        let rows = self.env.catalog.range(CONTENTS_SPACE, &from, &to, 1).await?;
-        let Some((_, key)) = rows.first().and_then(|(_, row)| parse_contents_row(row)) else {
-            return Ok(None);
-        };
-        let row = self.env.catalog.get(PLACES_SPACE, key).await?;
-        let place = row.as_deref().and_then(Place::decode).filter(|place| place.segment == id);
-        Ok(place.map(|place| (Name::of(key), place)))
-    }
-
-    async fn sync(&self, segment: &Segment, file: &dyn File) -> bool {
+    pub(super) async fn sync(&self, segment: &Segment, file: &dyn File) -> bool {
         self.metrics.store.segment_syncs.inc();
         let synced = file.sync_data().await;
         if let Err(error) = &synced {
@@ -615,11 +462,4 @@ impl<'a> Scan<'a> {
         }
         synced.is_ok()
     }
-}
-
-/// Whether an entry of the pool is an object that a crash kept from being copied to its place.
-fn is_unfinished_copy(entry: &DirEntry) -> bool {
-    let object = entry.name.strip_suffix(COPY_SUFFIX);
-    entry.kind == FileKind::File
-        && object.is_some_and(|name| SegmentId::from_file_name(Area::Pool, name).is_some())
 }
