@@ -138,7 +138,9 @@ impl Scan<'_> {
         self.count_bad_reads(id, window.bad_reads());
         let record = match step {
             Step::Record { found, .. } => *found,
-            Step::Unreadable | Step::Unread { .. } => return Ok(Object::Unreadable),
+            Step::Unreadable | Step::Pass { is_unread: true, .. } => {
+                return Ok(Object::Unreadable);
+            }
             Step::Pass { .. } | Step::End(_) => return Ok(Object::None),
         };
         let record_bytes = record.place.record_bytes();

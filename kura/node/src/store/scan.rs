@@ -118,9 +118,11 @@ pub(super) enum Step {
     /// A record that nobody needs, or of which only the header can be used. Where the next one
     /// begins is known all the same: what lies there passes for a record only if it was written as
     /// one.
-    Pass { end: u64 },
-    /// A record whose body the device cannot read: it may be sound.
-    Unread { end: u64 },
+    Pass {
+        end: u64,
+        /// The device cannot read its body, which may be sound.
+        is_unread: bool,
+    },
     /// The device cannot read it, and so nobody knows where the next one would begin.
     Unreadable,
     /// No record.
@@ -254,12 +256,10 @@ impl<'a> Scan<'a> {
                     }
                     continue;
                 }
-                Step::Pass { end } => {
-                    offset = end;
-                    continue;
-                }
-                Step::Unread { end } => {
-                    unreadable_at.get_or_insert(offset);
+                Step::Pass { end, is_unread } => {
+                    if is_unread {
+                        unreadable_at.get_or_insert(offset);
+                    }
                     offset = end;
                     continue;
                 }
@@ -286,8 +286,7 @@ impl<'a> Scan<'a> {
         }
         self.count_bad_reads(id, window.bad_reads() + resync.bad_reads());
         if !adopted.found.is_empty() {
-            let mark = unreadable_at.unwrap_or(offset);
-            self.commit(&mut adopted, (&segment, &*file), mark).await?;
+            self.commit(&mut adopted, (&segment, &*file), unreadable_at.unwrap_or(offset)).await?;
         }
         let takes_appends = unreadable_at.is_none() && adopted.is_synced != Some(false);
         let end = offset.max(watermark.offset);
@@ -338,7 +337,7 @@ impl<'a> Scan<'a> {
         };
         let artifact = match *header {
             Header::Artifact(artifact) => artifact,
-            Header::Skip { .. } => return Ok(Step::Pass { end }),
+            Header::Skip { .. } => return Ok(Step::Pass { end, is_unread: false }),
         };
         let body = offset + header_bytes as u64..end;
         match self.check(window, body, &artifact.chunk_sums).await? {
@@ -346,9 +345,9 @@ impl<'a> Scan<'a> {
             Body::Damaged => {
                 tracing::warn!(segment = %segment.id, offset, "a body other than the one written");
                 self.metrics.store.recovered_damaged.inc();
-                return Ok(Step::Pass { end });
+                return Ok(Step::Pass { end, is_unread: false });
             }
-            Body::Unread => return Ok(Step::Unread { end }),
+            Body::Unread => return Ok(Step::Pass { end, is_unread: true }),
         }
         let place = Place {
             segment: segment.id,
