@@ -135,11 +135,15 @@ impl History {
         }
     }
 
-    /// Until when a node has promised a path, unless the path was spoilt there since.
+    /// Until when a node has promised a path, unless the path was spoilt there since, or nothing of it is owed
+    /// since the device lost what it had acknowledged.
     #[must_use]
     pub fn promised_until(&self, node: NodeIndex, path: &str) -> Option<Instant> {
         let promised = self.promised.get(&(node, path.to_owned())).copied();
-        promised.filter(|_| !self.is_spoilt(node, path))
+        // What is vouched for by the index alone may be what the device gave away.
+        let is_void =
+            self.void.contains_key(&node) && self.owed(node, path, Instant(u64::MAX)).is_none();
+        promised.filter(|_| !is_void && !self.is_spoilt(node, path))
     }
 
     /// How many paths were promised, by whichever node, and not voided since.
@@ -272,6 +276,8 @@ impl History {
         let void = self.void.get(&node).copied();
         let stands = |end: Instant| end <= start && void.is_none_or(|void| end > void);
         let acked = puts.values().filter(|put| put.end.is_some_and(stands));
+        let acked =
+            acked.filter(|put| void.is_none_or(|void| !repeats_void(puts.values(), put, void)));
         acked
             .filter_map(|put| match put.outcome {
                 PutOutcome::Acked(sequence) => {
@@ -286,6 +292,19 @@ impl History {
     pub fn keys(&self) -> impl Iterator<Item = (NodeIndex, &str)> {
         self.keys.keys().map(|(node, path)| (*node, path.as_str()))
     }
+}
+
+/// Whether an acknowledged put may have been one of a body that the node took to be there already, from
+/// before its device lost `void` and all before: a repeated put is answered by what the index says.
+fn repeats_void<'a>(mut puts: impl Iterator<Item = &'a Put>, put: &Put, void: Instant) -> bool {
+    puts.any(|before| {
+        let may_be_it = match before.outcome {
+            PutOutcome::Acked(_) => before.outcome == put.outcome,
+            PutOutcome::Unknown => true,
+            PutOutcome::AckedElsewhere | PutOutcome::Refused => false,
+        };
+        before.start <= void && before.body.id == put.body.id && may_be_it
+    })
 }
 
 #[cfg(test)]
@@ -342,5 +361,32 @@ mod tests {
             None,
             "nothing is owed of what is spoilt"
         );
+    }
+
+    #[test]
+    fn what_repeats_a_put_from_before_a_loss_is_owed_as_little_as_that() {
+        let mut history = History::default();
+        let (node, path) = (NodeIndex(0), "/ns/cas/x");
+        history.promises_last(Duration::from_secs(1));
+        let mut put = |start, end, sequence| {
+            let put = Put {
+                body: Body { id: BodyId(1), len_bytes: 1, forged: false },
+                start: Instant(start),
+                end: None,
+                outcome: PutOutcome::Unknown,
+                fraud: None,
+            };
+            let begun = history.begin_put(node, path, put);
+            history.end_put((node, path), begun, Instant(end), PutOutcome::Acked(sequence));
+            if sequence == 5 {
+                history.voids(node, Instant(10));
+            }
+            history.vouched(node, path, Instant(end));
+            let promised = history.promised_until(node, path).is_some();
+            (history.owed(node, path, Instant(99)).map(|owed| owed.sequence), promised)
+        };
+        assert_eq!(put(0, 1, 5), (None, false));
+        assert_eq!(put(20, 21, 5), (None, false), "the node takes it to be there");
+        assert_eq!(put(30, 31, 9), (Some(9), true), "it was written");
     }
 }

@@ -448,6 +448,16 @@ impl Ring {
         self
     }
 
+    /// The ring that gives no number of these segments out: files or rows are left of them, which go by it.
+    /// RING may be older than those, where it was lost or the disk gave it away.
+    #[must_use]
+    pub fn with_numbers_above(mut self, left: &[SegmentId]) -> Self {
+        let segments = left.iter().filter(|id| id.area() != Area::Pool);
+        let above = segments.map(|id| id.number() + 1).max().unwrap_or(0);
+        self.next_number = self.next_number.max(above);
+        self
+    }
+
     /// Until when anything is promised, in milliseconds; 0 if nothing is.
     #[must_use]
     pub fn furthest_promise_ms(&self) -> u64 {
@@ -758,5 +768,12 @@ mod tests {
         assert!(ring.sequence_ceiling() > 90);
         let (ring, _) = ring.rotated(turn(Flow::Live, 1 << 50), 9, |_| false).unwrap();
         assert_eq!(ring.newest(Area::Blobs, Flow::Live).map(|m| m.id.number()), Some(10));
+        let left = [SegmentId::new(Area::Entries, 20), SegmentId::new(Area::Pool, 99)];
+        let (ring, _) = ring
+            .with_numbers_above(&left)
+            .rotated(turn(Flow::Live, 1 << 51), 9, |_| false)
+            .unwrap();
+        assert_eq!(ring.newest(Area::Blobs, Flow::Live).map(|m| m.id.number()), Some(21));
+        assert_eq!(ring.clone().with_numbers_above(&[]), ring);
     }
 }

@@ -316,6 +316,25 @@ fn a_ring_that_is_lost_again_gives_no_sequence_twice() {
 }
 
 #[test]
+fn the_number_of_a_segment_that_is_to_go_is_not_given_out_again() {
+    let mut bed = Bed::new(43);
+    bed.start().unwrap();
+    for n in 0..30 {
+        bed.put(plain(&format!("key-{n}")), body(n, 20_000)).unwrap();
+    }
+    bed.close();
+    let newest = *bed.segments().last().unwrap();
+    bed.disk.rot("RING", 20, 1).unwrap();
+    bed.disk.rot(&format!("blobs/{}", newest.file_name()), 20, 1).unwrap();
+    bed.start().unwrap();
+    bed.put(plain("after"), body(9, 20_000)).unwrap();
+    bed.settle();
+    assert_eq!(bed.get(&plain("after")).unwrap(), Some(body(9, 20_000)));
+    assert!(!bed.segments().contains(&newest), "{newest}");
+    assert!(bed.segments().last() > Some(&newest), "{:?}", bed.segments());
+}
+
+#[test]
 fn a_body_of_beginnings_of_records_ends_no_search_in_a_record() {
     let mut bed = Bed::new(36);
     bed.start().unwrap();

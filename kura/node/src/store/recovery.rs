@@ -24,7 +24,7 @@ use kura_core::{
     promise::Rules,
     recency::Recency,
     record::{Area, Flow, SegmentId},
-    recovery::plan,
+    recovery::{Plan, plan},
     ring::{AfterRead, InvalidRing, Member, Ring},
 };
 use kura_env::{CatalogError, DiskError, DiskErrorKind, DiskPath, Env, FileKind};
@@ -142,10 +142,7 @@ async fn recover_with_catalog(
     let Loaded { identity, on_disk, saved, lost, stamps } = load(env, config, metrics).await?;
     let Identity { node, incarnation, .. } = identity;
     let plan = plan(&saved, &on_disk);
-    for missing in &plan.missing {
-        // The usual case is the segment that a rotation was about to create.
-        tracing::info!(segment = %missing, "in the ring and not on the disk: dropped");
-    }
+    tell_missing(&plan);
     let space = env.disk.space().await?;
     let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes)?;
     tell(&capacity);
@@ -168,9 +165,10 @@ async fn recover_with_catalog(
     let logs = Fitter { metrics, capacity }.make_fit(&ring, ends, &early.view).await?;
 
     let (wall, pledges) = load_pledges(env, config).await?;
-    let numbers = pool.eldest_first().chain(unreadable).map(SegmentId::number);
-    let next_sequence = next_sequence(&plan.ring, numbers);
+    let known = pool.eldest_first().chain(unreadable).chain(debts.iter().copied());
+    let next_sequence = next_sequence(&plan.ring, known);
     let ring = lost.promise_objects(ring, &pool).with_ceiling(next_sequence, scan.hlc_seen);
+    let ring = ring.with_numbers_above(&debts);
     let is_saved = save(env, &ring).await?;
     let view = early.view.clone();
     view.adopt(Arc::new(ring.clone()));
@@ -198,6 +196,14 @@ async fn recover_with_catalog(
         node,
         incarnation,
     })
+}
+
+/// Says which segments are gone.
+fn tell_missing(plan: &Plan) {
+    for missing in &plan.missing {
+        // The usual case is the segment that a rotation was about to create.
+        tracing::info!(segment = %missing, "in the ring and not on the disk: dropped");
+    }
 }
 
 /// What the small files say, and what goes with it.
@@ -246,8 +252,9 @@ async fn promise_old(
 }
 
 /// The first sequence that may be given out. Objects have sequences for their numbers: where RING was
-/// lost with all segments, they alone tell which were.
-fn next_sequence(ring: &Ring, objects: impl Iterator<Item = u64>) -> u64 {
+/// lost with all segments, they alone tell which were, and those of which only rows are left as well.
+fn next_sequence(ring: &Ring, segments: impl Iterator<Item = SegmentId>) -> u64 {
+    let objects = segments.filter(|id| id.area() == Area::Pool).map(SegmentId::number);
     ring.sequence_ceiling().max(objects.max().map_or(0, |last| last + 1))
 }
 
