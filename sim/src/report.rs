@@ -39,6 +39,9 @@ pub struct CrashPoint {
     pub crossed: u64,
     /// How often a crash came there.
     pub crashed: u64,
+    /// How many effects behind the first crash, and behind the second, it happened for the first time; 0 if it
+    /// did not.
+    pub behind: [u64; 2],
 }
 
 /// What moved in a catch-up: from the beginning of a phase with `ready` and without clients until its

@@ -1,6 +1,6 @@
 //! `kura-sim enumerate`: one story, told again and again, with a crash at every change of the disk in
-//! turn, in every way in which one can die there; and with a second crash at every change that recovery
-//! makes.
+//! turn, in every way in which one can die there; with a second crash at every change that recovery
+//! makes; and with crashes aimed at the classes of change that none came at by then.
 
 use std::{
     collections::BTreeMap,
@@ -43,6 +43,8 @@ const FIRST_OF_TWO: [u64; 3] = [3, 6, 9];
 const FATES: [(&str, &str); 2] = [("kept", "50%"), ("lost", "100%")];
 /// The second crash comes at most so many changes behind the first: recovery takes fewer here.
 const RECOVERY_EFFECTS_MAX: u64 = 120;
+/// Runs in which a class of change that no crash came at was made, and that are made again with a crash there.
+const AIMS_MAX: usize = 12;
 /// Failures that are told.
 const FAILURES_MAX: usize = 20;
 
@@ -158,9 +160,21 @@ pub(crate) fn enumerate(arguments: &EnumerateArguments) -> Result<u8, Failure> {
     ))?;
     let threads =
         jobs.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
-    let mut seen = Seen::default();
-    for (settings, report) in start(Arc::new(document), *seed, runs, threads.max(1))? {
-        seen.take(&path, *seed, &settings, &report?)?;
+    let (mut seen, document) = (Seen::default(), Arc::new(document));
+    let make = |seen: &mut Seen, runs| {
+        for (settings, report) in start(document.clone(), *seed, runs, threads.max(1))? {
+            seen.take(&path, *seed, &settings, &report?)?;
+        }
+        Ok::<_, Failure>(())
+    };
+    make(&mut seen, runs)?;
+    // The second round aims behind the second crashes of the first.
+    for _ in 0..2 {
+        let aimed = if part.is_none() { seen.take_aims() } else { Vec::new() };
+        if !aimed.is_empty() {
+            say(&format!("{} runs with a crash at what none came at", aimed.len()))?;
+            make(&mut seen, aimed)?;
+        }
     }
     seen.summary(part.is_none())
 }
@@ -249,6 +263,10 @@ fn start(
     Ok(receiver)
 }
 
+/// Of one class: the settings of runs that made such a change behind a crash, each with another crash there,
+/// by how many crashes that takes.
+type Aims = [Vec<Settings>; 2];
+
 /// What the runs came to.
 #[derive(Default)]
 struct Seen {
@@ -257,9 +275,50 @@ struct Seen {
     struck_twice: u64,
     worst: u8,
     points: BTreeMap<String, CrashPoint>,
+    /// By class, as long as no crash came at it.
+    aims: BTreeMap<String, Aims>,
+}
+
+/// The settings of a run with one crash more, so many changes behind its last one, which was the first or the
+/// second; `None` if it had one there already.
+fn aimed(settings: &Settings, behind: usize, distance: u64) -> Option<Settings> {
+    let (again, third) = (format!("{FAULT}.again_nth="), format!("{FAULT}.third_nth="));
+    let has =
+        |key: &String| settings.iter().any(|it| it.strip_prefix(key).is_some_and(|nth| nth != "0"));
+    let (key, is_next) = match behind {
+        0 => (again.clone(), !has(&again)),
+        _ => (third.clone(), has(&again) && !has(&third)),
+    };
+    let mut aimed: Settings = settings.iter().filter(|it| !it.starts_with(&key)).cloned().collect();
+    aimed.push(format!("{key}{distance}"));
+    (is_next && distance > 0).then_some(aimed)
 }
 
 impl Seen {
+    /// Runs that are aimed at what no crash came at; each is given once.
+    fn take_aims(&mut self) -> Vec<Settings> {
+        let mut take = |at: usize| -> Vec<Settings> {
+            self.aims.values_mut().flat_map(|aims| std::mem::take(&mut aims[at])).collect()
+        };
+        let first = take(0);
+        if first.is_empty() { take(1) } else { first }
+    }
+
+    fn aim(&mut self, class: &str, point: CrashPoint, settings: &Settings) {
+        if self.points.get(class).is_some_and(|point| point.crashed > 0) {
+            self.aims.remove(class);
+            return;
+        }
+        for (behind, distance) in point.behind.into_iter().enumerate() {
+            if let Some(aimed) = aimed(settings, behind, distance) {
+                let aims = &mut self.aims.entry(class.to_owned()).or_default()[behind];
+                if aims.len() < AIMS_MAX && !aims.contains(&aimed) {
+                    aims.push(aimed);
+                }
+            }
+        }
+    }
+
     fn take(
         &mut self,
         path: &str,
@@ -273,6 +332,7 @@ impl Seen {
             let total = self.points.entry(class.clone()).or_default();
             total.crossed += point.crossed;
             total.crashed += point.crashed;
+            self.aim(class, *point, settings);
         }
         if report.verdict == Verdict::Pass {
             return Ok(());
@@ -295,7 +355,7 @@ impl Seen {
             self.runs, self.failed, self.struck_twice
         ))?;
         say(&"changes of the disk (made, died at):")?;
-        for (class, CrashPoint { crossed, crashed }) in &self.points {
+        for (class, CrashPoint { crossed, crashed, .. }) in &self.points {
             say(&format!("  {crossed:>10} {crashed:>6}  {class}"))?;
         }
         let gaps = gaps(LEDGER, &self.points, all);
@@ -354,8 +414,35 @@ mod tests {
     }
 
     #[test]
+    fn what_no_crash_came_at_is_aimed_at_behind_the_crash_that_brings_it_about() {
+        let report = |class: &str, crashed, behind| {
+            (class.to_owned(), CrashPoint { crossed: 1, crashed, behind })
+        };
+        let once: Settings = settings(9, DEATHS[0], MOMENTS[0], ("lost", 0));
+        let twice = aimed(&once, 0, 7).unwrap();
+        assert!(twice.contains(&"fault.crash.again_nth=7".to_owned()));
+        assert_eq!(aimed(&twice, 0, 8), None, "it has a second crash");
+        assert_eq!(aimed(&once, 1, 8), None, "it has no second crash to come behind");
+        let thrice = aimed(&twice, 1, 8).unwrap();
+        assert_eq!((aimed(&thrice, 1, 3), aimed(&once, 0, 0)), (None, None));
+        let mut seen = Seen::default();
+        let mut take = |settings: &Settings, points: &[(String, CrashPoint)]| {
+            for (class, point) in points {
+                seen.points.entry(class.clone()).or_default().crashed += point.crashed;
+                seen.aim(class, *point, settings);
+            }
+        };
+        take(&once, &[report("skip", 0, [7, 0]), report("append", 0, [2, 0])]);
+        take(&once, &[report("skip", 0, [7, 0]), report("append", 1, [2, 0])]);
+        take(&twice, &[report("unlink", 0, [0, 8]), report("append", 0, [3, 4])]);
+        assert_eq!(seen.take_aims(), [twice]);
+        assert_eq!(seen.take_aims(), [thrice]);
+        assert!(seen.take_aims().is_empty());
+    }
+
+    #[test]
     fn what_was_never_died_at_is_told_unless_there_is_a_reason() {
-        let point = |crossed, crashed| CrashPoint { crossed, crashed };
+        let point = |crossed, crashed| CrashPoint { crossed, crashed, behind: [0; 2] };
         let points = BTreeMap::from([
             ("append RING.new".to_owned(), point(5, 1)),
             ("unlink pool/*".to_owned(), point(5, 0)),

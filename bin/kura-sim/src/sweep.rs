@@ -151,7 +151,7 @@ fn start(
 fn finish(job: &Job) -> Result<Finished, Failure> {
     let document = Arc::new(job.found.document.clone());
     let Timed { report, wall_seconds } = execute(document, job.seed, Options::default())?;
-    let point = |(class, CrashPoint { crossed, crashed }): (String, CrashPoint)| {
+    let point = |(class, CrashPoint { crossed, crashed, .. }): (String, CrashPoint)| {
         (class, (crossed, crashed))
     };
     Ok(Finished {

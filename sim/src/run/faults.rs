@@ -16,6 +16,9 @@ use crate::{
     scenario::{CatalogFate, FaultSpec},
 };
 
+/// Crashes behind which it is noted what comes.
+const CRASHES_MET: usize = 2;
+
 /// A crash that just happened, for whoever brings the node back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fallen {
@@ -38,6 +41,8 @@ impl Fallen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Again {
     at_effect: u64,
+    /// How many effects behind it a third one comes; 0: none does.
+    third_nth: u64,
     kind: CrashKind,
     moment: CrashMoment,
 }
@@ -58,6 +63,10 @@ struct State {
     decayed: BTreeMap<String, u64>,
     /// By class of the effect, how often a crash came there.
     crashed_at: BTreeMap<String, u64>,
+    /// The effects at which the first two crashes came.
+    crashes: Vec<u64>,
+    /// By number of the crash and class of effect, how far behind it that happened for the first time.
+    met_behind: BTreeMap<(usize, String), u64>,
 }
 
 impl Weather {
@@ -132,6 +141,11 @@ impl Weather {
         self.state.lock().crashed_at.clone()
     }
 
+    /// By number of the crash, from 0, and class of effect: how many effects behind it that came first.
+    pub(super) fn met_behind(&self) -> BTreeMap<(usize, String), u64> {
+        self.state.lock().met_behind.clone()
+    }
+
     /// How many connections of a node were struck of those of this class, as `accept 10.0.0.1:7000`.
     pub(super) fn connections_struck(&self, node: &str, class: &str) -> u64 {
         self.injector.connections_struck(node, class)
@@ -152,7 +166,8 @@ impl Weather {
         let spec = self.specs.iter().find(|spec| spec.fault.id == id);
         let again = spec.filter(|spec| spec.again_nth > 0).and_then(|spec| {
             let What::Crash { kind, moment } = spec.fault.what else { return None };
-            Some(Again { at_effect: effect + spec.again_nth, kind, moment })
+            let (at_effect, third_nth) = (effect + spec.again_nth, spec.third_nth);
+            Some(Again { at_effect, third_nth, kind, moment })
         });
         let catalog = spec.map_or(CatalogFate::Kept, |spec| spec.catalog);
         let down_for = spec.map_or(Duration::from_secs(1), |spec| spec.down_for);
@@ -230,10 +245,14 @@ impl Watch {
         if self.weather.state.lock().is_calm {
             return EffectVerdict::Go;
         }
+        self.meet(effect);
         let again = self.signals.lock().again.take_if(|again| effect.number >= again.at_effect);
-        if let Some(Again { kind, moment, .. }) = again {
+        if let Some(Again { third_nth, kind, moment, .. }) = again {
             self.weather.state.lock().again_fired += 1;
-            self.fell(effect, Fallen::for_a_while(Duration::from_secs(1)));
+            let at_effect = effect.number + third_nth;
+            let third = Again { at_effect, third_nth: 0, kind, moment };
+            let again = (third_nth > 0).then_some(third);
+            self.fell(effect, Fallen { again, ..Fallen::for_a_while(Duration::from_secs(1)) });
             return crash_at(moment, kind);
         }
         if self.weather.injector.is_empty() {
@@ -266,8 +285,21 @@ impl Watch {
         }
     }
 
+    /// Notes how far behind the last crash an effect of this class comes for the first time.
+    fn meet(&self, effect: &Effect) {
+        let mut state = self.weather.state.lock();
+        let Some(last) = state.crashes.last().copied() else { return };
+        let met = (state.crashes.len() - 1, effect.change.class());
+        state.met_behind.entry(met).or_insert(effect.number - last);
+    }
+
     fn fell(&self, effect: &Effect, fallen: Fallen) {
-        *self.weather.state.lock().crashed_at.entry(effect.change.class()).or_default() += 1;
+        let mut state = self.weather.state.lock();
+        *state.crashed_at.entry(effect.change.class()).or_default() += 1;
+        if state.crashes.len() < CRASHES_MET {
+            state.crashes.push(effect.number);
+        }
+        drop(state);
         self.signals.lock().fallen = Some(fallen);
     }
 }
@@ -380,7 +412,7 @@ mod tests {
     fn spec(what: What, when: When, again_nth: u64) -> FaultSpec {
         let fault = Fault { id: FaultId(0), node: "node-1".to_owned(), when, what, times: 1 };
         let (name, down_for) = ("f".to_owned(), Duration::from_secs(2));
-        FaultSpec { name, fault, down_for, again_nth, catalog: CatalogFate::Kept }
+        FaultSpec { name, fault, down_for, again_nth, third_nth: 2, catalog: CatalogFate::Kept }
     }
 
     fn unlink(number: u64) -> Effect {
@@ -398,11 +430,17 @@ mod tests {
         let fallen = watch.signals.lock().fallen.take().unwrap();
         assert_eq!(fallen.down_for, Duration::from_secs(2));
         watch.signals.lock().again = fallen.again;
-        let verdicts = [3, 4, 5, 6].map(|number| watch.before(&unlink(number)));
+        let verdicts = [3, 4, 5].map(|number| watch.before(&unlink(number)));
         let (go, crash) = (EffectVerdict::Go, EffectVerdict::CrashBefore(Crash::Sigkill));
-        assert_eq!(verdicts, [go.clone(), go.clone(), crash, go]);
-        assert_eq!(watch.weather.crashed_at()["unlink blobs/*.seg"], 2);
-        assert_eq!(watch.weather.fired()["crash.again"], 1);
+        assert_eq!(verdicts, [go.clone(), go.clone(), crash.clone()]);
+        let fallen = watch.signals.lock().fallen.take().unwrap();
+        watch.signals.lock().again = fallen.again;
+        let verdicts = [6, 7, 8].map(|number| watch.before(&unlink(number)));
+        assert_eq!(verdicts, [go.clone(), crash, go]);
+        assert_eq!(watch.weather.crashed_at()["unlink blobs/*.seg"], 3);
+        assert_eq!(watch.weather.fired()["crash.again"], 2);
+        let behind = |crash| (crash, "unlink blobs/*.seg".to_owned());
+        assert_eq!(watch.weather.met_behind(), BTreeMap::from([(behind(0), 1), (behind(1), 1)]));
     }
 
     #[test]

@@ -329,6 +329,9 @@ impl Run {
         for (class, count) in self.weather.crashed_at() {
             points.entry(class).or_default().crashed += count;
         }
+        for ((crash, class), distance) in self.weather.met_behind() {
+            points.entry(class).or_default().behind[crash] = distance;
+        }
         points
     }
 }

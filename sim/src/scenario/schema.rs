@@ -368,6 +368,8 @@ pub const FIELDS: &[Field] = &[
     field(Fault, "down_for", duration(0), Is("1s"), "how long until the restart after a crash"),
     field(Fault, "again_nth", count(0, 10_000_000), Is("0"),
         "crashes once more, so many disk effects later, and so perhaps in recovery; 0: does not"),
+    field(Fault, "third_nth", count(0, 10_000_000), Is("0"),
+        "behind that crash, crashes a third time, so many disk effects later; 0: does not"),
     field(Fault, "catalog", Kind::Choice(&["kept", "lost", "journal-lost", "shortened", "spoilt", "broken"]), Is("kept"),
         "what becomes of the catalog after a crash: nothing; all files go; its journal goes; its journal ends in \
          the middle; a byte of it is another one; it does not open"),

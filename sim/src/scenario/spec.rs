@@ -279,6 +279,8 @@ pub struct FaultSpec {
     pub down_for: Duration,
     /// Crashes once more, so many disk effects later; 0: does not.
     pub again_nth: u64,
+    /// And a third time, so many disk effects behind the second; 0: does not.
+    pub third_nth: u64,
     /// If it is a crash, what becomes of the catalog until the restart.
     pub catalog: CatalogFate,
 }
@@ -545,6 +547,7 @@ pub(super) fn fault(drawn: &Drawn, name: &str, position: usize) -> FaultSpec {
         },
         down_for: table.duration("down_for"),
         again_nth: table.number("again_nth"),
+        third_nth: table.number("third_nth"),
         catalog: match table.text("catalog") {
             "lost" => CatalogFate::Lost,
             "journal-lost" => CatalogFate::JournalLost,
