@@ -38,6 +38,8 @@ pub(crate) struct CatalogPair<'a> {
     /// What the real one lies on, where it can be filled.
     disk: Option<&'a SmallDisk>,
     is_full: bool,
+    /// One of them is poisoned by itself since the disk was full, and nobody has opened it again.
+    is_one_poisoned: bool,
     rows: Rows,
     pub(crate) met: Met,
     /// How often a commit failed, or a process was killed.
@@ -68,6 +70,7 @@ impl<'a> CatalogPair<'a> {
             directory,
             disk,
             is_full: false,
+            is_one_poisoned: false,
             rows: Rows::default(),
             met: Met::default(),
             blows: 0,
@@ -104,6 +107,7 @@ impl<'a> CatalogPair<'a> {
                 for catalog in &self.catalogs {
                     catalog.close().await;
                 }
+                self.is_one_poisoned = false;
                 self.healths_agree()
             }
             Operation::Open => self.open().await,
@@ -112,6 +116,7 @@ impl<'a> CatalogPair<'a> {
                 for catalog in &self.catalogs {
                     catalog.set_aside().await.map_err(|error| format!("set aside: {error}"))?;
                 }
+                self.is_one_poisoned = false;
                 self.rows = Rows::default();
                 self.hold_the_rows().await
             }
@@ -152,12 +157,17 @@ impl<'a> CatalogPair<'a> {
         }
     }
 
-    /// On a full disk fjall may be poisoned by its own threads, while nobody commits.
+    /// On a full disk either may be poisoned by what it does behind a commit that it acknowledged: fjall by
+    /// its own threads, the simulated one as it replaces its log. It stays so until it is opened again.
     fn healths_agree(&mut self) -> Result<(), String> {
         let [simulated, real] = [0, 1].map(|at| self.catalogs[at].health());
         match (&simulated, &real) {
             _ if std::mem::discriminant(&simulated) == std::mem::discriminant(&real) => Ok(()),
-            (CatalogHealth::Open, CatalogHealth::Poisoned(_)) if self.is_full => {
+            (CatalogHealth::Open, CatalogHealth::Poisoned(_))
+            | (CatalogHealth::Poisoned(_), CatalogHealth::Open)
+                if self.is_full || self.is_one_poisoned =>
+            {
+                self.is_one_poisoned = true;
                 self.met.note(Difference::PoisonedByItself);
                 Ok(())
             }
@@ -169,6 +179,7 @@ impl<'a> CatalogPair<'a> {
         for catalog in &self.catalogs {
             catalog.open().await.map_err(|error| format!("open: {error}"))?;
         }
+        self.is_one_poisoned = false;
         self.healths_agree()
     }
 
@@ -184,6 +195,7 @@ impl<'a> CatalogPair<'a> {
     }
 
     async fn commit(&mut self, batch: Batch, durability: CommitDurability) -> Result<(), String> {
+        let is_odd = self.is_full || self.is_one_poisoned;
         let mut outcomes = Vec::new();
         for catalog in &self.catalogs {
             let before = catalog.health();
@@ -196,10 +208,11 @@ impl<'a> CatalogPair<'a> {
                 Ok(())
             }
             (Err(CatalogError::Closed), Err(CatalogError::Closed)) => Ok(()),
-            _ if self.is_full => {
+            _ if is_odd => {
                 self.blows += 1;
                 if simulated.is_ok() != real.is_ok() {
-                    let by_itself = matches!(real, Err(CatalogError::Poisoned(_)));
+                    let is_poison = |it| matches!(it, &Err(CatalogError::Poisoned(_)));
+                    let by_itself = is_poison(simulated) || is_poison(real);
                     self.met.note(match by_itself {
                         true => Difference::PoisonedByItself,
                         false => Difference::HowMuchFits,
@@ -240,6 +253,7 @@ impl<'a> CatalogPair<'a> {
             }
             held.push(rows);
         }
+        self.is_one_poisoned = false;
         if held[0] != held[1] {
             self.met.note(Difference::FailedCommit);
         }
