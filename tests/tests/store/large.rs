@@ -1,7 +1,10 @@
 //! Large objects: each has a file of its own, and a number that is never given out twice.
 
 use fault_injection::{DiskFault, Fault, FaultId, Plan, What, When};
-use kura_core::address::{Address, Space};
+use kura_core::{
+    address::{Address, Space},
+    ledger::floor_bytes,
+};
 use kura_env::{Batch, Catalog as _, CommitDurability};
 use kura_node::store::KEYSPACES;
 use sim_storage::Crash;
@@ -12,6 +15,16 @@ const LARGE: usize = 60_000;
 
 fn objects(bed: &Bed) -> usize {
     bed.disk.walk().iter().filter(|file| file.path.as_str().starts_with("pool/")).count()
+}
+
+/// The file of the large object in which these bytes of its key are.
+fn file_of(bed: &Bed, key: &str) -> String {
+    let mut files = bed.disk.walk().into_iter().map(|file| file.path.as_str().to_owned());
+    let holds = |path: &String| {
+        let file = bed.disk.peek(path).unwrap();
+        path.starts_with("pool/") && file.windows(key.len()).any(|bytes| bytes == key.as_bytes())
+    };
+    files.find(holds).unwrap()
 }
 
 /// Deletes all rows of `places`, as when that keyspace alone is lost.
@@ -48,22 +61,112 @@ fn one_that_cannot_be_read_now_stays_for_the_next_start() {
     bed.start().unwrap();
     bed.put(plain("large"), body(1, LARGE)).unwrap();
     bed.close();
-    for forgets in [false, true] {
+    let path = file_of(&bed, "large");
+    // At its header and in its body, which is not looked at where the index knows it.
+    for (round, (at, forgets)) in (2..).zip([(0, false), (0, true), (300_000, true)]) {
         if forgets {
             bed.forget_index();
         }
-        let when = When::EffectMatching { label: "read pool/*.blob".to_owned(), nth: 1 };
-        let what = What::DiskError { kind: DiskFault::Io };
-        let fault = Fault { id: FaultId(0), node: "node-1".to_owned(), when, what, times: 1 };
-        bed.plan = Plan { faults: vec![fault] };
+        bed.sickness.strike(&path, at..at + 1);
         bed.start().unwrap();
+        assert_eq!(bed.get(&plain("large")).unwrap(), None, "round {round}");
+        let other = plain(&format!("other-{round}"));
+        bed.put(other.clone(), body(round, LARGE)).unwrap();
         bed.settle();
-        assert_eq!(objects(&bed), 1, "forgets: {forgets}");
+        assert_eq!(bed.store().ring_status()["pool"]["objects"], round, "round {round}");
         bed.close();
-        bed.plan = Plan::default();
+        bed.sickness.pass();
         bed.start().unwrap();
-        assert_eq!(bed.get(&plain("large")).unwrap(), Some(body(1, LARGE)), "forgets: {forgets}");
+        assert_eq!(bed.get(&plain("large")).unwrap(), Some(body(1, LARGE)), "round {round}");
+        assert_eq!(bed.get(&other).unwrap(), Some(body(round, LARGE)), "round {round}");
+        assert_eq!(objects(&bed) as u64, round);
         bed.close();
+    }
+}
+
+/// A bed with four large objects, whose index is lost and whose device fails at `at` of the third, and the
+/// file of that. There is room for one more.
+fn one_of_four_cannot_be_read(mut bed: Bed, at: u64) -> (Bed, String) {
+    bed.start().unwrap();
+    for n in 0..4 {
+        bed.put(plain(&format!("large-{n}")), body(n, LARGE)).unwrap();
+    }
+    bed.close();
+    let path = file_of(&bed, "large-2");
+    bed.forget_index();
+    bed.sickness.strike(&path, at..at + 1);
+    (bed, path)
+}
+
+/// Which of so many large objects are here, each as it was written.
+fn here(bed: &Bed, objects: u64) -> Vec<u64> {
+    let is_here = |n: &u64| {
+        let found = bed.get(&plain(&format!("large-{n}"))).unwrap();
+        assert!(found.as_ref().is_none_or(|found| *found == body(*n, LARGE)), "large-{n}");
+        found.is_some()
+    };
+    (0..objects).filter(is_here).collect()
+}
+
+#[test]
+fn one_that_cannot_be_read_goes_before_any_that_can_where_the_pool_needs_room() {
+    // At its header and in its body; and where RING is lost as well, so that all that can be read is promised.
+    for (at, loses_ring) in [(0, false), (300_000, false), (300_000, true)] {
+        let mut bed = Bed::new(90);
+        bed.config.promise = std::time::Duration::from_secs(20);
+        let (mut bed, path) = one_of_four_cannot_be_read(bed, at);
+        if loses_ring {
+            bed.disk.rot("RING", 20, 1).unwrap();
+        }
+        bed.start().unwrap();
+        let mut put = 4;
+        while bed.metrics().store.evicted_objects.get() == 0 {
+            assert!(bed.disk.peek(&path).is_some(), "{at}: {put} objects have room");
+            bed.put(plain(&format!("large-{put}")), body(put, LARGE)).unwrap();
+            put += 1;
+        }
+        assert!(bed.disk.peek(&path).is_none(), "{at}, RING lost: {loses_ring}");
+        let others: Vec<u64> = (0..put).filter(|n| *n != 2).collect();
+        assert_eq!(here(&bed, put), others, "{at}, RING lost: {loses_ring}");
+        bed.settle();
+        bed.close();
+        bed.sickness.pass();
+        bed.start().unwrap();
+        assert_eq!(here(&bed, put), others, "{at}, RING lost: {loses_ring}");
+        while bed.metrics().store.evicted_objects.get() == 0 {
+            bed.put(plain(&format!("large-{put}")), body(put, LARGE)).unwrap();
+            put += 1;
+        }
+        let others: Vec<u64> = (1..put).filter(|n| *n != 2).collect();
+        assert_eq!(here(&bed, put), others, "the eldest that can be read is the next");
+    }
+}
+
+#[test]
+fn one_that_cannot_be_read_goes_before_all_else_where_the_disk_is_short() {
+    // Below the floor, while nobody writes; and too little above it for what is written.
+    for (above_bytes, writes) in [(-10_000, false), (550_000, true)] {
+        let mut bed = Bed::new(91);
+        bed.start().unwrap();
+        for n in 0..40 {
+            bed.put(plain(&format!("small-{n}")), body(n, 20_000)).unwrap();
+        }
+        bed.close();
+        let segments = bed.segments();
+        let (mut bed, path) = one_of_four_cannot_be_read(bed, 0);
+        bed.start().unwrap();
+        let space = bed.disk.space();
+        let spare_bytes = space.available_bytes - floor_bytes(space.total_bytes);
+        bed.disk.set_foreign_bytes(spare_bytes.checked_add_signed(-above_bytes).unwrap());
+        if writes {
+            bed.put(plain("large-4"), body(4, LARGE)).unwrap();
+        }
+        bed.wait(3);
+        assert!(bed.disk.peek(&path).is_none(), "writes: {writes}");
+        assert_eq!(bed.metrics().store.evicted_for_space.get(), 1, "writes: {writes}");
+        assert!(segments.iter().all(|it| bed.segments().contains(it)), "writes: {writes}");
+        let others: Vec<u64> = if writes { vec![0, 1, 3, 4] } else { vec![0, 1, 3] };
+        assert_eq!(here(&bed, 5), others, "writes: {writes}");
     }
 }
 

@@ -23,15 +23,17 @@ use super::{
 /// What was found in the pool.
 #[derive(Default)]
 pub(super) struct Objects {
-    /// In the order in which they came.
+    /// In the order in which they came. What the device cannot read now stays for the next start, unseen by
+    /// readers and as the eldest: where room is needed it goes before whatever can be read.
     pub(super) pool: Recency<SegmentId>,
     /// Which of them each name leads to.
     pub(super) owners: Owners,
     /// Directories that are there.
     pub(super) dirs: BTreeSet<String>,
-    /// Those that the device cannot read now. They stay for the next start.
-    pub(super) unreadable: BTreeSet<SegmentId>,
 }
+
+/// When an object was used last that nobody can read.
+const NEVER_USED: u64 = 0;
 
 /// What a file of the pool turns out to be.
 enum Object {
@@ -104,7 +106,9 @@ impl Scan<'_> {
             }
             Object::Unreadable => {
                 self.metrics.store.recovered_unreadable.inc();
-                objects.unreadable.insert(id);
+                // By its file: how long its record is, nobody can tell.
+                let len_bytes = self.env.disk.open(&segment_path(id)).await?.len().await?;
+                objects.pool.insert(id, len_bytes, NEVER_USED);
             }
             Object::None => {
                 self.metrics.store.recovered_unreadable.inc();

@@ -8,7 +8,7 @@ use kura_core::record::{Area, SegmentId};
 
 use super::index::Name;
 
-/// There are as many as the pool has objects.
+/// There are as many as the pool has objects that can be read.
 #[derive(Default)]
 pub(super) struct Owners {
     objects: BTreeMap<Name, SegmentId>,

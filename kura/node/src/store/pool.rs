@@ -12,7 +12,8 @@
 //! An object whose artifact is put again goes once the rows lead to what took its place.
 //!
 //! For the pool the file is the truth. Eviction unlinks it first and removes the rows then; a file
-//! without rows is adopted by `recovery`.
+//! without rows is adopted by `recovery`. One that the device cannot read at a start counts as the eldest of
+//! the pool: no reader sees it, and it waits for the next start, or goes before all others.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -218,15 +219,20 @@ impl Appender {
 
     /// Gives up the object used longest ago, for space. Whether there was one that may go.
     pub(super) async fn give_up_object(&mut self) -> Result<bool, Refusal> {
-        let bytes = self.pool.lock().bytes();
-        let Some(victim) =
-            self.pool_victims(0, bytes.saturating_sub(1)).and_then(|it| it.first().copied())
-        else {
-            return Ok(false);
-        };
+        let Some(victim) = self.next_victim() else { return Ok(false) };
         self.evict_object(victim).await?;
         self.metrics.store.evicted_for_space.inc();
         Ok(true)
+    }
+
+    /// Whether the object that goes next is one that the device could not read at the start.
+    pub(super) fn next_is_unread(&self) -> bool {
+        self.next_victim().is_some_and(|victim| self.view.segment(victim).is_none())
+    }
+
+    fn next_victim(&self) -> Option<SegmentId> {
+        let bytes = self.pool.lock().bytes();
+        self.pool_victims(0, bytes.saturating_sub(1))?.first().copied()
     }
 
     async fn evict_object(&mut self, id: SegmentId) -> Result<(), Refusal> {

@@ -85,7 +85,7 @@ pub(super) struct Recovered {
     pub(super) view: Arc<View>,
     pub(super) capacity: Capacity,
     pub(super) logs: BTreeMap<(Area, Flow), Log>,
-    /// Objects of the pool, in the order in which they came.
+    /// Objects of the pool, in the order in which they came; first those that the device cannot read.
     pub(super) pool: Arc<Mutex<Recency<SegmentId>>>,
     /// Which of them each name leads to.
     pub(super) owners: Owners,
@@ -149,11 +149,11 @@ async fn recover_with_catalog(
     let mut scan = Scan::new(env, metrics, &plan.ring, capacity.blobs.segment_bytes);
     let (scans, objects) = scan.all(&plan.ring, early, progress).await?;
     let Scans { ring, mut ends, headless } = scans;
-    let Objects { pool, owners, dirs: pool_dirs, unreadable } = objects;
+    let Objects { pool, owners, dirs: pool_dirs } = objects;
     let orphans: Vec<SegmentId> = plan.orphans.into_iter().chain(headless).collect();
     metrics.store.swept_orphans.inc_by(orphans.len() as u64);
     let is_here = |id: SegmentId| match id.area() {
-        Area::Pool => pool.size_of(id).is_some() || unreadable.contains(&id),
+        Area::Pool => pool.size_of(id).is_some(),
         Area::Blobs | Area::Entries => ring.contains(id),
     };
     let debts = find_debts(env, is_here, orphans).await?;
@@ -165,9 +165,9 @@ async fn recover_with_catalog(
     let logs = Fitter { metrics, capacity }.make_fit(&ring, ends, &early.view).await?;
 
     let (wall, pledges) = load_pledges(env, config).await?;
-    let known = pool.eldest_first().chain(unreadable).chain(debts.iter().copied());
+    let known = pool.eldest_first().chain(debts.iter().copied());
     let next_sequence = next_sequence(&plan.ring, known);
-    let ring = lost.promise_objects(ring, &pool).with_ceiling(next_sequence, scan.hlc_seen);
+    let ring = lost.promise_objects(ring, &early.view).with_ceiling(next_sequence, scan.hlc_seen);
     let ring = ring.with_numbers_above(&debts);
     let is_saved = save(env, &ring).await?;
     let view = early.view.clone();
@@ -395,11 +395,13 @@ impl Lost {
         self.until_ms > 0
     }
 
-    fn promise_objects(self, ring: Ring, pool: &Recency<SegmentId>) -> Ring {
+    /// Only those that readers see: no promise is kept by what cannot be read.
+    fn promise_objects(self, ring: Ring, view: &View) -> Ring {
         if !self.is_lost() {
             return ring;
         }
-        let objects: Vec<SegmentId> = pool.eldest_first().collect();
+        let objects: Vec<SegmentId> =
+            view.ids().into_iter().filter(|id| id.area() == Area::Pool).collect();
         ring.promised(&objects, self.until_ms, self.now_ms)
     }
 }

@@ -306,7 +306,12 @@ impl Appender {
             return Ok(true);
         }
         let other = if area == Area::Entries { Area::Blobs } else { Area::Entries };
-        self.give_up_eldest([area, other, Area::Pool], except).await
+        let mut areas = [area, other, Area::Pool];
+        if self.next_is_unread() {
+            // Nothing that can be read goes before what cannot.
+            areas.rotate_right(1);
+        }
+        self.give_up_eldest(areas, except).await
     }
 
     /// Gives up the eldest segment or object that may go, of the first area that has one.
