@@ -129,8 +129,7 @@ impl History {
 
     /// A node said that a content address is here, to a question that was asked at `asked`.
     pub fn vouched(&mut self, node: NodeIndex, path: &str, asked: Instant) {
-        let is_content = path.rsplit('/').nth(1) == Some("cas");
-        if is_content && !self.promise.is_zero() {
+        if is_content_address(path) && !self.promise.is_zero() {
             self.promised.insert((node, path.to_owned()), asked + self.promise);
         }
     }
@@ -276,9 +275,12 @@ impl History {
         let void = self.void.get(&node).copied();
         let stands = |end: Instant| end <= start && void.is_none_or(|void| end > void);
         let acked = puts.values().filter(|put| put.end.is_some_and(stands));
-        let acked =
-            acked.filter(|put| void.is_none_or(|void| !repeats_void(puts.values(), put, void)));
+        // Under any other name a put is written, whatever is there.
+        let repeated_void = void.filter(|_| is_content_address(path));
+        let repeats =
+            |put: &Put| repeated_void.is_some_and(|void| repeats_void(puts.values(), put, void));
         acked
+            .filter(|put| !repeats(put))
             .filter_map(|put| match put.outcome {
                 PutOutcome::Acked(sequence) => {
                     Some(Owed { sequence, body: put.body.id, start: put.start })
@@ -294,8 +296,14 @@ impl History {
     }
 }
 
-/// Whether an acknowledged put may have been one of a body that the node took to be there already, from
-/// before its device lost `void` and all before: a repeated put is answered by what the index says.
+/// Whether a path ends in the digest of its body.
+fn is_content_address(path: &str) -> bool {
+    path.rsplit('/').nth(1) == Some("cas")
+}
+
+/// Whether an acknowledged put to a content address may have been one of a body that the node took to be there
+/// already, from before its device lost `void` and all before: a repeated put is answered by what the index
+/// says.
 fn repeats_void<'a>(mut puts: impl Iterator<Item = &'a Put>, put: &Put, void: Instant) -> bool {
     puts.any(|before| {
         let may_be_it = match before.outcome {
@@ -388,5 +396,28 @@ mod tests {
         assert_eq!(put(0, 1, 5), (None, false));
         assert_eq!(put(20, 21, 5), (None, false), "the node takes it to be there");
         assert_eq!(put(30, 31, 9), (Some(9), true), "it was written");
+    }
+
+    #[test]
+    fn what_repeats_a_put_under_a_name_of_its_own_is_owed() {
+        let mut history = History::default();
+        let (node, path) = (NodeIndex(0), "/ns/plain/x");
+        let mut put = |start, outcome| {
+            let put = Put {
+                body: Body { id: BodyId(1), len_bytes: 1, forged: false },
+                start: Instant(start),
+                end: None,
+                outcome: PutOutcome::Unknown,
+                fraud: None,
+            };
+            let begun = history.begin_put(node, path, put);
+            history.end_put((node, path), begun, Instant(start + 1), outcome);
+            if start == 0 {
+                history.voids(node, Instant(10));
+            }
+            history.owed(node, path, Instant(99)).map(|owed| owed.sequence)
+        };
+        assert_eq!(put(0, PutOutcome::Unknown), None);
+        assert_eq!(put(20, PutOutcome::Acked(7)), Some(7));
     }
 }
