@@ -1,6 +1,6 @@
 //! What the tests need besides Rust: installed where we may, named where we may not.
 
-use std::{env, process::Command, time::Duration};
+use std::{env, ffi::OsStr, path::Path, process::Command, time::Duration};
 
 use crate::{failure::Failure, process, report, workspace::Workspace};
 
@@ -18,6 +18,9 @@ const NEEDS: &[Need] = &[
     Need { program: "mkfs.btrfs", package: "btrfs-progs", purpose: "a disk with a quota" },
 ];
 
+/// Where an administrator's programs lie. A user's PATH need not name them.
+const SYSTEM_DIRECTORIES: [&str; 2] = ["/usr/sbin", "/sbin"];
+
 /// Far above what asking a program for its version takes.
 const ASK_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -28,7 +31,7 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(60);
 /// If something is missing that may not or cannot be installed.
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     components(workspace)?;
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !on_path(need.program)).collect();
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !is_installed(need.program)).collect();
     if missing.is_empty() {
         report::line("nothing is missing");
         return Ok(());
@@ -36,7 +39,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
     let name = |need: &&Need| format!("{} ({})", need.program, need.purpose);
     let names: Vec<String> = missing.iter().map(name).collect();
-    if !is_root()? || !on_path("apt-get") {
+    if !is_root()? || !is_installed("apt-get") {
         return Err(Failure::Missing {
             missing: names.join(", "),
             command: format!("apt-get install --no-install-recommends {}", packages.join(" ")),
@@ -72,11 +75,34 @@ fn components(workspace: &Workspace) -> Result<(), Failure> {
     Ok(())
 }
 
-fn on_path(program: &str) -> bool {
+fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    lies_in(&path, program, Path::is_file)
+}
+
+/// Whether a program is in a directory of `path`, or in one of the system.
+fn lies_in(path: &OsStr, program: &str, is_file: impl Fn(&Path) -> bool) -> bool {
+    let system = SYSTEM_DIRECTORIES.map(Into::into);
+    env::split_paths(path).chain(system).any(|directory| is_file(&directory.join(program)))
 }
 
 fn is_root() -> Result<bool, Failure> {
     Ok(process::output(Command::new("id").arg("-u"), ASK_TIME_MAX)?.trim() == "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_of_the_system_is_found_whatever_the_path_names() {
+        let finds = |path: &str, at: &str| {
+            lies_in(OsStr::new(path), "mkfs.btrfs", |file| file == Path::new(at))
+        };
+        assert!(finds("/usr/bin:/opt/bin", "/opt/bin/mkfs.btrfs"));
+        assert!(finds("/usr/bin", "/usr/sbin/mkfs.btrfs"));
+        assert!(finds("", "/sbin/mkfs.btrfs"));
+        assert!(!finds("/usr/bin", "/opt/bin/mkfs.btrfs"));
+        assert!(!finds("/usr/bin", "/usr/sbin/mkfs.ext4"));
+    }
 }
