@@ -25,4 +25,5 @@ pub mod refresh;
 pub mod ring;
 pub mod scrub;
 pub mod stamp;
+pub mod summary;
 pub mod tries;
