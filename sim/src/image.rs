@@ -21,6 +21,8 @@ pub struct Image<'a> {
     pub places: Vec<Row>,
     /// Rows of the keyspace `contents`.
     pub contents: Vec<Row>,
+    /// Rows of the keyspace `versions`.
+    pub versions: Vec<Row>,
     /// The bytes of the files.
     pub read: ReadBytes<'a>,
 }
@@ -139,6 +141,7 @@ pub(crate) mod sample {
                 files: lens.collect(),
                 places: self.places.clone(),
                 contents: self.contents.clone(),
+                versions: Vec::new(),
                 read: Box::new(|path, offset, len| {
                     let Some(bytes) = self.files.get(path) else { return Bytes::new() };
                     let from = usize::try_from(offset).unwrap().min(bytes.len());

@@ -3,8 +3,17 @@
 
 use std::time::Duration;
 
-/// Rows of a page, of a feed or a listing. A peer that asks for more gets this many.
+/// Rows of a page, of a feed or of what is lacking. A peer that asks for more gets this many.
 pub const PAGE_ROWS_MAX: usize = 1000;
+/// Ranges that are compared in one request.
+pub const SPANS_MAX: usize = 64;
+/// Parts that a range is told in, where its sums differ.
+pub const PARTS_MAX: u64 = 16;
+/// Items of a range up to which they are told themselves, and not their sum. Higher: fewer round trips. Lower:
+/// less is said of what both have.
+pub const ITEMS_KNOWN_MAX: usize = 96;
+/// The longest question about ranges: several times what the longest of them takes.
+pub const COMPARE_BYTES_MAX: usize = 512 * 1024;
 /// Bodies up to this size are asked for together.
 pub const SMALL_BODY_BYTES: u64 = 64 * 1024;
 /// Bodies in one such request.

@@ -10,6 +10,8 @@ use kura_core::{
     device::DeviceState,
     digest::Digest,
     ledger::Ledger,
+    record::SegmentId,
+    summary::{Item, Span},
 };
 use kura_env::{CatalogError, DiskError};
 use parking_lot::RwLock;
@@ -325,6 +327,12 @@ impl Service {
     #[must_use]
     pub fn ledger(&self) -> Option<Ledger> {
         self.store().map(|store| store.ledger())
+    }
+
+    /// As [`Store::wrong_sum`]; `None` while there is no store.
+    #[must_use]
+    pub fn wrong_sum(&self, items: &[(Item, SegmentId)]) -> Option<Span> {
+        self.store()?.wrong_sum(items)
     }
 
     /// The store is being read back, and what is back already can be read.

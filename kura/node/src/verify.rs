@@ -17,6 +17,7 @@ use kura_core::{
     record::{Area, SegmentId},
     ring::{InvalidRing, Ring},
     stamp::{Worth, judge},
+    summary,
 };
 use kura_env::{CatalogError, DiskError, DiskErrorKind, DiskPath, Env, LockOutcome};
 use serde::Serialize;
@@ -27,8 +28,9 @@ use crate::{
     inspect::{BodyState, DecodedRow, Item, Name, Pages, Record, Unfit, saved_stamp, walk},
     node::LOCK,
     store::{
-        CONTENTS_SPACE, KEYSPACES, PLACES_SPACE, RepairError, STAGING_DIR, SavedRing, Wrong,
-        files_below, load_ring_file, repair, segment_of, segment_path, stamp_rows,
+        CONTENTS_SPACE, KEYSPACES, PLACES_SPACE, RepairError, STAGING_DIR, SavedRing,
+        VERSIONS_SPACE, Wrong, files_below, item_of, load_ring_file, repair, segment_of,
+        segment_path, stamp_rows,
     },
     told::tell,
 };
@@ -405,6 +407,9 @@ impl Check<'_> {
                         self.findings.wrong.rows.push((space, key.to_vec()));
                     } else if space == PLACES_SPACE {
                         self.place(key, row, &mut odd);
+                        self.version_of(key, row).await?;
+                    } else if space == VERSIONS_SPACE {
+                        self.place_of(key, row).await?;
                     }
                 }
             }
@@ -457,6 +462,35 @@ impl Check<'_> {
                  not"
             ));
         }
+    }
+
+    /// Each place has its row among the versions, or peers do not find what lies there.
+    async fn version_of(&mut self, key: &[u8], row: &[u8]) -> Result<(), VerifyError> {
+        let Some(place) = Place::decode(row).filter(|_| !is_mark_in_places(key)) else {
+            return Ok(());
+        };
+        let version = item_of(key, &place).key();
+        if self.env.catalog.get(VERSIONS_SPACE, &version).await?.as_deref() != Some(key) {
+            let name = Address::decode(key).map(|it| Name::from(&it).to_string());
+            let name = name.unwrap_or_default();
+            self.findings.wrong.unversioned.push(key.to_vec());
+            self.findings.problem(format!("{name} is not among the versions: peers miss it"));
+        }
+        Ok(())
+    }
+
+    /// Each row of the versions is that of a place.
+    async fn place_of(&mut self, version: &[u8], key: &[u8]) -> Result<(), VerifyError> {
+        let Some(item) = summary::Item::of_key(version) else { return Ok(()) };
+        let row = self.env.catalog.get(PLACES_SPACE, key).await?;
+        let place = row.as_deref().and_then(Place::decode);
+        if place.map(|place| item_of(key, &place)) != Some(item) {
+            let name = Address::decode(key).map(|it| Name::from(&it).to_string());
+            let name = name.unwrap_or_default();
+            self.findings.wrong.rows.push((VERSIONS_SPACE, version.to_vec()));
+            self.findings.problem(format!("a version of {name} is told to peers and is not here"));
+        }
+        Ok(())
     }
 
     /// Records that the index does not know are adopted by the next start, if they are whole.

@@ -5,14 +5,14 @@ use super::{Invariant, Violation};
 /// This invariant.
 pub const INVARIANT: Invariant = Invariant {
     name: "batches_bounded",
-    demands: "no batch that a node hands to its catalog has more than 4200 rows: four for each of the \
+    demands: "no batch that a node hands to its catalog has more than 6300 rows: six for each of the \
               1024 records that are stored together, or of the 256 that are evicted in one step, and \
               the watermarks",
     checked: "four times a second on every node, but where nodes are made to stand still",
 };
 
 /// Rows of one batch.
-const ROWS_MAX: usize = 4200;
+const ROWS_MAX: usize = 6300;
 
 /// Judges the largest batch of a node.
 ///

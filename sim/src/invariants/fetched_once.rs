@@ -7,7 +7,7 @@ use crate::{report::CatchUp, scenario::MILLION};
 pub const INVARIANT: Invariant = Invariant {
     name: "fetched_once",
     demands: "the links to the nodes of a catch-up carry at most `fetched_at_most` times the bytes \
-              of the bodies that those nodes lacked: bodies, listings, requests and all",
+              of the bodies that those nodes lacked: bodies, comparisons, requests and all",
     checked: "at the end of every catch-up, where `fetched_at_most` is given",
 };
 

@@ -29,6 +29,7 @@ pub mod refresh_bounded;
 pub mod restart_is_neutral;
 pub mod retries_bounded;
 pub mod staging_bounded;
+pub mod sums_follow_rows;
 pub mod true_digest;
 pub mod used_survives;
 pub mod whole_body;
@@ -47,7 +48,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 32] = [
+pub const ALL: [Invariant; 33] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -64,6 +65,7 @@ pub const ALL: [Invariant; 32] = [
     never_full::INVARIANT,
     floor_is_kept::INVARIANT,
     ledger_equals_disk::INVARIANT,
+    sums_follow_rows::INVARIANT,
     batches_bounded::INVARIANT,
     restart_is_neutral::INVARIANT,
     node_heals::INVARIANT,

@@ -183,7 +183,7 @@ impl Talk {
     fn sent(&mut self, data: &[u8]) {
         let about = if data.starts_with(b"POST /peer/v1/bodies") {
             About::Bodies
-        } else if data.starts_with(b"GET /peer/v1/list") {
+        } else if data.starts_with(b"POST /peer/v1/compare") {
             About::List
         } else if data.starts_with(b"GET ") {
             About::Other

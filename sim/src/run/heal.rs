@@ -24,7 +24,7 @@ use crate::{
         no_orphan_at_rest, node_heals,
         node_heals::Health,
         one_winner::{self, Said},
-        reference_in_ring_or_miss, staging_bounded,
+        reference_in_ring_or_miss, staging_bounded, sums_follow_rows,
     },
 };
 
@@ -279,6 +279,8 @@ fn at_rest(machine: &Machine) -> Result<(), Violation> {
     if let Some((ledger, walked)) = machine.books() {
         ledger_equals_disk::check_rest(name, &ledger, &walked)?;
     }
+    let rows = (&*image.places, &*image.versions);
+    sums_follow_rows::check(name, rows, |items| machine.wrong_sum(items))?;
     match machine.spoilt() {
         Some(spoilt) => appended_once::check(name, &image, &spoilt),
         None => Ok(()),

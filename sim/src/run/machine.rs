@@ -15,6 +15,8 @@ use kura_core::{
     capacity::capacity,
     ledger::Ledger,
     place::{Place, place_key},
+    record::SegmentId,
+    summary::{Item, Span},
 };
 use kura_env::{Env, Instant};
 use kura_node::{
@@ -202,6 +204,11 @@ impl Machine {
         let walk = self.disk.walk();
         let files = walk.iter().map(|file| (file.path.as_str(), file.allocated_bytes));
         Some((ledger, ledger_equals_disk::walked(files, self.disk.open_unlinked_bytes())))
+    }
+
+    /// A range over which its sums are not those of these items; `None` also while it has no store.
+    pub(super) fn wrong_sum(&self, items: &[(Item, SegmentId)]) -> Option<Span> {
+        self.service.lock().clone()?.wrong_sum(items)
     }
 
     /// How many reads of this life met something spoilt, and how often the node counted such a thing.
@@ -564,6 +571,7 @@ impl Machine {
             files: self.files(),
             places: rows(0),
             contents: rows(1),
+            versions: rows(5),
             read: Box::new(|path, offset, len| self.peek(path, offset, len)),
         }
     }

@@ -110,6 +110,14 @@ impl Bed {
         self.world.start(host.id);
     }
 
+    /// Spoils the first bytes of every segment of bodies on a host that does not run.
+    pub(crate) fn behead_segments(&self, number: usize) -> usize {
+        let disk = &self.hosts[number].disk;
+        let files = disk.walk();
+        let segments = files.iter().filter(|file| file.path.as_str().ends_with(".seg"));
+        segments.map(|file| disk.rot(file.path.as_str(), 3, 0xff).unwrap()).count()
+    }
+
     /// Runs `work` to its end; a world that stops before that is a failure.
     pub(crate) fn run<T: Send + 'static>(
         &self,

@@ -20,9 +20,9 @@ use crate::bed::Bed;
 pub(crate) struct Asked {
     /// When.
     pub(crate) at: Instant,
-    /// `hello`, `feed`, `list` or `bodies`.
+    /// `hello`, `feed`, `compare` or `bodies`.
     pub(crate) what: String,
-    /// The rows of a request for bodies.
+    /// The rows of a request for bodies, the ranges of a comparison.
     pub(crate) rows: usize,
 }
 
@@ -70,8 +70,8 @@ pub(crate) fn hello(node: u64) -> Told {
     Told::json(&json!({ "life": life, "region": "there", "state": "serving" }))
 }
 
-pub(crate) fn list(rows: &[Value]) -> Told {
-    Told::json(&json!({ "rows": rows, "next": null }))
+pub(crate) fn compared(rows: &[Value]) -> Told {
+    Told::json(&json!({ "told": [{ "rows": rows }] }))
 }
 
 pub(crate) fn feed(rows: &[Value], next: u64) -> Told {

@@ -133,3 +133,26 @@ fn a_staging_budget_smaller_than_the_data_fills_in_waves() {
         assert_eq!(bed.get(1, &format!("key-{n}")), Some(body(n, 900_000)), "key-{n}");
     }
 }
+
+#[test]
+fn what_a_start_finds_gone_is_asked_for_at_once() {
+    let mut bed = Bed::new(8, 2, |_| ());
+    bed.start(0);
+    bed.start(1);
+    for number in 0..2 {
+        bed.until_ready(number, 10 * SECOND);
+    }
+    for n in 0..300 {
+        bed.put(0, &format!("key-{n}"), body(n, 2_000)).unwrap();
+    }
+    bed.pass(5 * SECOND);
+    // The peer answers all the time, so that nothing but its own start has the node compare.
+    bed.kill(1);
+    assert!(bed.behead_segments(1) > 0);
+    bed.start(1);
+    bed.until_ready(1, 60 * SECOND);
+    bed.pass(5 * SECOND);
+    for n in 0..300 {
+        assert_eq!(bed.get(1, &format!("key-{n}")), Some(body(n, 2_000)), "key-{n}");
+    }
+}

@@ -10,7 +10,7 @@ use sim_storage::SimDiskConfig;
 
 use crate::{
     bed::{Bed, body},
-    puppet::{self, Asked, Told, feed, hello, list, pretend, row},
+    puppet::{self, Asked, Told, compared, feed, hello, pretend, row},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -106,7 +106,7 @@ fn a_row_of_the_feed_outlives_a_minute_of_trouble() {
     let begun = clock.now();
     pretend(&bed, 1, move |asked| match asked.what.as_str() {
         "hello" => hello(77),
-        "list" => list(&[]),
+        "compare" => compared(&[]),
         "feed" => feed(&[row("key", &wanted)], 2),
         _ if clock.now().since(begun) < 60 * SECOND => Told::failure(),
         _ => Told::bodies(std::slice::from_ref(&wanted)),
@@ -124,7 +124,7 @@ fn an_artifact_that_was_set_aside_is_tried_again() {
     // The peer holds it, and cannot read it for some minutes.
     pretend(&bed, 1, move |asked| match asked.what.as_str() {
         "hello" => hello(77),
-        "list" => list(&[row("key", &wanted)]),
+        "compare" => compared(&[row("key", &wanted)]),
         "feed" => feed(&[], 1),
         _ if clock.now().since(begun) < 240 * SECOND => puppet::unreadable(),
         _ => Told::bodies(std::slice::from_ref(&wanted)),
@@ -162,7 +162,7 @@ fn a_peer_that_fails_every_body_is_not_asked_for_every_row() {
     let rows: Vec<Value> = (0..600).map(|n| row(&format!("key-{n}"), &body(n, 70_000))).collect();
     let log = pretend(&bed, 1, move |asked| match asked.what.as_str() {
         "hello" => hello(77),
-        "list" => list(&rows),
+        "compare" => compared(&rows),
         _ => Told::failure(),
     });
     bed.start(0);
@@ -179,7 +179,7 @@ fn a_name_that_led_to_the_node_itself_may_lead_elsewhere_later() {
     let node = itself.clone();
     pretend(&bed, 1, move |asked| match asked.what.as_str() {
         "hello" => hello(node.lock().unwrap().unwrap_or(77)),
-        "list" => list(&[row("key", &wanted)]),
+        "compare" => compared(&[row("key", &wanted)]),
         "feed" => feed(&[], 1),
         _ => Told::bodies(std::slice::from_ref(&wanted)),
     });
@@ -200,15 +200,15 @@ fn a_name_that_led_to_the_node_itself_may_lead_elsewhere_later() {
 #[test]
 fn what_a_lost_node_left_on_another_one_is_found() {
     let mut bed = Bed::new(9, 3, |_| ());
-    let (wanted, lists) = (body(1, 1000), Mutex::new(0));
+    let (wanted, comparisons) = (body(1, 1000), Mutex::new(0));
     // The second host fetches what the third one wrote after it was compared with; the third one is
     // gone before the first host has it.
     pretend(&bed, 1, move |asked| match asked.what.as_str() {
         "hello" => hello(77),
-        "list" => {
-            let mut lists = lists.lock().unwrap();
-            *lists += 1;
-            if *lists == 1 { list(&[]) } else { list(&[row("key", &wanted)]) }
+        "compare" => {
+            let mut comparisons = comparisons.lock().unwrap();
+            *comparisons += 1;
+            if *comparisons == 1 { compared(&[]) } else { compared(&[row("key", &wanted)]) }
         }
         "feed" => feed(&[], 1),
         _ => Told::bodies(std::slice::from_ref(&wanted)),
@@ -226,7 +226,7 @@ fn a_peer_that_drips_does_not_keep_an_artifact_from_a_healthy_one() {
     let answer = |wanted: bytes::Bytes, drip: Option<Duration>| {
         move |asked: &Asked| match asked.what.as_str() {
             "hello" => hello(if drip.is_some() { 77 } else { 78 }),
-            "list" => list(&[row("key", &wanted)]),
+            "compare" => compared(&[row("key", &wanted)]),
             "feed" => feed(&[], 1),
             _ => match drip {
                 Some(pause) => Told::bodies(std::slice::from_ref(&wanted)).dripping(pause),

@@ -3,8 +3,11 @@
 use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
-use kura_core::record::{Area, SegmentId, chunk_sum};
-use kura_env::{Batch, CommitDurability, DiskPath};
+use kura_core::{
+    record::{Area, SegmentId, chunk_sum},
+    summary::Item,
+};
+use kura_env::{Batch, CommitDurability, DiskPath, Keyspace, Row};
 use kura_node::{
     store::KEYSPACES,
     verify::{Repaired, verify_and_repair},
@@ -13,6 +16,7 @@ use sim_storage::{Crash, Effect, EffectVerdict};
 
 use crate::bed::{Bed, body, plain};
 
+const VERSIONS: Keyspace = KEYSPACES[5];
 const SMALL_BODIES: u64 = 5;
 const SMALL_BYTES: usize = 3_000;
 const LARGE_BYTES: usize = 100_000;
@@ -138,7 +142,38 @@ fn rows_that_mean_nothing_and_rows_that_lead_nowhere_are_taken_away() {
             env.catalog.close().await;
         });
     };
-    costs(&[], damage, "5 rows of the index led nowhere");
+    costs(&[], damage, "6 rows of the index led nowhere");
+}
+
+#[test]
+fn rows_of_versions_that_are_missing_or_too_many_are_made_right() {
+    let change = |bed: &Bed, change: fn(&mut Batch, &[Row])| {
+        let (env, _) = bed.env();
+        bed.run(async move {
+            env.catalog.open().await.unwrap();
+            let rows = env.catalog.range(VERSIONS, &[], &[], 1000).await.unwrap();
+            let is_item = |(key, _): &Row| Item::of_key(key).is_some();
+            let rows: Vec<Row> = rows.into_iter().filter(is_item).collect();
+            assert_eq!(rows.len(), artifacts().len(), "one for each artifact");
+            let mut batch = Batch::default();
+            change(&mut batch, &rows);
+            env.catalog.commit(batch, CommitDurability::Synced).await.unwrap();
+            env.catalog.close().await;
+        });
+    };
+    let missing = |bed: &Bed| {
+        change(bed, |batch, rows| {
+            rows[..2].iter().for_each(|(key, _)| batch.delete(VERSIONS, key.clone()))
+        });
+    };
+    costs(&[], missing, "2 rows of the versions were missing, and are there again");
+    let stray = |bed: &Bed| {
+        change(bed, |batch, rows| {
+            let key = Item { time: 1, print: 2 }.key();
+            batch.put(VERSIONS, key, rows[0].1.clone());
+        });
+    };
+    costs(&[], stray, "1 rows of the index led nowhere");
 }
 
 #[test]

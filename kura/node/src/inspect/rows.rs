@@ -11,12 +11,14 @@ use kura_core::{
     },
     record::{SegmentId, Version},
     stamp::{Stamp, stamp_key},
+    summary::Item,
 };
 use kura_env::Keyspace;
 use serde::Serialize;
 
 use crate::store::{
-    CONTENTS_SPACE, CURSORS_SPACE, FEED_SPACE, PLACES_SPACE, PLEDGES_SPACE, decode_pledge,
+    CONTENTS_SPACE, CURSORS_SPACE, FEED_SPACE, PLACES_SPACE, PLEDGES_SPACE, VERSIONS_SPACE,
+    decode_pledge,
 };
 
 /// The name of an artifact, in parts.
@@ -126,6 +128,15 @@ pub enum DecodedRow {
         /// The length of the record.
         record_bytes: u64,
     },
+    /// What is held in which version, in the order of time.
+    Held {
+        /// Hybrid logical time of the version.
+        time: u64,
+        /// What of it is summed up, in hexadecimal.
+        print: String,
+        /// What is held.
+        name: Name,
+    },
     /// How far a peer's feed was read.
     Cursor {
         /// Whose.
@@ -182,6 +193,7 @@ impl DecodedRow {
             FEED_SPACE => Self::change(key, value),
             PLEDGES_SPACE => Self::pledge(key, value),
             CURSORS_SPACE => Self::cursor(key, value),
+            VERSIONS_SPACE => Self::held(key, value),
             _ => None,
         }
     }
@@ -225,6 +237,12 @@ impl DecodedRow {
         Some(Self::Pledge { segment: segment.to_string(), offset, until_ms, record_bytes })
     }
 
+    fn held(key: &[u8], value: &[u8]) -> Option<Self> {
+        let Item { time, print } = Item::of_key(key)?;
+        let name = Name::from(&Address::decode(value).ok()?);
+        Some(Self::Held { time, print: format!("{print:032x}"), name })
+    }
+
     fn cursor(key: &[u8], value: &[u8]) -> Option<Self> {
         let node = u64::from_be_bytes(key.try_into().ok()?);
         let kura_core::feed::Cursor { incarnation, sequence } =
@@ -238,7 +256,9 @@ pub(crate) fn watermark_of(space: Keyspace, key: &[u8]) -> Option<SegmentId> {
     let id = SegmentId(u64::from_be_bytes(*key.last_chunk::<8>()?));
     let is_one = match space {
         PLACES_SPACE => is_mark_in_places(key) && key == watermark_in_places(id),
-        CONTENTS_SPACE | FEED_SPACE => key != floor_key() && key == watermark_in_contents(id),
+        CONTENTS_SPACE | FEED_SPACE | VERSIONS_SPACE => {
+            key != floor_key() && key == watermark_in_contents(id)
+        }
         _ => false,
     };
     is_one.then_some(id)
@@ -261,6 +281,10 @@ impl fmt::Display for DecodedRow {
             }
             Self::Pledge { segment, offset, until_ms, record_bytes } => {
                 write!(f, "{segment}:{offset} -> {record_bytes} B promised until {until_ms} ms")
+            }
+            Self::Held { time, name, .. } => {
+                let (millis, count) = (time >> 16, time & 0xffff);
+                write!(f, "{millis} ms, {count} -> {name}")
             }
             Self::Cursor { node, incarnation, sequence } => {
                 write!(f, "node {node:016x} -> sequence {sequence} of {incarnation:016x}")
@@ -328,6 +352,8 @@ mod tests {
             shown(PLEDGES_SPACE, &at, &pledge),
             "entries/0000000000000007:64 -> 165 B promised until 11 ms"
         );
+        let item = Item::of(&key, version, digest);
+        assert_eq!(shown(VERSIONS_SPACE, &item.key(), &key), "3 ms, 0 -> /team/a/b");
     }
 
     #[test]
@@ -335,7 +361,7 @@ mod tests {
         let mark = Watermark { offset: 500, hlc: 1 }.encode();
         let watermark = "watermark of entries/0000000000000007 -> 500";
         assert_eq!(shown(PLACES_SPACE, &watermark_in_places(SEGMENT), &mark), watermark);
-        for space in [CONTENTS_SPACE, FEED_SPACE] {
+        for space in [CONTENTS_SPACE, FEED_SPACE, VERSIONS_SPACE] {
             assert_eq!(shown(space, &watermark_in_contents(SEGMENT), &mark), watermark);
         }
         let floor = 12_u64.to_be_bytes();

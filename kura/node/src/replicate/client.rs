@@ -57,7 +57,19 @@ impl Client {
 
     /// Asks, and reads the whole answer as JSON.
     pub(crate) async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, PeerError> {
-        let mut answer = self.send(Method::GET, path, Bytes::new()).await?;
+        self.read(self.send(Method::GET, path, Bytes::new()).await?).await
+    }
+
+    /// The same, of a question that is longer.
+    pub(crate) async fn ask_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, PeerError> {
+        self.read(self.send(Method::POST, path, body).await?).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, mut answer: Answer) -> Result<T, PeerError> {
         let mut text = Vec::new();
         while let Some(data) = answer.next().await? {
             text.extend_from_slice(&data);

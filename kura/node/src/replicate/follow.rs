@@ -1,7 +1,7 @@
 //! One peer, for the life of the node: say hello, compare all that it holds, follow its feed.
 //!
 //! 1. note where the peer's feed ends
-//! 2. list what it holds, the newest first, and fetch what is lacking
+//! 2. compare what both hold, the newest first, and fetch what is lacking
 //! 3. what it could not deliver is tried again, and set aside after several spaced tries
 //! 4. the pass is complete: follow the feed from where it ended in step 1
 //!
@@ -25,9 +25,9 @@ use super::{
     Shared,
     aside::Aside,
     client::Client,
+    compare::Comparison,
     error::PeerError,
     fetch::{Fetched, Source},
-    listing::Listing,
     round::{Outcome, lacking, round},
     wire::{FEED, FeedPage, HELLO, Hello, Life},
 };
@@ -60,7 +60,7 @@ struct Pass {
     /// Where to follow from when the pass is complete.
     head: u64,
     began: Instant,
-    listing: Listing,
+    comparison: Comparison,
     /// To be fetched: what a cut left, or what failed. As many as a round leaves over.
     wanted: VecDeque<FeedRow>,
 }
@@ -195,20 +195,20 @@ impl Follower {
 
     fn begin_pass(&mut self, life: Life) -> Pass {
         self.shared.metrics.replication.passes_begun.inc();
-        // What is wanted of it is listed again.
+        // What is wanted of it is told again.
         self.tries.clear();
         self.aside.clear();
         self.tell_aside();
         let Life { incarnation, head, .. } = life;
-        let listing = Listing::new(self.shared.store.capacity_bytes());
-        Pass { incarnation, head, began: self.now(), listing, wanted: VecDeque::new() }
+        let comparison = Comparison::new(self.shared.store.capacity_bytes());
+        Pass { incarnation, head, began: self.now(), comparison, wanted: VecDeque::new() }
     }
 
-    /// Lists and fetches what can be had now. An error if something has to be tried again.
+    /// Compares, and fetches what can be had now. An error if something has to be tried again.
     async fn carry_on(&mut self, pass: &mut Pass) -> Result<(), PeerError> {
         let wanted = std::mem::take(&mut pass.wanted);
         let Outcome { mut fetched, left, broken } =
-            round(self.source(), wanted, &mut pass.listing, &is_suspect(&self.tries)).await;
+            round(self.source(), wanted, &mut pass.comparison, &is_suspect(&self.tries)).await;
         let cause = fetched.cause.take();
         if fetched.delivered > 0 {
             // Whatever failed, the pass gets on.
@@ -216,7 +216,7 @@ impl Follower {
         }
         pass.wanted = left;
         pass.wanted.extend(self.judge(fetched));
-        if pass.wanted.is_empty() && pass.listing.is_over() && broken.is_none() {
+        if pass.wanted.is_empty() && pass.comparison.is_over() && broken.is_none() {
             return Ok(());
         }
         Err(broken.or(cause).unwrap_or_else(left_over))
@@ -293,7 +293,7 @@ impl Follower {
 
     /// Fetches `rows`, each alone. What fails is set aside.
     async fn try_once(&mut self, rows: VecDeque<FeedRow>) -> Result<(), PeerError> {
-        let outcome = round(self.source(), rows, &mut Listing::nothing(), &|_| true).await;
+        let outcome = round(self.source(), rows, &mut Comparison::nothing(), &|_| true).await;
         let Outcome { fetched, left, broken } = outcome;
         let now = self.now();
         let failed = fetched.failed.into_iter().map(|(row, _)| row);
@@ -322,7 +322,7 @@ impl Follower {
         let page: FeedPage = self.client.ask(&path).await?;
         self.shared.mesh.follows(&self.name, sequence, page.head);
         let wanted = lacking(&self.shared, &page.rows).await?;
-        let mut nothing = Listing::nothing();
+        let mut nothing = Comparison::nothing();
         let Outcome { mut fetched, left, broken } =
             round(self.source(), wanted, &mut nothing, &is_suspect(&self.tries)).await;
         let cause = fetched.cause.take();

@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 
 use super::{
     aside::Aside,
+    compare::Learned,
     error::{PeerError, Trouble},
     fetch::Fetched,
-    listing::Listed,
     peer::Peer,
     wire::Hello,
 };
@@ -100,9 +100,9 @@ impl Mesh {
         self.change(name, |peer, now| peer.begin_pass(name, now));
     }
 
-    /// A page of the peer's listing came.
-    pub(crate) fn listed(&self, name: &str, listed: &Listed) {
-        self.change(name, |peer, now| peer.listed(name, listed, now));
+    /// The peer told of some ranges.
+    pub(crate) fn learned(&self, name: &str, learned: &Learned) {
+        self.change(name, |peer, now| peer.learned(name, learned, now));
         self.moved(name);
     }
 

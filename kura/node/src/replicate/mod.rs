@@ -7,17 +7,17 @@
 //! ```
 //!
 //! Nobody pushes, so no client's write waits for a peer. One task a peer (`follow`) first compares
-//! all that the peer holds (a *pass*) and then follows its feed from a durable cursor. What a peer
+//! what both hold (a *pass*) and then follows its feed from a durable cursor. What a peer
 //! cannot deliver is counted and skipped, and tried again later.
 
 mod aside;
 mod claims;
 mod client;
+mod compare;
 mod error;
 mod fetch;
 mod follow;
 mod frames;
-mod listing;
 mod mesh;
 mod peer;
 mod round;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kura_core::{readiness::Standing, reconcile::Other};
 use kura_env::Instant;
 
-use super::{error::Trouble, fetch::Fetched, listing::Listed, wire::Hello};
+use super::{compare::Learned, error::Trouble, fetch::Fetched, wire::Hello};
 use crate::service::State;
 
 /// How often a pass that moves says so in the log.
@@ -100,10 +100,10 @@ impl Peer {
         self.pass.get_or_insert(began);
     }
 
-    pub(crate) fn listed(&mut self, name: &str, listed: &Listed, now: Instant) {
+    pub(crate) fn learned(&mut self, name: &str, learned: &Learned, now: Instant) {
         if let Some(pass) = &mut self.pass {
-            pass.listed += listed.rows;
-            pass.wanted += listed.lacking.len() as u64;
+            pass.listed += learned.rows;
+            pass.wanted += learned.lacking;
             pass.tell(name, now);
         }
     }

@@ -12,9 +12,9 @@ use kura_env::BoxFuture;
 
 use super::{
     Shared,
+    compare::{Comparison, Learned},
     error::PeerError,
     fetch::{Fetched, Source, fetch, take_unit},
-    listing::{Listed, Listing},
     wire::Row,
 };
 
@@ -23,11 +23,11 @@ pub(crate) struct Outcome {
     pub(crate) fetched: Fetched,
     /// What is still to be asked for.
     pub(crate) left: VecDeque<FeedRow>,
-    /// Why the round ended before its end: our own store, or the listing.
+    /// Why the round ended before its end: our own store, or the comparison.
     pub(crate) broken: Option<PeerError>,
 }
 
-/// Fetches `wanted` and what `listing` still has to tell, until nothing is left that can be done now.
+/// Fetches `wanted` and what `comparison` still has to tell, until nothing is left that can be done now.
 /// Rows that `is_suspect` says yes to are asked for alone.
 ///
 /// Nothing new begins once the peer cannot be reached or fails time after time, our own store fails,
@@ -35,7 +35,7 @@ pub(crate) struct Outcome {
 pub(crate) async fn round(
     source: Source<'_>,
     wanted: VecDeque<FeedRow>,
-    listing: &mut Listing,
+    comparison: &mut Comparison,
     is_suspect: &(dyn Fn(&FeedRow) -> bool + Send + Sync),
 ) -> Outcome {
     let (mut wanted, mut fetched, mut streak) = (wanted, Fetched::default(), Streak::default());
@@ -53,8 +53,8 @@ pub(crate) async fn round(
             under_way.push(work(source, unit));
         }
         let is_hungry = goes_on && wanted.len() < PAGE_ROWS_MAX;
-        if is_hungry && page.is_none() && !listing.is_over() {
-            page = Some(Box::pin(listing.page(source)));
+        if is_hungry && page.is_none() && !comparison.is_over() {
+            page = Some(Box::pin(comparison.page(source)));
         }
         if page.is_none() && under_way.is_empty() {
             break;
@@ -73,10 +73,10 @@ pub(crate) async fn round(
                     broken.get_or_insert(error);
                 }
             },
-            listed = next_page(&mut page) => match listed {
-                Ok(listed) => {
-                    source.shared.mesh.listed(source.name, &listed);
-                    wanted.extend(listing.take(source, listed));
+            learned = next_page(&mut page) => match learned {
+                Ok(learned) => {
+                    source.shared.mesh.learned(source.name, &learned);
+                    wanted.extend(comparison.take(source, learned));
                 }
                 Err(error) => broken = Some(error),
             },
@@ -96,17 +96,17 @@ fn work(source: Source<'_>, unit: Vec<FeedRow>) -> Work<'_> {
     })
 }
 
-/// A page of the listing that is under way.
-type Page<'a> = BoxFuture<'a, Result<Listed, PeerError>>;
+/// A page of the comparison that is under way.
+type Page<'a> = BoxFuture<'a, Result<Learned, PeerError>>;
 
 /// Waits for the page that is under way, for ever if there is none. What is dropped half-way stays
 /// under way.
-async fn next_page(page: &mut Option<Page<'_>>) -> Result<Listed, PeerError> {
+async fn next_page(page: &mut Option<Page<'_>>) -> Result<Learned, PeerError> {
     match page {
         Some(under_way) => {
-            let listed = under_way.await;
+            let learned = under_way.await;
             *page = None;
-            listed
+            learned
         }
         None => std::future::pending().await,
     }

@@ -15,22 +15,26 @@ use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use kura_core::{
     feed::{Cursor, FeedRow, Follow},
-    limits::{BATCH_ROWS_MAX, FEED_WAIT, MESSAGE_BYTES_MAX, PAGE_ROWS_MAX},
+    limits::{
+        BATCH_ROWS_MAX, COMPARE_BYTES_MAX, FEED_WAIT, ITEMS_KNOWN_MAX, MESSAGE_BYTES_MAX,
+        PAGE_ROWS_MAX, SPANS_MAX,
+    },
 };
 use kura_env::timeout;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    compare,
     mesh::Mesh,
     wire::{
-        BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, FEED, FeedPage, FeedQuery, HELLO,
-        Hello, LIST, Life, ListPage, ListQuery, Row,
+        Ask, BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, COMPARE, FEED, FeedPage,
+        FeedQuery, HELLO, Hello, Life, Row,
     },
 };
 use crate::{
     metrics::{Metrics, ReplicationMetrics},
     service::Refusal,
-    store::{ListToken, Reading, Store},
+    store::{Reading, Store},
     surface::{Surface, activity::Activity, answer},
 };
 
@@ -49,7 +53,7 @@ pub(crate) fn router(surface: Arc<Surface>, mesh: Arc<Mesh>) -> Router {
     Router::new()
         .route(HELLO, routing::get(hello))
         .route(FEED, routing::get(feed))
-        .route(LIST, routing::get(list))
+        .route(COMPARE, routing::post(compare))
         .route(BODIES, routing::post(bodies))
         .with_state(Plane { surface, mesh })
 }
@@ -129,15 +133,39 @@ async fn feed(
     json(&page)
 }
 
-async fn list(State(plane): State<Plane>, Query(query): Query<ListQuery>) -> Response {
+/// A list of at most `rows_max` of something; `None` if the body is none.
+async fn read_list<T: DeserializeOwned>(
+    body: Body,
+    (rows_max, bytes_max): (usize, usize),
+) -> Option<Vec<T>> {
+    let asked = Limited::new(body, bytes_max).collect().await.ok()?;
+    let rows: Vec<T> = serde_json::from_slice(&asked.to_bytes()).ok()?;
+    (rows.len() <= rows_max).then_some(rows)
+}
+
+fn no_list(rows_max: usize, what: &str) -> Response {
+    let mut response = answer::text(format!("not a list of at most {rows_max} {what}\n"));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
+}
+
+async fn compare(
+    State(plane): State<Plane>,
+    Extension(activity): Extension<Arc<Activity>>,
+    body: Body,
+) -> Response {
     let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
-    let token = query.segment.zip(query.offset);
-    let token = token.map(|(segment, offset)| ListToken { segment, offset });
-    match store.list(token, query.rows.clamp(1, PAGE_ROWS_MAX)).await {
-        Ok(page) => json(&ListPage {
-            rows: page.rows.iter().map(Row::from).collect(),
-            next: page.next.map(|token| (token.segment, token.offset)),
-        }),
+    let is_right = |ask: &Ask| {
+        ask.known.as_ref().map_or(ask.sum.is_some(), |known| known.len() <= ITEMS_KNOWN_MAX)
+    };
+    let asks = read_list(body, (SPANS_MAX, COMPARE_BYTES_MAX)).await;
+    let Some(asks) = asks.filter(|asks: &Vec<Ask>| asks.iter().all(is_right)) else {
+        return no_list(SPANS_MAX, "ranges");
+    };
+    // The peer waits for us, and not the other way round.
+    let _turn = activity.turn();
+    match compare::tell(&store, &asks).await {
+        Ok(told) => json(&told),
         Err(refusal) => plane.failed(&refusal),
     }
 }
@@ -148,15 +176,8 @@ async fn bodies(
     body: Body,
 ) -> Response {
     let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
-    let asked = Limited::new(body, MESSAGE_BYTES_MAX).collect().await;
-    let rows = asked.ok().and_then(|asked| {
-        let rows: Vec<Row> = serde_json::from_slice(&asked.to_bytes()).ok()?;
-        (rows.len() <= BATCH_ROWS_MAX).then_some(rows)
-    });
-    let Some(rows) = rows else {
-        let mut response = answer::text(format!("not a list of at most {BATCH_ROWS_MAX} rows\n"));
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-        return response;
+    let Some(rows) = read_list::<Row>(body, (BATCH_ROWS_MAX, MESSAGE_BYTES_MAX)).await else {
+        return no_list(BATCH_ROWS_MAX, "rows");
     };
     // A row of a kind that is unknown here cannot be held here.
     let rows: Vec<Option<FeedRow>> = rows.iter().map(Row::read).collect();

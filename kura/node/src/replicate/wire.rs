@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /peer/v1/hello` | [`Hello`] |
 //! | `GET /peer/v1/feed?incarnation=&from=&rows=&wait_ms=` | [`FeedPage`]; 410 if the cursor is of no use |
-//! | `GET /peer/v1/list?rows=[&segment=&offset=]` | [`ListPage`], the newest segment first |
+//! | `POST /peer/v1/compare`, a list of [`Ask`]s | [`Compared`]: of the first of them in their order |
 //! | `POST /peer/v1/bodies`, a list of [`Row`]s | for each in order: a byte 1, the length (8 bytes, little-endian) and the body; or a byte 0: not here; or a byte 2: cannot be read |
 //!
 //! While the node reads its data back, hello says so, and the others are answered 503 with
@@ -15,6 +15,7 @@ use kura_core::{
     digest::Digest,
     feed::FeedRow,
     record::Version,
+    summary::{Position, Span, Sum, halves, whole},
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +25,8 @@ use crate::service::State;
 pub(crate) const HELLO: &str = "/peer/v1/hello";
 /// Path of the feed.
 pub(crate) const FEED: &str = "/peer/v1/feed";
-/// Path of the listing.
-pub(crate) const LIST: &str = "/peer/v1/list";
+/// Path of comparisons.
+pub(crate) const COMPARE: &str = "/peer/v1/compare";
 /// Path of bodies.
 pub(crate) const BODIES: &str = "/peer/v1/bodies";
 
@@ -77,22 +78,80 @@ pub(crate) struct FeedPage {
     pub(crate) head: u64,
 }
 
-/// The query of the listing; without a place it begins.
+/// A question about a range of what a node holds: by its sum, or by the marks of all items.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ListQuery {
-    pub(crate) rows: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) segment: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) offset: Option<u64>,
+pub(crate) struct Ask {
+    /// Time and upper half of the fingerprint, of its beginning and its end.
+    range: [u64; 4],
+    /// Count, and halves of the sum of fingerprints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sum: Option<[u64; 3]>,
+    /// The lower halves of the fingerprints that whoever asks has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) known: Option<Vec<u64>>,
 }
 
-/// Some of the listing.
+/// What is told of ranges, of the first ones alone if it is much.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ListPage {
+pub(crate) struct Compared {
+    pub(crate) told: Vec<Told>,
+}
+
+/// What is told of a range; nothing if it is the same.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// The newest first, and newer than all parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) rows: Vec<Row>,
-    /// Segment and offset to go on at; none at the end.
-    pub(crate) next: Option<(u64, u64)>,
+    /// The eldest first. What lies between them is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parts: Vec<Part>,
+}
+
+/// A range as in [`Ask`], and its sum.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Part([u64; 4], [u64; 3]);
+
+fn range_of(Span { from, to }: Span) -> [u64; 4] {
+    [from.time, from.print, to.time, to.print]
+}
+
+fn span_of([from_time, from_print, to_time, to_print]: [u64; 4]) -> Span {
+    Span {
+        from: Position { time: from_time, print: from_print },
+        to: Position { time: to_time, print: to_print },
+    }
+}
+
+impl Ask {
+    /// By its sum.
+    pub(crate) fn sum(span: Span, sum: Sum) -> Self {
+        Self { range: range_of(span), sum: Some(Part::new(span, sum).1), known: None }
+    }
+
+    /// By the marks of all that is held there.
+    pub(crate) fn known(span: Span, known: Vec<u64>) -> Self {
+        Self { range: range_of(span), sum: None, known: Some(known) }
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        span_of(self.range)
+    }
+}
+
+impl Part {
+    pub(crate) fn new(span: Span, Sum { count, print }: Sum) -> Self {
+        let [upper, lower] = halves(print);
+        Self(range_of(span), [count, upper, lower])
+    }
+
+    pub(crate) fn read(&self) -> (Span, Sum) {
+        (span_of(self.0), Self::sum(self.1))
+    }
+
+    pub(crate) fn sum([count, upper, lower]: [u64; 3]) -> Sum {
+        Sum { count, print: whole([upper, lower]) }
+    }
 }
 
 /// One artifact in one version.
@@ -122,6 +181,11 @@ impl From<&FeedRow> for Row {
 }
 
 impl Row {
+    /// The hybrid logical time of its version.
+    pub(crate) fn time(&self) -> u64 {
+        self.time
+    }
+
     /// What it says, if that has a meaning here: a later version may know more spaces.
     pub(crate) fn read(&self) -> Option<FeedRow> {
         let space = Space::from_number(self.space)?;
@@ -137,6 +201,21 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_and_sums_read_back() {
+        let at = |time, print| Position { time, print };
+        let span = Span { from: at(1, u64::MAX), to: at(u64::MAX, 2) };
+        let sum = Sum { count: 3, print: u128::MAX - 5 };
+        let text = serde_json::to_string(&Part::new(span, sum)).unwrap();
+        assert_eq!(serde_json::from_str::<Part>(&text).unwrap().read(), (span, sum));
+        let text = serde_json::to_string(&Ask::sum(span, sum)).unwrap();
+        let ask: Ask = serde_json::from_str(&text).unwrap();
+        assert_eq!((ask.span(), ask.sum.map(Part::sum), ask.known), (span, Some(sum), None));
+        let text = serde_json::to_string(&Ask::known(span, vec![7])).unwrap();
+        let ask: Ask = serde_json::from_str(&text).unwrap();
+        assert_eq!((ask.span(), ask.sum, ask.known), (span, None, Some(vec![7])));
+    }
 
     #[test]
     fn a_row_reads_back_and_one_of_an_unknown_kind_is_noticed() {

@@ -21,27 +21,24 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join;
 use kura_core::{
     address::{Address, Space},
     capacity::{Capacity, RingCapacity},
     digest::Digest,
     feed::supersedes,
     hlc::Hlc,
-    place::{Place, Watermark, place_key},
+    place::{Place, place_key},
     recency::Recency,
     record::{Area, Flow, SegmentId, Version},
     ring::{AfterRead, Member, Ring},
 };
-use kura_env::{
-    Batch, CatalogError, CatalogHealth, CommitDurability, DiskError, EntropyStream, Env, File,
-    Instant,
-};
+use kura_env::{Batch, CatalogHealth, DiskError, EntropyStream, Env, File, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     COMMANDS_MAX, PLACES_SPACE, SharedWithReaders,
-    append::Written,
     command::{Command, Origin, Publish, refuse},
     eviction::{Debt, eviction_steps},
     grace::{Graces, SteadyWall},
@@ -56,17 +53,17 @@ use super::{
     refresh::Orders,
     rotation::promise_rules,
     routing::Route,
-    rows,
     segments::{Segment, View},
     space::{Rounds, Volume},
     staging::Staging,
-    stamp::{STAMP, Stamps, condemn},
+    stamp::{STAMP, Stamps},
+    versions::{Known, Sums},
 };
 use crate::{
     config::{Durability, StoreConfig},
     device::Device,
     metrics::Metrics,
-    service::{Published, Refusal},
+    service::Refusal,
 };
 
 /// Writers that one sync serves at the most. Higher only makes the first of them wait longer.
@@ -113,7 +110,7 @@ pub(super) struct Appender {
     pub(super) owners: Owners,
     /// Objects whose names lead elsewhere, by rows of which some may wait among `unindexed`. They go
     /// once those are in the catalog.
-    superseded: Vec<SegmentId>,
+    pub(super) superseded: Vec<SegmentId>,
     /// Directories of the pool that are there for sure.
     pub(super) pool_dirs: BTreeSet<String>,
     /// The clock of promises and graces.
@@ -127,7 +124,8 @@ pub(super) struct Appender {
     pub(super) orders: Arc<Orders>,
     /// What bodies in flight may take.
     pub(super) staging: Arc<Staging>,
-    index: Arc<Index>,
+    pub(super) index: Arc<Index>,
+    pub(super) sums: Arc<Sums>,
     pub(super) losses: Arc<Losses>,
     pub(super) device: Arc<Device>,
     /// What the store holds of its volume.
@@ -149,12 +147,12 @@ pub(super) struct Appender {
     /// Rows of durable records that the catalog refused. They go first, before any new one.
     pub(super) unindexed: Batch,
     /// One above the last row of the feed that followers may see.
-    head: Arc<Head>,
+    pub(super) head: Arc<Head>,
     rest: Option<Rest>,
     /// When to look whether the catalog is open.
     catalog_due: Instant,
     /// It does not open any more: only a start makes it again.
-    catalog_is_lost: AtomicBool,
+    pub(super) catalog_is_lost: AtomicBool,
     /// The error of an append that found the disk full although nothing had said so before: space
     /// is made before the ring turns.
     pub(super) ran_full: Option<DiskError>,
@@ -202,6 +200,7 @@ impl Appender {
             fresh,
             pool: shared.pool,
             index: shared.index,
+            sums: shared.sums,
             losses: shared.losses,
             device: shared.device,
             owners: recovered.owners,
@@ -312,6 +311,13 @@ impl Appender {
         }
     }
 
+    /// Divides what became too large in the sums.
+    async fn tend_sums(&self) {
+        if let Err(error) = self.sums.divide(&*self.env.catalog).await {
+            tracing::warn!(%error, "a leaf of the sums could not be read");
+        }
+    }
+
     /// What is due, where nobody writes and others keep coming.
     async fn tend_if_due(&mut self) {
         if self.due() <= self.env.clock.now() {
@@ -329,6 +335,7 @@ impl Appender {
     /// waits for, and a look at the volume and the catalog.
     async fn tend(&mut self, steps: u64) {
         self.tend_catalog().await;
+        self.tend_sums().await;
         self.evict_some(steps).await;
         self.hasten_copies().await;
         self.probe().await;
@@ -615,12 +622,14 @@ impl Appender {
         }
         let mut written = Vec::with_capacity(group.len());
         let outcome = self.append_all(&mut active, group, &mut written).await;
-        let outcome = match outcome {
+        // Names are looked up while the device is busy.
+        let (outcome, known) = match outcome {
             Ok(()) if self.config.durability == Durability::PowerLoss => {
                 self.metrics.store.segment_syncs.inc();
-                active.file.sync_data().await
+                join(active.file.sync_data(), self.look_ahead(&written)).await
             }
-            other => other,
+            Ok(()) => (Ok(()), self.look_ahead(&written).await),
+            failed => (failed, Known::new()),
         };
         if let Err(error) = outcome {
             self.give_up(active, &error).await;
@@ -633,119 +642,7 @@ impl Appender {
         self.books.reaches(segment, end, self.volume.space().block_bytes);
         // The segment may have been evicted for a newer one meanwhile only by this very task.
         self.logs.entry(log).or_default().active = Some(active);
-        self.finish(segment, end, written).await;
-    }
-
-    /// Steps 3 and 4.
-    pub(super) async fn finish(&mut self, segment: SegmentId, end: u64, written: Vec<Written>) {
-        match self.index(segment, end, &written).await {
-            Ok(()) => {
-                self.drop_pledges(&written);
-                for written in written {
-                    if written.copied_from.is_some() {
-                        self.metrics.store.refreshed.inc();
-                        self.metrics.store.refreshed_bytes.inc_by(written.place.body_bytes);
-                    } else {
-                        self.metrics.store.puts.inc();
-                        self.metrics.store.put_bytes.inc_by(written.place.body_bytes);
-                        self.orders.earn(segment.area(), written.place.record_bytes());
-                    }
-                    let published = Published {
-                        sequence: written.place.sequence,
-                        len_bytes: written.place.body_bytes,
-                        digest: written.place.digest,
-                    };
-                    // Who stopped waiting does not learn that it is stored, and it is.
-                    written.reply.send(Ok(published)).ok();
-                }
-            }
-            Err(refusal) => refuse(written.into_iter().map(|written| written.reply), &refusal),
-        }
-    }
-
-    /// Step 3. Rows that the catalog refuses are kept, and go first the next time.
-    async fn index(
-        &mut self,
-        segment: SegmentId,
-        end: u64,
-        written: &[Written],
-    ) -> Result<(), Refusal> {
-        for Written { place, address, replica, .. } in written {
-            rows::add_record(&mut self.unindexed, address, place, true, *replica);
-            if place.segment.area() == Area::Pool || !self.owners.is_empty() {
-                let name = Name::of(&place_key(address));
-                self.superseded.extend(self.owners.leads_to(name, place.segment));
-            }
-        }
-        let watermark = Watermark { offset: end, hlc: self.hlc.0 };
-        rows::add_watermark(&mut self.unindexed, segment, watermark);
-        self.index_leftovers().await?;
-        let mut changes =
-            written.iter().filter(|written| !written.replica && written.copied_from.is_none());
-        if let Some(newest) = changes.next_back() {
-            self.head.grow(newest.place.sequence + 1);
-        }
-        Ok(())
-    }
-
-    pub(super) async fn index_leftovers(&mut self) -> Result<(), Refusal> {
-        if self.unindexed.is_empty() {
-            return Ok(());
-        }
-        self.commit(self.unindexed.clone()).await?;
-        self.unindexed = Batch::default();
-        for object in std::mem::take(&mut self.superseded) {
-            if let Err(refusal) = self.remove_object(object).await {
-                tracing::warn!(%object, %refusal, "cleared up later");
-            }
-        }
-        Ok(())
-    }
-
-    /// Commits to the catalog, opening it again once if it refuses, and tells the index in memory.
-    pub(super) async fn commit(&self, batch: Batch) -> Result<(), Refusal> {
-        let outcome = self.commit_twice(batch.clone()).await;
-        match &outcome {
-            Ok(()) => self.index.committed(&batch),
-            Err(_) => self.index.failed(&batch),
-        }
-        outcome
-    }
-
-    async fn commit_twice(&self, batch: Batch) -> Result<(), Refusal> {
-        let Err(error) = self.env.catalog.commit(batch.clone(), CommitDurability::Buffered).await
-        else {
-            return Ok(());
-        };
-        self.metrics.store.index_failures.inc();
-        tracing::warn!(%error, "the catalog refused a batch and is opened again");
-        let again = match self.reopen_catalog().await {
-            Ok(()) => self.env.catalog.commit(batch, CommitDurability::Buffered).await,
-            Err(error) => Err(error),
-        };
-        again.map_err(Refusal::Catalog)
-    }
-
-    /// Opens the catalog again. Where it is damaged the appender ends, and the node with it: its next
-    /// start makes the catalog again.
-    async fn reopen_catalog(&self) -> Result<(), CatalogError> {
-        let opened = self.env.catalog.open().await;
-        if let Err(CatalogError::Damaged(cause)) = &opened {
-            tracing::error!(
-                cause,
-                "the catalog is damaged: the node ends, its next start makes it again"
-            );
-            self.catalog_is_lost.store(true, Relaxed);
-        }
-        opened
-    }
-
-    /// Ends the appender, and the node with it, so that its next start makes the catalog again.
-    async fn condemn_catalog(&self, cause: &str) {
-        match condemn(&self.env, &self.metrics, cause).await {
-            Ok(()) => self.catalog_is_lost.store(true, Relaxed),
-            Err(error) => tracing::warn!(%error, "STAMP could not be replaced; tried again"),
-        }
+        self.finish((segment, end), written, &known).await;
     }
 
     /// Leaves the newest segment as it is, after an error that makes its end unknown.

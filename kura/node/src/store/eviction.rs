@@ -15,6 +15,7 @@ use super::{
     appender::{Appender, FAILURE_REST},
     rows,
     segments::{segment_dir, segment_path},
+    versions::Known,
 };
 use crate::service::Refusal;
 
@@ -141,11 +142,12 @@ impl Appender {
             .range(CONTENTS_SPACE, &from, &to, STEP_ROWS_MAX)
             .await
             .map_err(Refusal::Catalog)?;
-        let mut batch = Batch::default();
+        let (mut batch, mut known) = (Batch::default(), Known::new());
         let (mut artifacts, mut bytes) = (0, 0);
         for (row, value) in &contents {
             let Some((sequence, key)) = parse_contents_row(value) else { continue };
             let place = self.place_of(key).await?;
+            known.insert(value.slice_ref(key), place);
             if let Some(place) = remove_record(&mut batch, row, (sequence, key), place) {
                 artifacts += 1;
                 bytes += place.body_bytes;
@@ -156,7 +158,7 @@ impl Appender {
         if last {
             rows::remove_watermark(&mut batch, segment);
         }
-        self.commit(batch).await?;
+        self.commit(batch, &known).await?;
         if let Some((debt, (_, offset))) = self.debts.front_mut().zip(done) {
             debt.next_offset = offset + 1;
         }
@@ -165,6 +167,7 @@ impl Appender {
         if last {
             self.unlink_segment(segment).await?;
             self.debts.pop_front();
+            self.sums.is_gone(segment);
             self.metrics.store.evicted_segments.inc();
             if self.volume.is_short() {
                 self.look_soon();

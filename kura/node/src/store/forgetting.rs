@@ -8,7 +8,7 @@ use kura_core::{
 };
 use kura_env::Batch;
 
-use super::{PLACES_SPACE, appender::Appender};
+use super::{PLACES_SPACE, appender::Appender, versions::Known};
 
 impl Appender {
     /// Removes the reference of `address` to `place`, if it still stands. A large object goes with it:
@@ -21,8 +21,9 @@ impl Appender {
             return;
         }
         let mut batch = Batch::default();
-        batch.delete(PLACES_SPACE, key);
-        if let Err(refusal) = self.commit(batch).await {
+        batch.delete(PLACES_SPACE, key.clone());
+        let known = Known::from([(key.into(), Some(place))]);
+        if let Err(refusal) = self.commit(batch, &known).await {
             tracing::warn!(%refusal, "a reference that leads to nothing could not be removed");
             return;
         }

@@ -2,7 +2,10 @@
 //! once, and asked from the peers: nothing else would bring them back, because feeds name only what is
 //! new.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
+};
 
 use kura_core::{address::Address, feed::FeedRow, record::Version};
 use parking_lot::Mutex;
@@ -59,6 +62,11 @@ impl Losses {
         latest.names.insert(name, (row.version, times));
         latest.rows.push_back(row);
         true
+    }
+
+    /// Whether something is remembered whose version is of one of these times.
+    pub(super) fn has_any_of(&self, times: RangeInclusive<u64>) -> bool {
+        self.0.lock().rows.iter().any(|row| times.contains(&row.version.time))
     }
 
     /// Whether this was here, and was lost: however old it is, it has a place.

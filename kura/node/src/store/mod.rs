@@ -17,6 +17,7 @@ mod fit;
 mod forgetting;
 mod grace;
 mod index;
+mod indexing;
 mod ledger;
 mod losses;
 mod objects;
@@ -44,6 +45,7 @@ mod stamp;
 pub(crate) mod state_file;
 mod status;
 mod upload;
+mod versions;
 mod window;
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -64,7 +66,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use budget::share_bytes;
 pub use early::Early;
-pub use peers::{ListToken, Page};
+pub use peers::Page;
 pub use reading::Reading;
 pub use recovery::RecoverError;
 pub use repair::RepairError;
@@ -83,6 +85,7 @@ pub(crate) use {
     segments::segment_path,
     staging::STAGING_DIR,
     stamp::{STAMP, rows as stamp_rows},
+    versions::{Held, VERSIONS_SPACE, item_of},
 };
 
 use self::{
@@ -94,12 +97,14 @@ use self::{
     losses::Losses,
     peers::Head,
     reading::Keeper,
+    recovery::Recovered,
     refresh::{Orders, Refresher},
     routing::area_of,
     scrub::Scrub,
     segments::{Segment, View},
     space::Volume,
     staging::{BodyAt, Staging},
+    versions::Sums,
 };
 use crate::{
     config::StoreConfig,
@@ -115,8 +120,8 @@ pub(crate) const CONTENTS_SPACE: Keyspace = Keyspace(CONTENTS);
 /// sequence -> change, and watermarks.
 pub(crate) const FEED_SPACE: Keyspace = Keyspace(FEED);
 /// The keyspaces that the node's catalog must have.
-pub const KEYSPACES: [Keyspace; 5] =
-    [PLACES_SPACE, CONTENTS_SPACE, FEED_SPACE, CURSORS_SPACE, PLEDGES_SPACE];
+pub const KEYSPACES: [Keyspace; 6] =
+    [PLACES_SPACE, CONTENTS_SPACE, FEED_SPACE, CURSORS_SPACE, PLEDGES_SPACE, VERSIONS_SPACE];
 
 /// Changes that wait for the appender; a writer beyond that waits to hand its change over.
 const COMMANDS_MAX: usize = 1024;
@@ -138,6 +143,17 @@ pub(crate) struct Limits {
     pub(crate) memory_body_bytes_max: u64,
 }
 
+impl Limits {
+    fn of(config: &StoreConfig, recovered: &Recovered) -> Self {
+        Self {
+            body_bytes_max: config.body_bytes_max.min(recovered.body_bytes_max()),
+            memory_body_bytes_max: config
+                .memory_body_bytes_max
+                .min(budget::share_bytes(config.memory_bytes_max)),
+        }
+    }
+}
+
 /// What the appender and readers both use.
 struct SharedWithReaders {
     head: Arc<Head>,
@@ -145,6 +161,7 @@ struct SharedWithReaders {
     orders: Arc<Orders>,
     staging: Arc<Staging>,
     index: Arc<Index>,
+    sums: Arc<Sums>,
     losses: Arc<Losses>,
     device: Arc<Device>,
 }
@@ -156,6 +173,8 @@ struct Shared {
     capacity: Capacity,
     view: Arc<View>,
     index: Arc<Index>,
+    /// Sums over what is held, for peers.
+    sums: Arc<Sums>,
     /// What the store holds of its volume.
     books: Arc<Books>,
     /// What the volume has left.
@@ -193,12 +212,7 @@ impl Store {
         let Watched { env, device } = watched;
         let metrics = early.metrics.clone();
         let recovered = recovery::recover(&env, &config, early, progress).await?;
-        let limits = Limits {
-            body_bytes_max: config.body_bytes_max.min(recovered.body_bytes_max()),
-            memory_body_bytes_max: config
-                .memory_body_bytes_max
-                .min(budget::share_bytes(config.memory_bytes_max)),
-        };
+        let limits = Limits::of(&config, &recovered);
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let (view, capacity) = (recovered.view.clone(), recovered.capacity);
         let pool = recovered.pool.clone();
@@ -208,6 +222,7 @@ impl Store {
         let memory = Budget::new(config.memory_bytes_max);
         let index = Arc::new(Index::new(config.index_bytes_max));
         let losses = Arc::new(Losses::default());
+        let sums = recovered.sums.clone();
         let (node, incarnation) = (recovered.node, recovered.incarnation);
         let (head, feed_floor) = (Head::new(recovered.next_sequence), recovered.feed_floor);
         let shared = SharedWithReaders {
@@ -216,6 +231,7 @@ impl Store {
             orders: orders.clone(),
             staging: staging.clone(),
             index: index.clone(),
+            sums: sums.clone(),
             losses: losses.clone(),
             device: device.clone(),
         };
@@ -232,6 +248,7 @@ impl Store {
             capacity,
             view,
             index,
+            sums,
             books,
             volume,
             pool,

@@ -17,6 +17,7 @@ use super::{
     recovery::RecoverError,
     scan::{Headless, Scan, Step, open_segment},
     segments::{Segment, View, segment_path},
+    versions::{VERSIONS_SPACE, item_of},
     window::Window,
 };
 
@@ -175,7 +176,10 @@ impl Scan<'_> {
         };
         let row = self.env.catalog.get(PLACES_SPACE, key).await?;
         let place = row.as_deref().and_then(Place::decode).filter(|place| place.segment == id);
-        Ok(place.map(|place| (Name::of(key), place)))
+        let Some(place) = place else { return Ok(None) };
+        let version = item_of(key, &place).key();
+        let is_told = self.env.catalog.get(VERSIONS_SPACE, &version).await?.is_some();
+        Ok(is_told.then(|| (Name::of(key), place)))
     }
 }
 

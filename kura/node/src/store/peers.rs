@@ -13,13 +13,13 @@ use kura_core::{
     address::Address,
     capacity::{Capacity, RingCapacity},
     feed::{CURSORS, Cursor, Extent, FeedRow, feed_key, parse_feed_key, supersedes},
-    place::{Place, contents_key, parse_contents_key, parse_contents_row},
+    place::Place,
     record::{SegmentId, Version, header_bytes},
 };
 use kura_env::{Batch, CommitDurability, Keyspace};
 use tokio::sync::Notify;
 
-use super::{CONTENTS_SPACE, FEED_SPACE, PLACES_SPACE, Reading, Store, Upload, routing::area_of};
+use super::{FEED_SPACE, PLACES_SPACE, Reading, Store, Upload, routing::area_of};
 use crate::service::Refusal;
 
 /// node -> cursor.
@@ -46,15 +46,6 @@ impl Head {
     fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::SeqCst)
     }
-}
-
-/// Where a listing goes on: segments from the newest to the eldest, records in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListToken {
-    /// The segment.
-    pub segment: u64,
-    /// The first record that is still to be listed.
-    pub offset: u64,
 }
 
 /// A page of rows, and where the next one begins.
@@ -127,48 +118,6 @@ impl Store {
         Ok(Page { rows, next })
     }
 
-    /// What is here, the newest segment first, from `token` on; `None` begins. `rows_max` records
-    /// are looked at, so a page may be empty and still not be the last.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::Catalog`].
-    pub async fn list(
-        &self,
-        token: Option<ListToken>,
-        rows_max: usize,
-    ) -> Result<Page<Option<ListToken>>, Refusal> {
-        let start = match token {
-            Some(ListToken { segment, offset }) => Some((SegmentId(segment), offset)),
-            None => self.0.view.behind(None).map(|segment| (segment, 0)),
-        };
-        let Some((segment, offset)) = start else {
-            return Ok(Page { rows: Vec::new(), next: None });
-        };
-        let (from, to) = (contents_key(segment, offset), contents_key(SegmentId(segment.0 + 1), 0));
-        let found = self.0.env.catalog.range(CONTENTS_SPACE, &from, &to, rows_max).await;
-        let found = found.map_err(Refusal::Catalog)?;
-        let mut rows = Vec::new();
-        for (_, value) in &found {
-            let Some((_, address)) = parse_contents_row(value) else { continue };
-            let Ok(address) = Address::decode(address) else { continue };
-            // Wherever it lies now: it may have been copied forward to where the listing has been
-            // already. Rows that come twice cost a look.
-            let Some(place) = self.version(&address).await? else { continue };
-            let Place { version, body_bytes, digest, .. } = place;
-            rows.push(FeedRow { address, version, body_bytes, digest });
-        }
-        let last = found.last().and_then(|(key, _)| parse_contents_key(key));
-        let next = match last.filter(|_| found.len() == rows_max) {
-            Some((segment, offset)) => Some(ListToken { segment: segment.0, offset: offset + 1 }),
-            None => {
-                let behind = self.0.view.behind(Some(segment));
-                behind.map(|segment| ListToken { segment: segment.0, offset: 0 })
-            }
-        };
-        Ok(Page { rows, next })
-    }
-
     /// Whether the artifact of `row` would take the place of what is here, or there is nothing of that
     /// name and room for it. What something younger would have to go for is not asked for, or peers
     /// that hold more than there is room for would keep this node fetching for ever.
@@ -192,13 +141,18 @@ impl Store {
         let age = row.version.time;
         if self.is_large(&row.address, row.body_bytes) {
             let record_bytes = header_bytes(&row.address, row.body_bytes) as u64 + row.body_bytes;
-            let pool = self.0.pool.lock();
-            let victims = pool.victims(record_bytes, self.0.capacity.pool_bytes, |_| false);
-            let is_younger = |id: &SegmentId| pool.used(*id).is_some_and(|used| used >= age);
-            return victims.is_none_or(|victims| victims.iter().any(is_younger));
+            return self.has_younger_objects(record_bytes, age);
         }
         let area = area_of(row.address.space());
         self.0.view.ring().is_too_old(area, age, self.0.capacity.ring(area).segments_max)
+    }
+
+    /// Whether a younger object of the pool would have to go for one of this age.
+    pub(super) fn has_younger_objects(&self, record_bytes: u64, age: u64) -> bool {
+        let pool = self.0.pool.lock();
+        let victims = pool.victims(record_bytes, self.0.capacity.pool_bytes, |_| false);
+        let is_younger = |id: &SegmentId| pool.used(*id).is_some_and(|used| used >= age);
+        victims.is_none_or(|victims| victims.iter().any(is_younger))
     }
 
     /// Opens the body of `address` in this very version; `None` if that is not, or no longer, here

@@ -35,6 +35,7 @@ use super::{
     eviction::Debt,
     segments::{Segment, segment_dir, segment_path},
     staging::StagedFile,
+    versions::Known,
 };
 use crate::service::Refusal;
 
@@ -109,7 +110,8 @@ impl Appender {
         let (replica, copied_from) = (origin.is_replica(), origin.copied_from());
         let written =
             Written { place, address, replica, copied_from, replaces, reply, _body: Some(body) };
-        self.finish(id, place.offset + place.record_bytes(), vec![written]).await;
+        let end = place.offset + place.record_bytes();
+        self.finish((id, end), vec![written], &Known::new()).await;
         Ok(())
     }
 

@@ -48,6 +48,7 @@ use super::{
     space::Volume,
     staging::{STAGING_DIR, STAGING_ELSEWHERE, STAGING_LOCK},
     stamp::{self, Opened, Stamps, open_catalog},
+    versions::Sums,
 };
 use crate::{
     config::StoreConfig,
@@ -95,6 +96,8 @@ pub(super) struct Recovered {
     pub(super) stamps: Stamps,
     pub(super) books: Arc<Books>,
     pub(super) volume: Arc<Volume>,
+    /// Over what the catalog has.
+    pub(super) sums: Arc<Sums>,
     pub(super) debts: Vec<SegmentId>,
     pub(super) next_sequence: u64,
     pub(super) feed_floor: u64,
@@ -174,7 +177,7 @@ async fn recover_with_catalog(
     view.adopt(Arc::new(ring.clone()));
     let books = Arc::new(Books::open(&*env.disk).await?);
     let volume = Volume::new(env.disk.space().await?);
-    let feed_floor = rows::feed_floor(&*env.catalog).await?;
+    let sums = load_sums(env, &view, &pool, &debts).await?;
     Ok(Recovered {
         ring,
         is_saved,
@@ -189,13 +192,28 @@ async fn recover_with_catalog(
         stamps,
         books,
         volume,
+        sums,
         debts,
         next_sequence,
-        feed_floor,
+        feed_floor: rows::feed_floor(&*env.catalog).await?,
         hlc_seen: scan.hlc_seen,
         node,
         incarnation,
     })
+}
+
+/// The sums over what can be read.
+async fn load_sums(
+    env: &Env,
+    view: &View,
+    pool: &Recency<SegmentId>,
+    debts: &[SegmentId],
+) -> Result<Arc<Sums>, CatalogError> {
+    let ring = view.ring();
+    let members = ring.members().map(|member| member.id);
+    let ids = members.chain(pool.eldest_first()).chain(debts.iter().copied());
+    let unseen = ids.filter(|id| view.segment(*id).is_none()).collect();
+    Ok(Arc::new(Sums::load(&*env.catalog, unseen).await?))
 }
 
 /// Says which segments are gone.

@@ -5,7 +5,8 @@
 //! 1. condemn a catalog that is damaged, so that recovery makes another one
 //! 2. move objects of the pool that are damaged into quarantine
 //! 3. recover: what a start does
-//! 4. take away the rows that lead to damage or to nothing, and those that cannot be read
+//! 4. take away the rows that lead to damage or to nothing, and those that cannot be read; add rows of versions
+//!    that are missing
 //! 5. clear up what is in no ring, as eviction does beside a running node
 //! 6. remove the eldest objects in quarantine, if those are too many
 //! 7. stamp the catalog, synced
@@ -24,8 +25,8 @@ use kura_core::{
     ring::InvalidRing,
 };
 use kura_env::{
-    Batch, CatalogError, CommitDurability, DirEntry, DiskError, DiskErrorKind, DiskPath, Env,
-    FileKind, Keyspace,
+    Batch, Catalog, CatalogError, CommitDurability, DirEntry, DiskError, DiskErrorKind, DiskPath,
+    Env, FileKind, Keyspace,
 };
 
 use super::{
@@ -37,6 +38,7 @@ use super::{
     rows,
     segments::{segment_dir, segment_path},
     stamp::condemn,
+    versions::{Known, VERSIONS_SPACE, add_versions, item_of},
 };
 use crate::{config::StoreConfig, identity, metrics::Metrics, told::Told};
 
@@ -61,6 +63,8 @@ pub(crate) struct Wrong {
     pub(crate) bodies: Vec<(SegmentId, u64)>,
     /// The keys of rows that lead to nothing, or cannot be read.
     pub(crate) rows: Vec<(Keyspace, Vec<u8>)>,
+    /// The keys of places without their row among the versions.
+    pub(crate) unversioned: Vec<Vec<u8>>,
     /// Whether recovery would give up a segment because the device cannot read its header.
     pub(crate) is_waited_for: bool,
 }
@@ -115,6 +119,10 @@ pub(crate) async fn repair(
     let removed = remove_rows(env, &wrong.rows).await?;
     if removed > 0 {
         done.push(format!("{removed} rows of the index led nowhere, and are gone"));
+    }
+    let added = add_missing(env, &wrong.unversioned).await?;
+    if added > 0 {
+        done.push(format!("{added} rows of the versions were missing, and are there again"));
     }
     clear_debts(env, &recovered, &mut done).await?;
     trim_quarantine(env, recovered.capacity.bytes / QUARANTINE_PART, &mut done).await?;
@@ -229,7 +237,7 @@ async fn remove_bodies(
             let place = catalog.get(PLACES_SPACE, key).await?;
             let place = place.as_deref().and_then(Place::decode);
             remove_record(&mut batch, &row, (sequence, key), place);
-            catalog.commit(batch, CommitDurability::Buffered).await?;
+            commit(catalog, batch).await?;
         }
         done.push(format!("{segment} at byte {offset} is damaged: its artifact is a miss"));
     }
@@ -242,14 +250,51 @@ async fn remove_rows(env: &Env, found: &[(Keyspace, Vec<u8>)]) -> Result<u64, Ca
     for some in found.chunks(BATCH_ROWS_MAX) {
         let mut batch = Batch::default();
         for (space, key) in some {
-            if env.catalog.get(*space, key).await?.is_some() {
-                batch.delete(*space, key.clone());
-                removed += 1;
+            let Some(row) = env.catalog.get(*space, key).await? else { continue };
+            // Recovery may have put back what it is about.
+            if *space == VERSIONS_SPACE && is_versioned(&*env.catalog, key, &row).await? {
+                continue;
+            }
+            batch.delete(*space, key.clone());
+            removed += 1;
+        }
+        commit(&*env.catalog, batch).await?;
+    }
+    Ok(removed)
+}
+
+/// Whether a row of `versions` is that of a place.
+async fn is_versioned(
+    catalog: &dyn Catalog,
+    version: &[u8],
+    key: &[u8],
+) -> Result<bool, CatalogError> {
+    let row = catalog.get(PLACES_SPACE, key).await?;
+    let place = row.as_deref().and_then(Place::decode);
+    Ok(place.is_some_and(|place| item_of(key, &place).key() == version))
+}
+
+/// Writes the rows of `versions` for the places of these keys: how many are still there.
+async fn add_missing(env: &Env, found: &[Vec<u8>]) -> Result<u64, CatalogError> {
+    let mut added = 0;
+    for some in found.chunks(BATCH_ROWS_MAX) {
+        let mut batch = Batch::default();
+        for key in some {
+            let row = env.catalog.get(PLACES_SPACE, key).await?;
+            if let Some(place) = row.as_deref().and_then(Place::decode) {
+                batch.put(VERSIONS_SPACE, item_of(key, &place).key(), key.clone());
+                added += 1;
             }
         }
         env.catalog.commit(batch, CommitDurability::Buffered).await?;
     }
-    Ok(removed)
+    Ok(added)
+}
+
+/// Commits a batch with the rows of `versions` that follow from it.
+async fn commit(catalog: &dyn Catalog, mut batch: Batch) -> Result<(), CatalogError> {
+    add_versions(catalog, &mut batch, &Known::new()).await?;
+    catalog.commit(batch, CommitDurability::Buffered).await
 }
 
 /// Evicts what is in no ring and no pool: rows first, and files last.
@@ -289,7 +334,7 @@ async fn clear_rows(env: &Env, segment: SegmentId) -> Result<u64, CatalogError> 
         if is_last {
             rows::remove_watermark(&mut batch, segment);
         }
-        catalog.commit(batch, CommitDurability::Buffered).await?;
+        commit(catalog, batch).await?;
         if is_last {
             return Ok(cleared);
         }

@@ -13,7 +13,7 @@ use kura_core::{
 };
 use kura_env::{Batch, Catalog, CatalogError};
 
-use super::{CONTENTS_SPACE, FEED_SPACE, PLACES_SPACE};
+use super::{CONTENTS_SPACE, FEED_SPACE, PLACES_SPACE, VERSIONS_SPACE};
 
 /// Adds the rows of a record. `is_current` says that no later one of its name is known; `replica`
 /// that its peers have it from somebody else.
@@ -59,7 +59,8 @@ pub(crate) fn add_watermark(batch: &mut Batch, segment: SegmentId, watermark: Wa
     let value = Bytes::copy_from_slice(&watermark.encode());
     batch.put(PLACES_SPACE, watermark_in_places(segment), value.clone());
     batch.put(CONTENTS_SPACE, watermark_in_contents(segment), value.clone());
-    batch.put(FEED_SPACE, watermark_in_contents(segment), value);
+    batch.put(FEED_SPACE, watermark_in_contents(segment), value.clone());
+    batch.put(VERSIONS_SPACE, watermark_in_contents(segment), value);
 }
 
 /// Takes the watermarks of `segment` away.
@@ -67,6 +68,7 @@ pub(crate) fn remove_watermark(batch: &mut Batch, segment: SegmentId) {
     batch.delete(PLACES_SPACE, watermark_in_places(segment));
     batch.delete(CONTENTS_SPACE, watermark_in_contents(segment));
     batch.delete(FEED_SPACE, watermark_in_contents(segment));
+    batch.delete(VERSIONS_SPACE, watermark_in_contents(segment));
 }
 
 /// How far `segment` is indexed in all keyspaces; what one of them has lost is scanned again.
@@ -77,7 +79,8 @@ pub(crate) async fn watermark(
     let places = catalog.get(PLACES_SPACE, &watermark_in_places(segment)).await?;
     let contents = catalog.get(CONTENTS_SPACE, &watermark_in_contents(segment)).await?;
     let feed = catalog.get(FEED_SPACE, &watermark_in_contents(segment)).await?;
-    let [places, contents, feed] =
-        [places, contents, feed].map(|row| Watermark::decode(row.as_deref()));
-    Ok(places.agreed(contents).agreed(feed))
+    let versions = catalog.get(VERSIONS_SPACE, &watermark_in_contents(segment)).await?;
+    let [places, contents, feed, versions] =
+        [places, contents, feed, versions].map(|row| Watermark::decode(row.as_deref()));
+    Ok(places.agreed(contents).agreed(feed).agreed(versions))
 }

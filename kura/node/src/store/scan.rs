@@ -28,6 +28,7 @@ use super::{
     resync::Resync,
     rows,
     segments::{Segment, View, segment_path},
+    versions::{Known, add_versions},
     window::{Window, is_sick},
 };
 use crate::metrics::Metrics;
@@ -399,19 +400,22 @@ impl<'a> Scan<'a> {
         let keys: Vec<_> = found.iter().map(|record| place_key(&record.address)).collect();
         let looks = keys.iter().map(|key| self.env.catalog.get(PLACES_SPACE, key));
         let rows = try_join_all(looks).await?;
+        let mut known = Known::new();
         // Of a record and its copy, which have one sequence, the copy lies in the later segment.
         let order = |place: &Place| (place.sequence, place.segment.number());
         let mut is_current = false;
         for (FoundRecord { address, place, replica }, row) in found.into_iter().zip(rows) {
             self.hlc_seen = self.hlc_seen.max(place.version.time);
             self.unsynced_bytes += place.record_bytes();
-            let known = row.as_deref().and_then(Place::decode);
-            is_current = known.is_none_or(|known| {
-                known.segment == place.segment || order(&known) <= order(&place)
+            let before = row.as_deref().and_then(Place::decode);
+            is_current = before.is_none_or(|before| {
+                before.segment == place.segment || order(&before) <= order(&place)
             });
             rows::add_record(batch, &address, &place, is_current, replica);
+            known.insert(place_key(&address).into(), before);
             self.metrics.store.recovered_records.inc();
         }
+        add_versions(&*self.env.catalog, batch, &known).await?;
         Ok(is_current)
     }
 

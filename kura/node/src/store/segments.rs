@@ -63,30 +63,6 @@ impl View {
         self.state.read().segments.get(&id).cloned()
     }
 
-    /// The segment behind `id` in the order of listings: the pool, the entries, the bodies, each from
-    /// the newest data to the eldest; the first of all for `None`. What is behind a segment that has
-    /// left its ring meanwhile is gone as well.
-    pub(crate) fn behind(&self, id: Option<SegmentId>) -> Option<SegmentId> {
-        let state = self.state.read();
-        let (first, entries) = (SegmentId::new(Area::Pool, 0), Area::Entries);
-        if id.is_none_or(|id| id.area() == Area::Pool) {
-            let below = id.unwrap_or(SegmentId(u64::MAX));
-            if let Some((id, _)) = state.segments.range(first..below).next_back() {
-                return Some(*id);
-            }
-        }
-        let is_in = |area: Area| id.is_some_and(|id| id.area() == area);
-        let elder = |area: Area| {
-            let mut members = state.ring.members_of(area).rev();
-            if is_in(area) {
-                members.by_ref().find(|member| Some(member.id) == id);
-            }
-            members.next().map(|member| member.id)
-        };
-        let entry = (!is_in(Area::Blobs)).then(|| elder(entries)).flatten();
-        entry.or_else(|| elder(Area::Blobs))
-    }
-
     /// The rings as they were last saved.
     pub(crate) fn ring(&self) -> Arc<Ring> {
         self.state.read().ring.clone()
