@@ -1,9 +1,9 @@
-//! Measuring the store on this machine's disk. Prints ratios; nothing here passes or fails.
+//! Measuring the store on this machine's disk, and two nodes on its loopback. Prints ratios; nothing here passes or fails.
 
 use crate::{failure::Failure, process, workspace::Workspace};
 
 /// The benchmarks, in the order in which they run.
-const NAMES: [&str; 3] = ["store", "scale", "restart"];
+const NAMES: [&str; 4] = ["store", "scale", "restart", "reconcile"];
 
 /// Runs the benchmarks of these names, or all, with assertions off as in production.
 ///

@@ -72,7 +72,7 @@ enum Chore {
     },
     /// Measures the store on this machine's disk
     Bench {
-        /// store, scale; all if none is named
+        /// store, scale, restart, reconcile; all if none is named
         names: Vec<String>,
     },
 }

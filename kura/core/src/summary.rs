@@ -283,10 +283,11 @@ impl Summary {
         (leaf.count > LEAF_ITEMS_MAX).then(|| self.span_of(begin))
     }
 
-    /// Whether there may be an item before `at`.
+    /// The leaf that has the eldest item. It may begin long before that.
     #[must_use]
-    pub fn has_before(&self, at: Position) -> bool {
-        self.leaves.range(..at).any(|(_, leaf)| leaf.count > 0)
+    pub fn eldest_leaf(&self) -> Option<Span> {
+        let eldest = self.leaves.iter().find(|(_, leaf)| leaf.count > 0);
+        eldest.map(|(begin, _)| self.span_of(*begin))
     }
 
     /// The first leaf whose sum is not that of its part of `items`, which are all there are, in their order.
@@ -473,7 +474,13 @@ mod tests {
             assert_eq!(summary.add(item(time, 1)), None);
         }
         assert_eq!((summary.len(), summary.total().count), (10, 10 * LEAF_ITEMS));
-        assert!(!summary.has_before(Position::FIRST) && summary.has_before(at(2)));
+        let eldest = summary.eldest_leaf();
+        assert_eq!(eldest.map(|leaf| leaf.from), Some(Position::FIRST));
+        (1..=LEAF_ITEMS).for_each(|time| assert!(summary.remove(item(time, 1))));
+        let eldest = summary.eldest_leaf();
+        assert_eq!(eldest.map(|leaf| leaf.to), Some(item(2 * LEAF_ITEMS + 1, 1).position()));
+        assert_eq!(Summary::default().eldest_leaf(), None);
+        (1..=LEAF_ITEMS).for_each(|time| assert_eq!(summary.add(item(time, 1)), None));
         assert!(!Summary::default().remove(item(1, 1)), "nothing is there");
         let cover = summary.cover(Span::ALL);
         assert_eq!((cover.known, cover.edges), (summary.total(), vec![]));

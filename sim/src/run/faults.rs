@@ -63,8 +63,8 @@ struct State {
     decayed: BTreeMap<String, u64>,
     /// By class of the effect, how often a crash came there.
     crashed_at: BTreeMap<String, u64>,
-    /// The effects at which the first two crashes came.
-    crashes: Vec<u64>,
+    /// The nodes and the effects at which the first two crashes came.
+    crashes: Vec<(String, u64)>,
     /// By number of the crash and class of effect, how far behind it that happened for the first time.
     met_behind: BTreeMap<(usize, String), u64>,
 }
@@ -288,16 +288,18 @@ impl Watch {
     /// Notes how far behind the last crash an effect of this class comes for the first time.
     fn meet(&self, effect: &Effect) {
         let mut state = self.weather.state.lock();
-        let Some(last) = state.crashes.last().copied() else { return };
+        // Each disk counts its own effects.
+        let last = state.crashes.last().filter(|(node, _)| *node == self.node);
+        let Some(last) = last.map(|(_, effect)| *effect) else { return };
         let met = (state.crashes.len() - 1, effect.change.class());
-        state.met_behind.entry(met).or_insert(effect.number - last);
+        state.met_behind.entry(met).or_insert(effect.number.saturating_sub(last));
     }
 
     fn fell(&self, effect: &Effect, fallen: Fallen) {
         let mut state = self.weather.state.lock();
         *state.crashed_at.entry(effect.change.class()).or_default() += 1;
         if state.crashes.len() < CRASHES_MET {
-            state.crashes.push(effect.number);
+            state.crashes.push((self.node.clone(), effect.number));
         }
         drop(state);
         self.signals.lock().fallen = Some(fallen);

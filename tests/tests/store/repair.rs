@@ -177,6 +177,24 @@ fn rows_of_versions_that_are_missing_or_too_many_are_made_right() {
 }
 
 #[test]
+fn a_start_writes_versions_that_are_lost_without_a_stamp_to_tell() {
+    let mut bed = stopped(5);
+    let (env, _) = bed.env();
+    bed.run(async move {
+        env.catalog.open().await.unwrap();
+        let rows = env.catalog.range(VERSIONS, &[], &[], 1000).await.unwrap();
+        let mut batch = Batch::default();
+        rows.iter().for_each(|(key, _)| batch.delete(VERSIONS, key.clone()));
+        env.catalog.commit(batch, CommitDurability::Synced).await.unwrap();
+        env.catalog.close().await;
+    });
+    bed.disk.rot("STAMP", 20, 1).unwrap();
+    assert_eq!(served(&mut bed), all_but(&[]));
+    let found = repaired(&bed);
+    assert!(found.before.is_sound(), "{:?}", found.before.problems);
+}
+
+#[test]
 fn a_log_that_was_cut_costs_what_was_behind_the_cut() {
     let damage = |bed: &Bed| {
         let path = path_in(bed, Area::Blobs);

@@ -93,6 +93,11 @@ impl Comparison {
         Self { pending: Vec::new(), fill: Fill::new(0), is_endless: false }
     }
 
+    /// Whether nothing of it is worth going on with.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.is_endless
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.pending.is_empty()
     }
@@ -155,7 +160,6 @@ impl Comparison {
             }
         }
         if self.pending.len() > PENDING_MAX {
-            // Nothing of it is worth keeping; the pass begins again after a pause.
             self.pending = vec![Pending::Range(Span::ALL, None)];
             self.is_endless = true;
         }
@@ -187,7 +191,8 @@ async fn look(
     let (mut looked, mut asks) = (Vec::with_capacity(ranges.len()), 0);
     for some in ranges.chunks(LOOKS_AT_ONCE) {
         let helds = some.iter().copied().map(|(span, theirs)| async move {
-            if theirs.is_some_and(|sum| sum.count == 0) || store.wants_nothing_of(span) {
+            let is_empty = theirs.is_some_and(|sum| sum.count == 0);
+            if is_empty || store.wants_nothing_of(span).await? {
                 return Ok(None);
             }
             store.held(span, ITEMS_KNOWN_MAX).await.map(Some)

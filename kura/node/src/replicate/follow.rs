@@ -180,7 +180,7 @@ impl Follower {
         let outcome = self.carry_on(&mut pass).await;
         if let Err(error) = outcome {
             // What is left of it goes on after a pause.
-            self.pass = Some(pass);
+            self.pass = Some(pass).filter(|pass| !pass.comparison.is_endless());
             return Err(error);
         }
         let cursor = Cursor { incarnation: pass.incarnation, sequence: pass.head };

@@ -311,9 +311,14 @@ impl Appender {
         }
     }
 
-    /// Divides what became too large in the sums.
+    /// Settles what is in doubt in the sums, and divides what became too large.
     async fn tend_sums(&self) {
-        if let Err(error) = self.sums.divide(&*self.env.catalog).await {
+        let catalog = &*self.env.catalog;
+        if catalog.health() != CatalogHealth::Open {
+            return;
+        }
+        let settled = self.sums.settle(catalog, &self.index).await;
+        if let Err(error) = settled.and(self.sums.divide(catalog).await) {
             tracing::warn!(%error, "a leaf of the sums could not be read");
         }
     }

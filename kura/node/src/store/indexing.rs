@@ -148,7 +148,7 @@ impl Appender {
     /// start makes the catalog again.
     pub(super) async fn reopen_catalog(&self) -> Result<(), CatalogError> {
         let opened = match self.env.catalog.open().await {
-            Ok(()) => self.sums.settle(&*self.env.catalog).await,
+            Ok(()) => self.sums.settle(&*self.env.catalog, &self.index).await,
             failed => failed,
         };
         if let Err(CatalogError::Damaged(cause)) = &opened {

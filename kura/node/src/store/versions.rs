@@ -29,6 +29,8 @@ use crate::service::Refusal;
 pub(crate) const VERSIONS_SPACE: Keyspace = Keyspace(VERSIONS);
 /// Rows that are read together.
 const PAGE_ROWS: usize = 4096;
+/// Rows that are looked up for one answer: what is told of may be a miss by now.
+const ROWS_LOOKED_AT_MAX: usize = 4096;
 /// Look-ups that are under way at once: others wait for the catalog as well.
 const LOOKS_AT_ONCE: usize = 32;
 
@@ -71,13 +73,12 @@ pub(super) async fn add_versions(
     for ((key, after), before) in places.into_iter().zip(befores) {
         let item = |place: &Option<Place>| place.as_ref().map(|place| item_of(&key, place));
         let (old, new) = (item(&before), item(&after));
-        if old != new {
-            if let Some(old) = old {
-                batch.delete(VERSIONS_SPACE, old.key());
-            }
-            if let Some(new) = new {
-                batch.put(VERSIONS_SPACE, new.key(), key.clone());
-            }
+        if let Some(old) = old.filter(|_| old != new) {
+            batch.delete(VERSIONS_SPACE, old.key());
+        }
+        // Also where nothing changes: a catalog may have lost rows of this keyspace alone.
+        if let Some(new) = new {
+            batch.put(VERSIONS_SPACE, new.key(), key.clone());
         }
         changed.push((key, before, after));
     }
@@ -204,11 +205,17 @@ impl Sums {
     }
 
     /// The catalog was opened: what was in doubt is there now, or is not.
-    pub(super) async fn settle(&self, catalog: &dyn Catalog) -> Result<(), CatalogError> {
+    pub(super) async fn settle(
+        &self,
+        catalog: &dyn Catalog,
+        index: &Index,
+    ) -> Result<(), CatalogError> {
         let keys: Vec<Bytes> = self.0.lock().doubts.keys().cloned().collect();
         if keys.is_empty() {
             return Ok(());
         }
+        // A reader may have told the index what was there before.
+        keys.iter().for_each(|key| index.forget(Name::of(key)));
         let places = look_up(catalog, None, keys.clone(), &Known::new()).await?;
         let changed = keys.into_iter().zip(places).map(|(key, place)| (key, place, place));
         let moves = self.moves(changed.collect());
@@ -235,7 +242,7 @@ impl Sums {
                 state.summary.large_leaf(begin)
             };
             let Some(leaf) = leaf else { continue };
-            match self.items(catalog, leaf, usize::MAX).await {
+            match self.all_items(catalog, leaf).await {
                 Ok(items) => self.0.lock().summary.divide(leaf, &items),
                 Err(error) => {
                     self.0.lock().large.insert(leaf.from);
@@ -254,26 +261,45 @@ impl Sums {
     ) -> Result<Held, CatalogError> {
         let cover = self.0.lock().summary.cover(span);
         if cover.known.count <= items_max as u64 {
-            let items = self.items(catalog, span, items_max + 1).await?;
-            if items.len() <= items_max {
+            let (items, is_cut) = self.items(catalog, span, items_max + 1).await?;
+            if !is_cut {
                 return Ok(Held { sum: Sum::of(&items), items: Some(items) });
             }
         }
         let mut sum = cover.known;
         for edge in cover.edges {
-            sum += Sum::of(&self.items(catalog, edge, usize::MAX).await?);
+            sum += Sum::of(&self.all_items(catalog, edge).await?);
         }
         Ok(Held { sum, items: None })
     }
 
-    /// The items of a range, `items_max` at the most.
+    async fn all_items(
+        &self,
+        catalog: &dyn Catalog,
+        span: Span,
+    ) -> Result<Vec<Item>, CatalogError> {
+        Ok(self.items(catalog, span, usize::MAX).await?.0)
+    }
+
+    /// Whether something older than `at` is summed up.
+    async fn has_before(&self, catalog: &dyn Catalog, at: Position) -> Result<bool, CatalogError> {
+        let eldest = self.0.lock().summary.eldest_leaf();
+        let Some(leaf) = eldest.filter(|leaf| leaf.from < at) else { return Ok(false) };
+        if leaf.to <= at {
+            return Ok(true);
+        }
+        Ok(!self.all_items(catalog, Span { to: at, ..leaf }).await?.is_empty())
+    }
+
+    /// The items of a range, from `rows_max` rows at the most; and whether there may be more.
     async fn items(
         &self,
         catalog: &dyn Catalog,
         span: Span,
-        items_max: usize,
-    ) -> Result<Vec<Item>, CatalogError> {
-        let mut rows = rows(catalog, span, items_max).await?;
+        rows_max: usize,
+    ) -> Result<(Vec<Item>, bool), CatalogError> {
+        let mut rows = rows(catalog, span, rows_max).await?;
+        let is_cut = rows.len() == rows_max;
         let unseen = self.0.lock().unseen.clone();
         if !unseen.is_empty() {
             let keys = rows.iter().map(|(_, key)| key.clone()).collect();
@@ -282,7 +308,7 @@ impl Sums {
             let is_seen = |place: Place| !unseen.contains(&place.segment);
             rows.retain(|_| places.next().flatten().is_none_or(is_seen));
         }
-        Ok(rows.into_iter().map(|(item, _)| item).collect())
+        Ok((rows.into_iter().map(|(item, _)| item).collect(), is_cut))
     }
 }
 
@@ -349,16 +375,18 @@ impl Store {
         is_wanted: impl Fn(Item) -> bool + Send,
     ) -> Result<(Vec<FeedRow>, Position), Refusal> {
         let rows = rows(&*self.0.env.catalog, span, usize::MAX).await.map_err(Refusal::Catalog)?;
-        let (mut held, mut last) = (Vec::new(), span.to);
+        let (mut held, mut looked_at, mut last) = (Vec::new(), 0, span.to);
         for (item, key) in rows.into_iter().rev() {
             // What shares a position is told together.
-            if held.len() >= rows_max && item.position() < last {
+            let is_enough = held.len() >= rows_max || looked_at >= ROWS_LOOKED_AT_MAX;
+            if is_enough && item.position() < last {
                 return Ok((held, last));
             }
             last = item.position();
             if !is_wanted(item) {
                 continue;
             }
+            looked_at += 1;
             let Ok(address) = Address::decode(&key) else { continue };
             // It may have been replaced since, or lie in what is to be evicted.
             let Some(place) = self.version(&address).await? else { continue };
@@ -383,20 +411,28 @@ impl Store {
     /// Whether nothing of this range is wanted, whatever it is: it is older than what there is room for, and
     /// nothing here is as old, so that it cannot be a later version of what is here either. What was lost is
     /// wanted back however old it is.
-    pub(crate) fn wants_nothing_of(&self, span: Span) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Catalog`].
+    pub(crate) async fn wants_nothing_of(&self, span: Span) -> Result<bool, Refusal> {
         let ring = self.0.view.ring();
         let is_too_old = |area: Area| {
             ring.is_too_old(area, span.to.time, self.0.capacity.ring(area).segments_max)
         };
         if !is_too_old(Area::Blobs) || !is_too_old(Area::Entries) {
-            return false;
+            return Ok(false);
         }
         let large_bytes = self.0.capacity.ring(Area::Blobs).record_bytes_max();
         // Of versions of one time the node decides, and not the position.
         let behind = Position { time: span.to.time.saturating_add(1), print: 0 };
-        self.has_younger_objects(large_bytes, span.to.time)
-            && !self.0.losses.has_any_of(span.from.time..=span.to.time)
-            && !self.0.sums.0.lock().summary.has_before(behind)
+        if !self.has_younger_objects(large_bytes, span.to.time)
+            || self.0.losses.has_any_of(span.from.time..=span.to.time)
+        {
+            return Ok(false);
+        }
+        let has_before = self.0.sums.has_before(&*self.0.env.catalog, behind).await;
+        Ok(!has_before.map_err(Refusal::Catalog)?)
     }
 
     /// The range over which the sums in memory are not those of these items, which are all that the catalog
