@@ -271,7 +271,7 @@ fn at_rest(machine: &Machine) -> Result<(), Violation> {
     let image = machine.image();
     let name = &machine.name;
     staging_bounded::check_rest(name, image.below("tmp"))?;
-    no_orphan_at_rest::check(name, &image)?;
+    no_orphan_at_rest::check(name, &image, |object| machine.fails_at(object))?;
     if !machine.syncs_lie {
         // Otherwise the index may know of what the device gave away; who asks for it finds out.
         reference_in_ring_or_miss::check(name, &image)?;

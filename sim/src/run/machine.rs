@@ -439,6 +439,11 @@ impl Machine {
         self.mesh.as_ref().map(|mesh| mesh.spoilt(self.index.0))
     }
 
+    /// Whether something of an object or segment is spoilt.
+    pub(super) fn fails_at(&self, id: SegmentId) -> bool {
+        self.wounds.meet(&Image::segment_path(id), (0, u64::MAX))
+    }
+
     /// In which of its lives it is, counted from 1; 0 while it is dead.
     pub(super) fn life(&self) -> u64 {
         if self.world.power(self.host) == Power::Up { *self.lives.lock() } else { 0 }
