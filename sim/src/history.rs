@@ -273,8 +273,12 @@ impl History {
         }
         let puts = self.keys.get(&(node, path.to_owned()))?;
         let void = self.void.get(&node).copied();
-        let stands = |end: Instant| end <= start && void.is_none_or(|void| end > void);
-        let acked = puts.values().filter(|put| put.end.is_some_and(stands));
+        // An answer may be on its way while the device loses what it was about.
+        let stands = |put: &&Put| {
+            let is_over = put.end.is_some_and(|end| end <= start);
+            is_over && void.is_none_or(|void| put.start > void)
+        };
+        let acked = puts.values().filter(stands);
         // Under any other name a put is written, whatever is there.
         let repeated_void = void.filter(|_| is_content_address(path));
         let repeats =
@@ -419,5 +423,22 @@ mod tests {
         };
         assert_eq!(put(0, PutOutcome::Unknown), None);
         assert_eq!(put(20, PutOutcome::Acked(7)), Some(7));
+    }
+
+    #[test]
+    fn an_answer_that_was_on_its_way_when_the_device_lost_it_owes_nothing() {
+        let mut history = History::default();
+        let (node, path) = (NodeIndex(0), "/ns/plain/x");
+        let body = Body { id: BodyId(1), len_bytes: 1, forged: false };
+        let outcome = PutOutcome::Unknown;
+        for (start, end, sequence) in [(9, 11, 5), (11, 12, 6)] {
+            let put = Put { body, start: Instant(start), end: None, outcome, fraud: None };
+            let begun = history.begin_put(node, path, put);
+            history.voids(node, Instant(10));
+            assert_eq!(history.owed(node, path, Instant(99)), None);
+            history.end_put((node, path), begun, Instant(end), PutOutcome::Acked(sequence));
+        }
+        let owed = history.owed(node, path, Instant(99)).map(|owed| owed.sequence);
+        assert_eq!((history.owed(node, path, Instant(11)), owed), (None, Some(6)));
     }
 }

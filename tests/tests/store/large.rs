@@ -56,6 +56,25 @@ fn they_are_found_again_where_their_places_alone_are_lost() {
 }
 
 #[test]
+fn one_that_cannot_be_synced_at_a_start_is_served_before_what_it_replaced() {
+    let mut bed = Bed::new(93);
+    bed.start().unwrap();
+    bed.put(plain("key"), body(1, 3_000)).unwrap();
+    bed.put(plain("key"), body(2, LARGE)).unwrap();
+    bed.close();
+    bed.forget_index();
+    let when = When::EffectMatching { label: "sync_data pool/*/*.blob".to_owned(), nth: 1 };
+    let what = What::DiskError { kind: DiskFault::Io };
+    let fault = Fault { id: FaultId(0), node: "node-1".to_owned(), when, what, times: 1 };
+    bed.plan = Plan { faults: vec![fault] };
+    for _ in 0..2 {
+        bed.start().unwrap();
+        assert_eq!(bed.get(&plain("key")).unwrap(), Some(body(2, LARGE)));
+        bed.close();
+    }
+}
+
+#[test]
 fn one_that_cannot_be_read_now_stays_for_the_next_start() {
     let mut bed = Bed::new(82);
     bed.start().unwrap();

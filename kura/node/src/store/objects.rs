@@ -154,9 +154,9 @@ impl Scan<'_> {
         if !self.adopt(&mut batch, vec![record]).await? {
             return Ok(Object::Superseded);
         }
-        if !self.sync(&segment, &*file).await {
-            return Ok(Object::Unreadable);
-        }
+        // Where it cannot be synced it is taken all the same, as records of a segment are. Its writer was answered
+        // once it was synced, or never; and what it replaced may lie in a ring and would be taken for the newest.
+        self.sync(&segment, &*file).await;
         self.env.disk.sync_dir(&segment_path(id).parent()).await?;
         let durability = self.durability();
         self.env.catalog.commit(batch, durability).await?;

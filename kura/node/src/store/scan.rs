@@ -461,7 +461,7 @@ impl<'a> Scan<'a> {
         self.metrics.store.segment_syncs.inc();
         let synced = file.sync_data().await;
         if let Err(error) = &synced {
-            tracing::warn!(segment = %segment.id, %error, "takes no more appends");
+            tracing::warn!(segment = %segment.id, %error, "could not be synced, and takes no more appends");
         }
         synced.is_ok()
     }
