@@ -26,4 +26,5 @@ pub mod ring;
 pub mod scrub;
 pub mod stamp;
 pub mod summary;
+pub mod tombstones;
 pub mod tries;
