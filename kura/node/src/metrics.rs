@@ -146,6 +146,8 @@ pub enum MethodLabel {
     Head,
     /// `PUT`.
     Put,
+    /// `DELETE`.
+    Delete,
     /// Any other.
     Other,
 }
@@ -156,6 +158,7 @@ impl MethodLabel {
             Self::Get => "GET",
             Self::Head => "HEAD",
             Self::Put => "PUT",
+            Self::Delete => "DELETE",
             Self::Other => "other",
         }
     }

@@ -226,17 +226,27 @@ impl Service {
         address: Address,
         declared_bytes: Option<u64>,
     ) -> Result<Upload, Refusal> {
-        let store = {
-            let life = self.0.read();
-            match life.state {
-                State::Starting | State::Recovering | State::Failed => {
-                    return Err(Refusal::Recovering);
-                }
-                State::Draining => return Err(Refusal::Draining),
-                State::Joining | State::Serving => life.store.clone().ok_or(Refusal::Recovering)?,
-            }
-        };
-        store.begin(address, declared_bytes).await
+        self.open_store()?.begin(address, declared_bytes).await
+    }
+
+    /// Deletes everything that is in a namespace now, for good, here and on all peers as soon as they hear of
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::delete`], and [`Refusal::Recovering`] while the store is not open.
+    pub(crate) async fn delete(&self, namespace: String) -> Result<(), Refusal> {
+        self.open_store()?.delete(namespace).await
+    }
+
+    /// The store, if it takes changes.
+    fn open_store(&self) -> Result<Store, Refusal> {
+        let life = self.0.read();
+        match life.state {
+            State::Starting | State::Recovering | State::Failed => Err(Refusal::Recovering),
+            State::Draining => Err(Refusal::Draining),
+            State::Joining | State::Serving => life.store.clone().ok_or(Refusal::Recovering),
+        }
     }
 
     /// Opens an artifact for reading; `None` is a miss. Until the store is open so is what was not read
@@ -318,6 +328,7 @@ impl Service {
             status["staging"] = store.staging_status();
             status["index"] = store.index_status();
             status["disk"] = store.disk_status();
+            status["deletes"] = store.deletes_status();
             status["catalog"] = store.catalog_status().into();
         }
         status

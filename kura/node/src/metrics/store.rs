@@ -14,6 +14,8 @@ macro_rules! store_metrics {
         pub struct StoreMetrics {
             /// Bytes reserved for bodies in flight.
             pub staging_bytes: Level,
+            /// Deletes of namespaces that are remembered.
+            pub tombstones: Level,
             $(#[doc = $help] pub $name: Counter,)*
         }
 
@@ -27,8 +29,15 @@ macro_rules! store_metrics {
                     Unit::Bytes,
                     staging_bytes.clone(),
                 );
+                let tombstones = Level::default();
+                registry.register(
+                    "tombstones",
+                    "Deletes of namespaces that are remembered",
+                    tombstones.clone(),
+                );
                 Self {
                     staging_bytes,
+                    tombstones,
                     $($name: counter(registry, stringify!($name), $help),)*
                 }
             }
@@ -68,6 +77,7 @@ store_metrics! {
     probes: "Blocks written and removed to see whether a volume takes changes again",
     evicted_objects: "Objects evicted from the pool",
     replicas_too_old: "Bodies of peers older than all that the ring has room for",
+    replicas_deleted: "Bodies of peers that were not fetched or not stored, because their namespace was deleted since",
     replicas_not_asked_for: "Bodies of peers that were not fetched, because they are older than all that there is room for",
     refreshed: "Artifacts copied forward",
     refreshed_bytes: "Bytes of bodies copied forward",
@@ -86,6 +96,12 @@ store_metrics! {
     evicted_for_space: "Segments evicted because the disk had no room for a new one",
     unlinked_first: "Segments unlinked before RING was saved, because the volume had no room for that",
     eviction_errors: "Steps of eviction that failed and are tried again",
+    deletes: "Deletes of namespaces taken in, from clients and from peers",
+    deleted_artifacts: "Artifacts taken out of the index because their namespace was deleted",
+    deleted_bytes: "Bytes of bodies of those artifacts",
+    sweep_errors: "Steps of taking deleted artifacts out of the index that failed and are tried again",
+    tombstones_forgotten: "Deletes of namespaces forgotten because later ones of others fill the bound",
+    tombstones_lost: "Times that TOMBSTONES could not be read at a start, and deletes were forgotten",
     index_failures: "Batches that the catalog refused",
     replicas_known: "Bodies of peers that were here already, or superseded",
     staging_refused: "Bodies refused for lack of staging",
@@ -95,6 +111,7 @@ store_metrics! {
     staging_stuck: "Times that a staging file could not be removed, and kept its reservation",
     staging_cleared: "Staging files of an earlier life removed at start",
     recovered_records: "Records adopted by recovery",
+    recovered_deleted: "Records that recovery gave no name, because their namespace was deleted since",
     recovered_torn_tails: "Segments whose log ended before their file, found by recovery",
     recovered_gaps: "Stretches between records that are none, passed over by recovery",
     recovered_damaged: "Records passed over by recovery because their body is not the one written",

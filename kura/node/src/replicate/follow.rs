@@ -1,6 +1,6 @@
 //! One peer, for the life of the node: say hello, compare all that it holds, follow its feed.
 //!
-//! 1. note where the peer's feed ends
+//! 1. note where the peer's feed ends, and hear of the deletes that it knows
 //! 2. compare what both hold, the newest first, and fetch what is lacking
 //! 3. what it could not deliver is tried again, and set aside after several spaced tries
 //! 4. the pass is complete: follow the feed from where it ended in step 1
@@ -17,6 +17,7 @@ use kura_core::{
     backoff::Backoff,
     feed::{Cursor, FeedRow},
     limits::{FEED_WAIT, MYSELF_PAUSE, PAGE_ROWS_MAX},
+    tombstones::TOMBSTONES_MAX,
     tries::{Fate, Tries},
 };
 use kura_env::{EntropyStream, Instant};
@@ -29,7 +30,7 @@ use super::{
     error::PeerError,
     fetch::{Fetched, Source},
     round::{Outcome, lacking, round},
-    wire::{FEED, FeedPage, HELLO, Hello, Life},
+    wire::{DELETES, DeleteKnown, DeletesKnown, FEED, FeedPage, HELLO, Hello, Life},
 };
 use crate::store::Lost;
 
@@ -51,6 +52,8 @@ pub(crate) struct Follower {
     /// leaves over.
     tries: BTreeMap<Vec<u8>, Tries>,
     aside: Aside,
+    /// The fingerprint of its deletes that were taken in last.
+    deletes: u64,
     /// What was lost here up to this number is back, or is not to be had from this peer.
     repaired: u64,
 }
@@ -90,6 +93,7 @@ impl Follower {
             passed: None,
             tries: BTreeMap::new(),
             aside: Aside::new(),
+            deletes: 0,
             repaired: 0,
         }
     }
@@ -128,6 +132,8 @@ impl Follower {
         }
         self.shared.mesh.met(&self.name, hello.clone());
         let life = hello.life.ok_or(PeerError::Recovering)?;
+        // Before anything is compared: nothing that is deleted need be fetched.
+        self.hear_deletes(hello.deletes).await?;
         if self.pass.as_ref().is_some_and(|pass| pass.incarnation != life.incarnation) {
             self.pass = None;
         }
@@ -159,6 +165,33 @@ impl Follower {
                 return Ok(End::Again);
             }
         }
+    }
+
+    /// Takes in the deletes that the peer knows, unless they are those of which it told before, or all known
+    /// here.
+    async fn hear_deletes(&mut self, print: u64) -> Result<(), PeerError> {
+        if print == self.deletes {
+            return Ok(());
+        }
+        if print == 0 || print == self.shared.store.deletes_print() {
+            self.deletes = print;
+            return Ok(());
+        }
+        let DeletesKnown { print, deletes } = self.client.ask(DELETES).await?;
+        let told = deletes.len();
+        if told > TOMBSTONES_MAX {
+            let limit = format!("{told} deletes; {TOMBSTONES_MAX} are the limit");
+            return Err(PeerError::Answer(limit));
+        }
+        let deletes: Vec<_> = deletes.into_iter().filter_map(DeleteKnown::read).collect();
+        let unknown = told - deletes.len();
+        self.shared.metrics.replication.deletes_unknown.inc_by(unknown as u64);
+        let new = self.shared.store.merge_deletes(deletes).await.map_err(PeerError::Store)?;
+        self.deletes = print;
+        if new > 0 {
+            tracing::info!(peer = self.name, new, "a peer told of deleted namespaces");
+        }
+        Ok(())
     }
 
     fn source(&self) -> Source<'_> {
@@ -317,9 +350,12 @@ impl Follower {
     ) -> Result<Cursor, PeerError> {
         let Cursor { incarnation, sequence } = cursor;
         let path = format!(
-            "{FEED}?incarnation={incarnation}&from={sequence}&rows={PAGE_ROWS_MAX}&wait_ms={wait_ms}"
+            "{FEED}?incarnation={incarnation}&from={sequence}&rows={PAGE_ROWS_MAX}\
+             &wait_ms={wait_ms}&deletes={}",
+            self.deletes
         );
         let page: FeedPage = self.client.ask(&path).await?;
+        self.hear_deletes(page.deletes).await?;
         self.shared.mesh.follows(&self.name, sequence, page.head);
         let wanted = lacking(&self.shared, &page.rows).await?;
         let mut nothing = Comparison::nothing();

@@ -256,7 +256,7 @@ mod tests {
 
     fn hello(state: State, incarnation: Option<u64>) -> Hello {
         let life = incarnation.map(|incarnation| Life { node: 1, incarnation, head: 1 });
-        Hello { life, region: String::new(), state }
+        Hello { life, region: String::new(), state, deletes: 0 }
     }
 
     fn silent(lasting: u64) -> Standing {

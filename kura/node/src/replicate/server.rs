@@ -27,8 +27,8 @@ use super::{
     compare,
     mesh::Mesh,
     wire::{
-        Ask, BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, COMPARE, FEED, FeedPage,
-        FeedQuery, HELLO, Hello, Life, Row,
+        Ask, BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, COMPARE, DELETES, DeletesKnown,
+        FEED, FeedPage, FeedQuery, HELLO, Hello, Life, Row,
     },
 };
 use crate::{
@@ -53,6 +53,7 @@ pub(crate) fn router(surface: Arc<Surface>, mesh: Arc<Mesh>) -> Router {
     Router::new()
         .route(HELLO, routing::get(hello))
         .route(FEED, routing::get(feed))
+        .route(DELETES, routing::get(deletes))
         .route(COMPARE, routing::post(compare))
         .route(BODIES, routing::post(bodies))
         .with_state(Plane { surface, mesh })
@@ -89,7 +90,8 @@ impl Plane {
 
 /// Answered from the first moment, so that whoever waits knows what it waits for.
 async fn hello(State(plane): State<Plane>) -> Response {
-    let life = plane.store().map(|store| {
+    let store = plane.store();
+    let life = store.as_ref().map(|store| {
         let extent = store.extent();
         Life { node: store.node(), incarnation: extent.incarnation, head: extent.head }
     });
@@ -97,6 +99,7 @@ async fn hello(State(plane): State<Plane>) -> Response {
         life,
         region: plane.mesh.region().to_owned(),
         state: plane.surface.service.readiness().state,
+        deletes: store.map_or(0, |store| store.deletes_print()),
     })
 }
 
@@ -108,12 +111,12 @@ async fn feed(
     let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
     // The peer waits for us, and not the other way round.
     let _turn = activity.turn();
-    let FeedQuery { incarnation, from, rows, wait_ms } = query;
+    let FeedQuery { incarnation, from, rows, wait_ms, deletes } = query;
     let cursor = Cursor { incarnation, sequence: from };
     if store.extent().follow(cursor) == Follow::Wait {
         let wait = Duration::from_millis(wait_ms).min(FEED_WAIT);
         // Time that ran out is an answer as well: nothing new.
-        timeout(&*plane.surface.env.clock, wait, store.grown_to(from)).await.ok();
+        timeout(&*plane.surface.env.clock, wait, something_new(&store, from, deletes)).await.ok();
     }
     let page = match store.extent().follow(cursor) {
         Follow::Gone => {
@@ -121,16 +124,38 @@ async fn feed(
             *response.status_mut() = StatusCode::GONE;
             return response;
         }
-        Follow::Wait => FeedPage { rows: Vec::new(), next: from, head: store.extent().head },
+        Follow::Wait => page_of(&store, &[], from),
         Follow::Rows { from } => match store.feed(from, rows.clamp(1, PAGE_ROWS_MAX)).await {
-            Ok(page) => {
-                let rows = page.rows.iter().map(Row::from).collect();
-                FeedPage { rows, next: page.next, head: store.extent().head }
-            }
+            Ok(page) => page_of(&store, &page.rows, page.next),
             Err(refusal) => return plane.failed(&refusal),
         },
     };
     json(&page)
+}
+
+fn page_of(store: &Store, rows: &[FeedRow], next: u64) -> FeedPage {
+    let rows = rows.iter().map(Row::from).collect();
+    FeedPage { rows, next, head: store.extent().head, deletes: store.deletes_print() }
+}
+
+/// Waits for a row at `from` or above, or for other deletes than those that the peer has heard of.
+async fn something_new(store: &Store, from: u64, deletes: Option<u64>) {
+    let grown = store.grown_to(from);
+    match deletes {
+        None => grown.await,
+        Some(print) => tokio::select! {
+            biased;
+            () = grown => (),
+            () = store.deletes_other_than(print) => (),
+        },
+    }
+}
+
+async fn deletes(State(plane): State<Plane>) -> Response {
+    match plane.store() {
+        Some(store) => json(&DeletesKnown::from(&*store.deletes())),
+        None => plane.not_now(RECOVERING),
+    }
 }
 
 /// A list of at most `rows_max` of something; `None` if the body is none.

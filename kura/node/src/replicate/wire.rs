@@ -3,7 +3,8 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /peer/v1/hello` | [`Hello`] |
-//! | `GET /peer/v1/feed?incarnation=&from=&rows=&wait_ms=` | [`FeedPage`]; 410 if the cursor is of no use |
+//! | `GET /peer/v1/feed?incarnation=&from=&rows=&wait_ms=&deletes=` | [`FeedPage`]; 410 if the cursor is of no use |
+//! | `GET /peer/v1/deletes` | [`DeletesKnown`] |
 //! | `POST /peer/v1/compare`, a list of [`Ask`]s | [`Compared`]: of the first of them in their order |
 //! | `POST /peer/v1/bodies`, a list of [`Row`]s | for each in order: a byte 1, the length (8 bytes, little-endian) and the body; or a byte 0: not here; or a byte 2: cannot be read |
 //!
@@ -16,6 +17,7 @@ use kura_core::{
     feed::FeedRow,
     record::Version,
     summary::{Position, Span, Sum, halves, whole},
+    tombstones::{Tombstone, Tombstones, check_namespace},
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,8 @@ use crate::service::State;
 pub(crate) const HELLO: &str = "/peer/v1/hello";
 /// Path of the feed.
 pub(crate) const FEED: &str = "/peer/v1/feed";
+/// Path of deletes.
+pub(crate) const DELETES: &str = "/peer/v1/deletes";
 /// Path of comparisons.
 pub(crate) const COMPARE: &str = "/peer/v1/compare";
 /// Path of bodies.
@@ -46,6 +50,9 @@ pub(crate) struct Hello {
     pub(crate) region: String,
     /// Where in its life it is.
     pub(crate) state: State,
+    /// A fingerprint of the deletes that it knows; 0 if there are none.
+    #[serde(default)]
+    pub(crate) deletes: u64,
 }
 
 /// Which data a node has, and what its feed holds.
@@ -66,6 +73,9 @@ pub(crate) struct FeedQuery {
     pub(crate) from: u64,
     pub(crate) rows: usize,
     pub(crate) wait_ms: u64,
+    /// Answered at once if the node knows other deletes than those of this fingerprint.
+    #[serde(default)]
+    pub(crate) deletes: Option<u64>,
 }
 
 /// Some of the feed.
@@ -76,6 +86,45 @@ pub(crate) struct FeedPage {
     pub(crate) next: u64,
     /// One above the last row there is.
     pub(crate) head: u64,
+    /// As in [`Hello`].
+    #[serde(default)]
+    pub(crate) deletes: u64,
+}
+
+/// All deletes of namespaces that a node knows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DeletesKnown {
+    /// Their fingerprint, as in [`Hello`].
+    pub(crate) print: u64,
+    /// One for each namespace.
+    pub(crate) deletes: Vec<DeleteKnown>,
+}
+
+/// Everything in a namespace up to a version is deleted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DeleteKnown {
+    namespace: String,
+    time: u64,
+    node: u64,
+}
+
+impl From<&Tombstones> for DeletesKnown {
+    fn from(tombstones: &Tombstones) -> Self {
+        let known = |(namespace, it): (&str, Tombstone)| {
+            let (namespace, Version { time, node }) = (namespace.to_owned(), it.version);
+            DeleteKnown { namespace, time, node }
+        };
+        Self { print: tombstones.print(), deletes: tombstones.iter().map(known).collect() }
+    }
+}
+
+impl DeleteKnown {
+    /// What it says, if no artifact can be in that namespace nothing.
+    pub(crate) fn read(self) -> Option<(String, Version)> {
+        let Self { namespace, time, node } = self;
+        check_namespace(&namespace).ok()?;
+        Some((namespace, Version { time, node }))
+    }
 }
 
 /// A question about a range of what a node holds: by its sum, or by the marks of all items.

@@ -40,6 +40,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     COMMANDS_MAX, PLACES_SPACE, SharedWithReaders,
     command::{Command, Origin, Publish, refuse},
+    deletes::{Deletes, Sweeper},
     eviction::{Debt, eviction_steps},
     grace::{Graces, SteadyWall},
     index::{Index, Look, Name},
@@ -126,6 +127,8 @@ pub(super) struct Appender {
     pub(super) staging: Arc<Staging>,
     pub(super) index: Arc<Index>,
     pub(super) sums: Arc<Sums>,
+    pub(super) deletes: Arc<Deletes>,
+    pub(super) sweeper: Sweeper,
     pub(super) losses: Arc<Losses>,
     pub(super) device: Arc<Device>,
     /// What the store holds of its volume.
@@ -182,7 +185,10 @@ impl Appender {
     ) -> Self {
         let nonces = env.entropy.stream("segment nonces");
         let hlc = Hlc(recovered.ring.hlc()).witness(recovered.hlc_seen);
+        let hlc = hlc.witness(shared.deletes.known().latest_time());
         let head = shared.head;
+        let tombstones = shared.deletes.known().len();
+        metrics.store.tombstones.set(i64::try_from(tombstones).unwrap_or(i64::MAX));
         let now_ms = recovered.wall.now_ms(env.clock.now());
         let fresh = fresh_at_start(&shared.pool.lock(), now_ms, promise_rules(&config));
         Self {
@@ -201,6 +207,8 @@ impl Appender {
             pool: shared.pool,
             index: shared.index,
             sums: shared.sums,
+            deletes: shared.deletes,
+            sweeper: Sweeper::default(),
             losses: shared.losses,
             device: shared.device,
             owners: recovered.owners,
@@ -247,6 +255,10 @@ impl Appender {
                 }
                 Next::Command(Command::Vouch(artifacts, reply)) => {
                     self.vouch(artifacts, reply).await;
+                    self.tend_if_due().await;
+                }
+                Next::Command(Command::Delete(deletes, reply)) => {
+                    self.delete(deletes, reply).await;
                     self.tend_if_due().await;
                 }
                 Next::Command(Command::Close(reply)) => closing = Some(reply),
@@ -333,7 +345,8 @@ impl Appender {
     /// When something is to be done beside the work of others.
     fn due(&self) -> Instant {
         let due = self.look_due().min(self.catalog_due);
-        self.eviction_due().map_or(due, |eviction| eviction.min(due))
+        let others = self.eviction_due().into_iter().chain(self.sweep_due());
+        others.fold(due, Instant::min)
     }
 
     /// What is due beside the work of others: so many bounded steps of eviction, copies that the ring
@@ -342,6 +355,7 @@ impl Appender {
         self.tend_catalog().await;
         self.tend_sums().await;
         self.evict_some(steps).await;
+        self.sweep_some().await;
         self.hasten_copies().await;
         self.probe().await;
         self.keep_floor().await;
@@ -381,6 +395,7 @@ impl Appender {
                 Ok(Command::Forget(address, place)) => self.forget(&address, place).await,
                 Ok(Command::Vouch(artifacts, reply)) => self.vouch(artifacts, reply).await,
                 Ok(Command::FindRoom(bytes, reply)) => self.find_room(bytes, reply).await,
+                Ok(Command::Delete(deletes, reply)) => self.delete(deletes, reply).await,
                 Ok(Command::Close(reply)) => closing = Some(reply),
                 Err(_) => break,
             }
@@ -468,7 +483,9 @@ impl Appender {
                     // A write of our own, also in this group, is later than all that was seen.
                     self.hlc = self.hlc.witness(version.time);
                     let known = known.map(|place| (place.version, place.digest));
-                    !is_behind_own && supersedes((version, publish.digest), known)
+                    let is_deleted = self.deletes.covers(&publish.address, version);
+                    self.metrics.store.replicas_deleted.inc_by(is_deleted.into());
+                    !is_deleted && !is_behind_own && supersedes((version, publish.digest), known)
                 }
                 Origin::Copied { from, .. } => known == Some(from),
             };
@@ -515,7 +532,11 @@ impl Appender {
     /// The place of what is here under this name.
     pub(super) async fn current(&self, address: &Address) -> Result<Option<Place>, Refusal> {
         let place = self.place_of(&place_key(address)).await?;
-        Ok(place.filter(|place| self.view.segment(place.segment).is_some()))
+        let is_here = |place: &Place| {
+            self.view.segment(place.segment).is_some()
+                && !self.deletes.covers(address, place.version)
+        };
+        Ok(place.filter(is_here))
     }
 
     /// What the row of a name says, whether or not its segment is still there.

@@ -18,6 +18,7 @@ use kura_env::{Disk, Env};
 
 use super::{
     PLACES_SPACE, Reading,
+    deletes::Deletes,
     reading::Keeper,
     segments::{Segment, View},
 };
@@ -28,6 +29,8 @@ pub struct Early {
     env: Env,
     pub(super) view: Arc<View>,
     pub(super) metrics: Arc<Metrics>,
+    /// Deletes of namespaces, read back before anything is served.
+    pub(super) deletes: Arc<Deletes>,
     /// What has this sequence or a higher one is the newest of its name: whatever could hold a newer
     /// was read.
     known_from: AtomicU64,
@@ -38,7 +41,7 @@ impl Early {
     #[must_use]
     pub fn new(env: Env, metrics: Arc<Metrics>) -> Arc<Self> {
         let (view, known_from) = (Arc::default(), AtomicU64::new(u64::MAX));
-        Arc::new(Self { env, view, metrics, known_from })
+        Arc::new(Self { env, view, metrics, deletes: Arc::default(), known_from })
     }
 
     /// From now on whatever has this sequence or a higher one is the newest of its name.
@@ -84,7 +87,8 @@ impl Early {
         let place = Place::decode(row.as_deref()?)?;
         let is_served = is_served_early(address.space(), place.sequence, known_from);
         // Where all begins anew meanwhile, the row may come from another index.
-        if !is_served || self.known_from.load(Acquire) > known_from {
+        let is_deleted = self.deletes.covers(address, place.version);
+        if !is_served || is_deleted || self.known_from.load(Acquire) > known_from {
             return None;
         }
         Some((place, self.view.segment(place.segment)?))

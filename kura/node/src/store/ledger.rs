@@ -14,7 +14,9 @@ use kura_core::{
 use kura_env::{Disk, DiskError, DiskErrorKind, DiskPath, FileKind};
 use parking_lot::Mutex;
 
-use super::{ring_file::RING, segments::View, staging::STAGING_DIR, stamp::STAMP};
+use super::{
+    deletes::TOMBSTONES, ring_file::RING, segments::View, staging::STAGING_DIR, stamp::STAMP,
+};
 
 /// The directory of the catalog, below the data directory.
 const CATALOG_DIR: &str = "catalog";
@@ -77,7 +79,7 @@ impl Books {
         }
     }
 
-    /// RING or STAMP was replaced, and holds so many bytes.
+    /// RING, STAMP or TOMBSTONES was replaced, and holds so many bytes.
     pub(super) fn replaced(&self, name: &'static str, bytes: u64) {
         let mut state = self.0.lock();
         let before = state.replaced.insert(name, bytes).unwrap_or(0);
@@ -118,7 +120,7 @@ impl State {
     /// Enters a file that a start found.
     fn found(&mut self, path: &str, bytes: u64) {
         self.ledger.add(Account::of_path(path), bytes);
-        if let Some(name) = [RING, STAMP].into_iter().find(|name| *name == path) {
+        if let Some(name) = [RING, STAMP, TOMBSTONES].into_iter().find(|name| *name == path) {
             self.replaced.insert(name, bytes);
         }
         if let Some(id) = segment_of(path) {

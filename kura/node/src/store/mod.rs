@@ -11,6 +11,7 @@ mod append;
 mod appender;
 mod budget;
 mod command;
+pub(crate) mod deletes;
 mod early;
 mod eviction;
 mod fit;
@@ -92,6 +93,7 @@ use self::{
     appender::Appender,
     budget::Budget,
     command::Command,
+    deletes::Deletes,
     index::{Index, Look, Name},
     ledger::Books,
     losses::Losses,
@@ -162,6 +164,7 @@ struct SharedWithReaders {
     staging: Arc<Staging>,
     index: Arc<Index>,
     sums: Arc<Sums>,
+    deletes: Arc<Deletes>,
     losses: Arc<Losses>,
     device: Arc<Device>,
 }
@@ -175,6 +178,8 @@ struct Shared {
     index: Arc<Index>,
     /// Sums over what is held, for peers.
     sums: Arc<Sums>,
+    /// Deletes of namespaces.
+    deletes: Arc<Deletes>,
     /// What the store holds of its volume.
     books: Arc<Books>,
     /// What the volume has left.
@@ -222,7 +227,7 @@ impl Store {
         let memory = Budget::new(config.memory_bytes_max);
         let index = Arc::new(Index::new(config.index_bytes_max));
         let losses = Arc::new(Losses::default());
-        let sums = recovered.sums.clone();
+        let (sums, deletes) = (recovered.sums.clone(), early.deletes.clone());
         let (node, incarnation) = (recovered.node, recovered.incarnation);
         let (head, feed_floor) = (Head::new(recovered.next_sequence), recovered.feed_floor);
         let shared = SharedWithReaders {
@@ -232,6 +237,7 @@ impl Store {
             staging: staging.clone(),
             index: index.clone(),
             sums: sums.clone(),
+            deletes: deletes.clone(),
             losses: losses.clone(),
             device: device.clone(),
         };
@@ -249,6 +255,7 @@ impl Store {
             view,
             index,
             sums,
+            deletes,
             books,
             volume,
             pool,
@@ -424,8 +431,14 @@ impl Store {
     }
 
     /// Looks the address up. A reference into a segment outside of the ring is a miss, whatever
-    /// lies on disk.
+    /// lies on disk, and what is deleted is one.
     async fn find(&self, address: &Address) -> Result<Option<(Place, Arc<Segment>)>, Refusal> {
+        let found = self.find_row(address).await?;
+        // Asked last: what was deleted before this look began is covered by now.
+        Ok(found.filter(|(place, _)| !self.0.deletes.covers(address, place.version)))
+    }
+
+    async fn find_row(&self, address: &Address) -> Result<Option<(Place, Arc<Segment>)>, Refusal> {
         let key = place_key(address);
         let name = Name::of(&key);
         let mut last = None;

@@ -126,6 +126,10 @@ impl Store {
     ///
     /// [`Refusal::Catalog`].
     pub async fn lacks(&self, row: &FeedRow) -> Result<bool, Refusal> {
+        if self.0.deletes.covers(&row.address, row.version) {
+            self.metrics().store.replicas_deleted.inc();
+            return Ok(false);
+        }
         let here = self.version(&row.address).await?;
         let known = here.map(|it| (it.version, it.digest));
         let was_here = || self.0.losses.holds(&row.address, row.version);

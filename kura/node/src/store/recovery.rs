@@ -2,7 +2,7 @@
 //!
 //! 1. delete what is staged: nobody will finish it, and the catalog may need the room
 //! 2. open the catalog; one that lost what it had synced is set aside, and an empty one takes its place
-//! 3. read IDENTITY and RING
+//! 3. read TOMBSTONES, IDENTITY and RING
 //! 4. what was written last first, scan every segment of the ring from its watermark, check each
 //!    record and its body, and adopt it: once it is synced its rows go into the catalog, so that a
 //!    recovery that is cut short resumes; look at every object of the pool as well, and adopt those
@@ -142,6 +142,8 @@ async fn recover_with_catalog(
     // Before anything is made: on a disk full of stale staging this is what gives room.
     clear_staging(env, config, metrics).await?;
     make_directories(env).await?;
+    // Before anything can be read back that is deleted.
+    early.deletes.load(&*env.disk, metrics).await?;
     let Loaded { identity, on_disk, saved, lost, stamps } = load(env, config, metrics).await?;
     let Identity { node, incarnation, .. } = identity;
     let plan = plan(&saved, &on_disk);
@@ -149,7 +151,7 @@ async fn recover_with_catalog(
     let space = env.disk.space().await?;
     let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes)?;
     tell(&capacity);
-    let mut scan = Scan::new(env, metrics, &plan.ring, capacity.blobs.segment_bytes);
+    let mut scan = Scan::new(env, early, &plan.ring, capacity.blobs.segment_bytes);
     let (scans, objects) = scan.all(&plan.ring, early, progress).await?;
     let Scans { ring, mut ends, headless } = scans;
     let Objects { pool, owners, dirs: pool_dirs } = objects;

@@ -22,6 +22,7 @@ use kura_env::{Batch, CommitDurability, DiskError, Env, File};
 
 use super::{
     PLACES_SPACE,
+    deletes::Deletes,
     early::Early,
     objects::Objects,
     recovery::RecoverError,
@@ -90,6 +91,8 @@ pub(super) async fn open_segment(
 pub(super) struct Scan<'a> {
     pub(super) env: &'a Env,
     pub(super) metrics: &'a Metrics,
+    /// What lies there and is deleted is in no index.
+    deletes: &'a Deletes,
     /// The highest hybrid logical time that was seen.
     pub(super) hlc_seen: u64,
     /// The segments that took appends last.
@@ -166,10 +169,21 @@ pub(super) struct Scans {
 
 impl<'a> Scan<'a> {
     /// A scan of the segments of `ring`, which are so long.
-    pub(super) fn new(env: &'a Env, metrics: &'a Metrics, ring: &Ring, segment_bytes: u64) -> Self {
+    pub(super) fn new(env: &'a Env, early: &'a Early, ring: &Ring, segment_bytes: u64) -> Self {
         let newest = ring.members().map(|member| member.id).filter(|id| ring.is_newest(*id));
         let (newest, next_sequence) = (newest.collect(), ring.sequence_ceiling());
-        Self { env, metrics, hlc_seen: 0, newest, next_sequence, segment_bytes, unsynced_bytes: 0 }
+        let (metrics, deletes) = (&*early.metrics, &*early.deletes);
+        let (hlc_seen, unsynced_bytes) = (0, 0);
+        Self {
+            env,
+            metrics,
+            deletes,
+            hlc_seen,
+            newest,
+            next_sequence,
+            segment_bytes,
+            unsynced_bytes,
+        }
     }
 
     /// Reads all segments of `ring` and all objects of the pool, what was written last first, and lets
@@ -390,7 +404,8 @@ impl<'a> Scan<'a> {
 
     /// Adds the rows of `found`, all of one segment, to `batch`. A name leads there unless a later
     /// record of it is in the index already. What the index says of this very segment does not
-    /// count: a later record in here is found by this scan if it is still there. Whether the name of
+    /// count: a later record in here is found by this scan if it is still there. What is deleted gets no name.
+    /// Whether the name of
     /// the last of them leads there now.
     pub(super) async fn adopt(
         &mut self,
@@ -408,9 +423,12 @@ impl<'a> Scan<'a> {
             self.hlc_seen = self.hlc_seen.max(place.version.time);
             self.unsynced_bytes += place.record_bytes();
             let before = row.as_deref().and_then(Place::decode);
-            is_current = before.is_none_or(|before| {
+            let is_last = before.is_none_or(|before| {
                 before.segment == place.segment || order(&before) <= order(&place)
             });
+            let is_deleted = self.deletes.covers(&address, place.version);
+            self.metrics.store.recovered_deleted.inc_by(is_deleted.into());
+            is_current = is_last && !is_deleted;
             rows::add_record(batch, &address, &place, is_current, replica);
             known.insert(place_key(&address).into(), before);
             self.metrics.store.recovered_records.inc();

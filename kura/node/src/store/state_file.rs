@@ -1,4 +1,4 @@
-//! Small files that are replaced as a whole and never changed in place: RING, STAMP, IDENTITY.
+//! Small files that are replaced as a whole and never changed in place: RING, STAMP, IDENTITY, TOMBSTONES.
 
 use bytes::Bytes;
 use kura_env::{Disk, DiskError, DiskErrorKind, DiskPath};

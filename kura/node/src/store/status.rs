@@ -8,6 +8,7 @@ use kura_core::{
     ledger::Ledger,
     record::Area,
     ring::Generations,
+    tombstones::TOMBSTONES_MAX,
 };
 
 use super::Store;
@@ -49,6 +50,18 @@ impl Store {
         serde_json::json!({
             "artifacts": self.0.index.len(),
             "artifacts_max": self.0.index.entries_max(),
+        })
+    }
+
+    /// Deletes of namespaces in numbers.
+    #[must_use]
+    pub fn deletes_status(&self) -> serde_json::Value {
+        let known = self.deletes();
+        let unswept = known.iter().filter(|(_, tombstone)| !tombstone.is_swept).count();
+        serde_json::json!({
+            "namespaces": known.len(),
+            "namespaces_max": TOMBSTONES_MAX,
+            "unswept": unswept,
         })
     }
 

@@ -10,7 +10,7 @@ use crate::config::SurfaceConfig;
 /// reason as text: what happened, and the numbers.
 pub(crate) fn failure(failure: &Failure, config: &SurfaceConfig, method: &Method) -> Response {
     let rule = failure.outcome().rule();
-    let is_write = *method == Method::PUT;
+    let is_write = [Method::PUT, Method::DELETE].contains(method);
     let mut response = text(format!("{}: {}\n{failure}\n", rule.name, rule.meaning));
     *response.status_mut() = rule.status(is_write);
     let headers = response.headers_mut();
@@ -25,6 +25,7 @@ pub(crate) fn failure(failure: &Failure, config: &SurfaceConfig, method: &Method
             headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
         }
         Failure::Address(_)
+        | Failure::Query(_)
         | Failure::Frame(_)
         | Failure::NoLength
         | Failure::Stalled { .. }

@@ -1,18 +1,19 @@
-//! `GET`, `HEAD` and `PUT` of artifacts, and what is missing of many, from bytes to calls of the
-//! service and back.
+//! `GET`, `HEAD` and `PUT` of artifacts, what is missing of many, and the delete of all in a namespace, from
+//! bytes to calls of the service and back.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::{Query, Request, State},
     response::Response,
 };
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use kura_core::address::{Address, Space};
-use kura_core::digest::Digest;
+use kura_core::{digest::Digest, tombstones::check_namespace};
 use kura_env::{Elapsed, timeout};
+use serde::Deserialize;
 
 use super::{
     Surface,
@@ -34,6 +35,17 @@ const READ_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request for what is missing of many is no longer: 16,000 digests.
 const VOUCH_BYTES_MAX: usize = 65 * 16_000;
+
+/// `DELETE` of this path deletes a namespace.
+const CLEAN: &str = "/api/cache/clean";
+
+/// What is to be deleted.
+#[derive(Deserialize)]
+struct CleanQuery {
+    /// Clients name a tenant as well. A node keeps none apart, so that says nothing here.
+    #[serde(alias = "project_handle")]
+    namespace_id: String,
+}
 
 /// The methods that are offered on artifacts.
 pub(crate) const METHODS: &str = "GET, HEAD, PUT";
@@ -89,8 +101,19 @@ impl Exchange<'_> {
                 Some(namespace) => self.missing(&namespace, incoming).await,
                 None => Err(Failure::Method),
             },
+            Method::DELETE if self.head.uri.path() == CLEAN => self.clean().await,
             _ => Err(Failure::Method),
         }
+    }
+
+    /// Deletes a namespace.
+    async fn clean(&self) -> Result<Response, Failure> {
+        let query = Query::<CleanQuery>::try_from_uri(&self.head.uri).map_err(Failure::Query)?;
+        let Query(CleanQuery { namespace_id }) = query;
+        check_namespace(&namespace_id)?;
+        let _turn = self.activity.turn();
+        self.surface.service.delete(namespace_id).await?;
+        Ok(empty(Outcome::Deleted, true))
     }
 
     async fn get(&self, address: &Address) -> Result<Response, Failure> {

@@ -150,6 +150,7 @@ impl Surface {
             Method::GET => MethodLabel::Get,
             Method::HEAD => MethodLabel::Head,
             Method::PUT => MethodLabel::Put,
+            Method::DELETE => MethodLabel::Delete,
             _ => MethodLabel::Other,
         };
         let surface = response.extensions().get().copied().unwrap_or(SurfaceLabel::None);

@@ -19,6 +19,9 @@ pub(crate) enum Failure {
     /// Its frame leaves in doubt where it ends.
     #[error(transparent)]
     Frame(#[from] Violation),
+    /// A delete that does not say of what.
+    #[error("the query has to name one namespace, as in ?namespace_id=team-a ({0})")]
+    Query(#[source] axum::extract::rejection::QueryRejection),
     /// The method is not offered.
     #[error("the method is not offered here")]
     Method,
@@ -51,7 +54,9 @@ pub(crate) enum Outcome {
     Found,
     Miss,
     Stored,
+    Deleted,
     BadAddress,
+    BadQuery,
     BadFrame,
     HeadTooLarge,
     Method,
@@ -156,14 +161,19 @@ const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 const HEAD_SIZE: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
 
 /// All outcomes, in the order of their declaration.
-const TABLE: [(Outcome, Rule); 27] = [
+const TABLE: [(Outcome, Rule); 29] = [
     (Outcome::Found, Rule::read("found", StatusCode::OK, "the artifact is here")),
     (Outcome::Miss, Rule::read("miss", StatusCode::NOT_FOUND, "the artifact is not here")),
     (
         Outcome::Stored,
         Rule::write("stored", StatusCode::CREATED, "the artifact is stored, as durable as set"),
     ),
+    (
+        Outcome::Deleted,
+        Rule::write("deleted", StatusCode::NO_CONTENT, "the namespace is deleted, for good"),
+    ),
     (Outcome::BadAddress, Rule::any("bad-address", BAD, "the path names no artifact")),
+    (Outcome::BadQuery, Rule::write("bad-query", BAD, "the query names no namespace")),
     (
         Outcome::BadFrame,
         Rule::any("bad-frame", BAD, "no Host, or in doubt where the request ends").closes(),
@@ -221,6 +231,7 @@ impl Failure {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Address(_) => Outcome::BadAddress,
+            Self::Query(_) => Outcome::BadQuery,
             Self::Frame(Violation::HeadTooLarge) => Outcome::HeadTooLarge,
             Self::Frame(
                 Violation::MissingHost
@@ -273,7 +284,7 @@ mod tests {
     const PAGE: &str = include_str!("../../../../docs/surfaces.md");
 
     fn table() -> String {
-        let mut table = "| outcome | GET, HEAD | PUT | Retry-After | closes | meaning |\n\
+        let mut table = "| outcome | GET, HEAD | PUT, DELETE | Retry-After | closes | meaning |\n\
                          |---|---|---|---|---|---|\n"
             .to_owned();
         for (_, rule) in TABLE {
