@@ -235,7 +235,7 @@ impl Service {
     /// # Errors
     ///
     /// As [`Store::delete`], and [`Refusal::Recovering`] while the store is not open.
-    pub(crate) async fn delete(&self, namespace: String) -> Result<(), Refusal> {
+    pub async fn delete(&self, namespace: String) -> Result<(), Refusal> {
         self.open_store()?.delete(namespace).await
     }
 

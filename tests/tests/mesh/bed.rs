@@ -162,6 +162,12 @@ impl Bed {
         })
     }
 
+    /// Deletes a namespace at a host.
+    pub(crate) fn delete(&self, number: usize, namespace: &str) {
+        let (service, namespace) = (self.service(number), namespace.to_owned());
+        self.run(async move { service.delete(namespace).await }).unwrap();
+    }
+
     pub(crate) fn get(&self, number: usize, key: &str) -> Option<Bytes> {
         let (service, address) = (self.service(number), plain(key));
         self.run(async move {

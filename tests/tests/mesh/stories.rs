@@ -156,3 +156,42 @@ fn what_a_start_finds_gone_is_asked_for_at_once() {
         assert_eq!(bed.get(1, &format!("key-{n}")), Some(body(n, 2_000)), "key-{n}");
     }
 }
+
+#[test]
+fn a_deleted_namespace_is_gone_on_all_nodes_also_on_one_that_was_away() {
+    let mut bed = Bed::new(60, 3, |_| ());
+    for number in 0..3 {
+        bed.start(number);
+    }
+    for number in 0..3 {
+        bed.until_ready(number, 10 * SECOND);
+    }
+    for n in 0..50 {
+        bed.put(n % 3, &format!("key-{n}"), body(n as u64, 3_000)).unwrap();
+    }
+    bed.pass(2 * SECOND);
+    bed.kill(2);
+    bed.delete(0, "team");
+    bed.pass(SECOND);
+    for number in 0..2 {
+        for n in 0..50 {
+            assert_eq!(bed.get(number, &format!("key-{n}")), None, "key-{n} on {number}");
+        }
+    }
+    bed.put(1, "key-7", body(99, 3_000)).unwrap();
+    bed.start(2);
+    bed.until_ready(2, 30 * SECOND);
+    bed.pass(5 * SECOND);
+    for number in 0..3 {
+        for n in 0..50 {
+            let wanted = (n == 7).then(|| body(99, 3_000));
+            assert_eq!(bed.get(number, &format!("key-{n}")), wanted, "key-{n} on {number}");
+        }
+    }
+    // Nobody who follows has to wait for the end of a long poll.
+    bed.delete(2, "team");
+    bed.pass(SECOND / 2);
+    for number in 0..3 {
+        assert_eq!(bed.get(number, "key-7"), None, "on {number}");
+    }
+}

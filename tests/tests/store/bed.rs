@@ -151,6 +151,10 @@ impl Bed {
         &self.running.as_ref().expect("it runs").metrics
     }
 
+    pub(crate) fn shared_catalog(&self) -> Arc<SimCatalog> {
+        self.running.as_ref().expect("it runs").catalog.clone()
+    }
+
     pub(crate) fn catalog(&self) -> &SimCatalog {
         &self.running.as_ref().expect("it runs").catalog
     }

@@ -3,6 +3,7 @@
 
 mod bed;
 mod catalog;
+mod deletes;
 mod device;
 mod inspect;
 mod large;

@@ -224,7 +224,7 @@ impl Client {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    /// Reads one answer with a Content-Length.
+    /// Reads one answer with a Content-Length, or one that can have no body.
     pub(crate) async fn read_answer(&mut self) -> String {
         loop {
             if let Some(len) = answer_len(&self.unread) {
@@ -254,6 +254,9 @@ impl Client {
 fn answer_len(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
+    if text.starts_with("http/1.1 204 ") {
+        return Some(head);
+    }
     let len = text.lines().find_map(|line| line.strip_prefix("content-length: "))?;
     let whole = head + len.parse::<usize>().unwrap();
     (bytes.len() >= whole).then_some(whole)

@@ -38,6 +38,43 @@ fn what_is_put_is_got_with_its_length_and_digest() {
 }
 
 #[test]
+fn a_namespace_is_deleted_by_its_name() {
+    let bed = Bed::new(22);
+    let mut client = bed.connect();
+    bed.run(async move {
+        let keys = ["/team/key", "/team%20b/key", "/key"];
+        for path in keys {
+            client.send(&put(path, b"body")).await;
+            assert!(client.read_answer().await.starts_with("HTTP/1.1 201 "));
+        }
+        for (query, status) in [
+            ("", "400"),
+            ("?tenant_id=t", "400"),
+            ("?namespace_id=a%2fb", "400"),
+            ("?namespace_id=team&namespace_id=other", "400"),
+            ("?tenant_id=t&namespace_id=team", "204"),
+            ("?namespace_id=team", "204"),
+            ("?account_handle=t&project_handle=team%20b", "204"),
+            ("?namespace_id=nobody", "204"),
+        ] {
+            let path = format!("/api/cache/clean{query}");
+            client.send(format!("DELETE {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
+            let answer = client.read_answer().await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        }
+        for (path, status) in keys.into_iter().zip(["404", "404", "200"]) {
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
+            let answer = client.read_answer().await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        }
+        for path in ["/team/key", "/api/cache/clean/x"] {
+            client.send(format!("DELETE {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
+            assert!(client.read_answer().await.starts_with("HTTP/1.1 405 "), "{path}");
+        }
+    });
+}
+
+#[test]
 fn of_many_digests_those_that_are_missing_are_told() {
     let bed = Bed::new(21);
     let (here, gone) = (Digest::of(b"here"), Digest::of(b"gone"));
