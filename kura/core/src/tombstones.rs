@@ -31,7 +31,7 @@ pub struct Tombstone {
     /// Everything in this version or a lower one is gone.
     pub version: Version,
     /// Whether the index leads to none of that any more. Each node knows it of itself.
-    pub is_swept: bool,
+    pub is_purged: bool,
 }
 
 /// See the head of this module.
@@ -85,7 +85,7 @@ impl Tombstones {
         if self.covers(namespace, version) {
             return Merged::Known;
         }
-        self.0.insert(namespace.to_owned(), Tombstone { version, is_swept: false });
+        self.0.insert(namespace.to_owned(), Tombstone { version, is_purged: false });
         if self.0.len() <= TOMBSTONES_MAX {
             return Merged::New { forgot: false };
         }
@@ -97,16 +97,16 @@ impl Tombstones {
 
     /// The index leads to nothing any more that the delete of `namespace` in `version` covers. Whether that
     /// is still the latest one of it.
-    pub fn swept(&mut self, namespace: &str, version: Version) -> bool {
+    pub fn purged(&mut self, namespace: &str, version: Version) -> bool {
         let tombstone = self.0.get_mut(namespace).filter(|it| it.version == version);
-        tombstone.map(|tombstone| tombstone.is_swept = true).is_some()
+        tombstone.map(|tombstone| tombstone.is_purged = true).is_some()
     }
 
     /// One whose artifacts may still be in the index.
     #[must_use]
-    pub fn unswept(&self) -> Option<(&str, Version)> {
-        let mut unswept = self.iter().filter(|(_, tombstone)| !tombstone.is_swept);
-        unswept.next().map(|(namespace, tombstone)| (namespace, tombstone.version))
+    pub fn unpurged(&self) -> Option<(&str, Version)> {
+        let mut unpurged = self.iter().filter(|(_, tombstone)| !tombstone.is_purged);
+        unpurged.next().map(|(namespace, tombstone)| (namespace, tombstone.version))
     }
 
     /// All of them, by namespace.
@@ -153,9 +153,9 @@ impl Tombstones {
         out.extend(MAGIC);
         out.extend(FORMAT.to_le_bytes());
         out.extend(u32::try_from(self.len()).unwrap_or(u32::MAX).to_le_bytes());
-        for (namespace, Tombstone { version, is_swept }) in self.iter() {
+        for (namespace, Tombstone { version, is_purged }) in self.iter() {
             push_entry(&mut out, namespace, version);
-            out.push(u8::from(is_swept));
+            out.push(u8::from(is_purged));
         }
         let checksum = crc32c::crc32c(&out);
         out.extend(checksum.to_le_bytes());
@@ -214,9 +214,9 @@ fn split_entry(bytes: &[u8]) -> Result<(Entry, &[u8]), InvalidTombstones> {
         let (namespace, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
         let (time, rest) = rest.split_first_chunk::<8>()?;
         let (node, rest) = rest.split_first_chunk::<8>()?;
-        let (is_swept, rest) = rest.split_first()?;
+        let (is_purged, rest) = rest.split_first()?;
         let version = Version { time: u64::from_le_bytes(*time), node: u64::from_le_bytes(*node) };
-        Some((namespace, Tombstone { version, is_swept: *is_swept == 1 }, rest))
+        Some((namespace, Tombstone { version, is_purged: *is_purged == 1 }, rest))
     };
     let (namespace, tombstone, rest) = parts().ok_or(InvalidTombstones::Length)?;
     let namespace = str::from_utf8(namespace).map_err(|_utf8| InvalidTombstones::Namespace)?;
@@ -259,13 +259,13 @@ mod tests {
             assert_eq!(tombstones.covers(namespace, at), covered, "{namespace} {at:?}");
         }
         assert_eq!(tombstones.merge("a", version(5, 1)), Merged::Known);
-        assert_eq!(tombstones.unswept(), Some(("a", version(5, 2))));
-        assert!(tombstones.swept("a", version(5, 2)));
-        assert_eq!(tombstones.unswept(), None);
+        assert_eq!(tombstones.unpurged(), Some(("a", version(5, 2))));
+        assert!(tombstones.purged("a", version(5, 2)));
+        assert_eq!(tombstones.unpurged(), None);
         let print = tombstones.print();
         assert_eq!(tombstones.merge("a", version(7, 1)), Merged::New { forgot: false });
-        assert!(!tombstones.swept("a", version(5, 2)), "a later one is to be swept");
-        assert_eq!(tombstones.unswept(), Some(("a", version(7, 1))));
+        assert!(!tombstones.purged("a", version(5, 2)), "a later one is to be purged");
+        assert_eq!(tombstones.unpurged(), Some(("a", version(7, 1))));
         assert_ne!(tombstones.print(), print);
         assert_eq!(tombstones.latest_time(), 7);
     }
@@ -288,7 +288,7 @@ mod tests {
     fn no_other_bytes_are_read_back() {
         let mut tombstones =
             told(&[("a".to_owned(), version(1, 2)), ("b".to_owned(), version(3, 4))]);
-        tombstones.swept("b", version(3, 4));
+        tombstones.purged("b", version(3, 4));
         let bytes = tombstones.encode();
         assert_eq!(Tombstones::decode(&bytes), Ok(tombstones));
         for at in 0..bytes.len() {

@@ -18,6 +18,7 @@ use kura_core::{
     ring::{InvalidRing, Ring},
     stamp::{Worth, judge},
     summary,
+    tombstones::{InvalidTombstones, Tombstones},
 };
 use kura_env::{CatalogError, DiskError, DiskErrorKind, DiskPath, Env, LockOutcome};
 use serde::Serialize;
@@ -29,8 +30,8 @@ use crate::{
     node::LOCK,
     store::{
         CONTENTS_SPACE, KEYSPACES, PLACES_SPACE, RepairError, STAGING_DIR, SavedRing,
-        VERSIONS_SPACE, Wrong, files_below, item_of, load_ring_file, repair, segment_of,
-        segment_path, stamp_rows,
+        SavedTombstones, VERSIONS_SPACE, Wrong, files_below, item_of, load_ring_file,
+        load_tombstones, repair, segment_of, segment_path, stamp_rows,
     },
     told::tell,
 };
@@ -206,11 +207,19 @@ struct Check<'a> {
     ends: BTreeSet<SegmentId>,
 }
 
+/// Whether a row of places is of what was deleted.
+fn is_deleted(key: &[u8], row: &[u8], deletes: &Tombstones) -> bool {
+    let named = Place::decode(row).zip(Address::decode(key).ok());
+    named.is_some_and(|(place, address)| deletes.covers_address(&address, place.version))
+}
+
 /// Rows of the index that are counted, and not told one by one.
 #[derive(Default)]
 struct OddRows {
     /// They lead to what was evicted.
     left_over: u64,
+    /// Their namespace was deleted since.
+    deleted: u64,
     /// They mean nothing.
     unreadable: u64,
     /// They lead to what could not be looked at.
@@ -223,6 +232,7 @@ impl Check<'_> {
         let opened = self.env.catalog.open().await;
         let files = files_below(&*self.env.disk, DiskPath::root()).await?;
         self.findings.problems_of(identity::problem(&*self.env.disk).await?);
+        let deletes = self.deletes().await?;
         let on_disk: BTreeSet<SegmentId> =
             files.iter().filter_map(|(path, _)| segment_of(path)).collect();
         let ring = self.ring(&on_disk).await?;
@@ -246,7 +256,7 @@ impl Check<'_> {
             self.findings.objects += 1;
             self.segment(*id).await?;
         }
-        match self.catalog(opened).await {
+        match self.catalog(opened, &deletes).await {
             Err(VerifyError::Catalog(CatalogError::Damaged(cause))) => {
                 self.condemn(format!("the catalog is damaged: {cause}"));
             }
@@ -259,6 +269,23 @@ impl Check<'_> {
 
     fn note(&mut self, what: String) {
         self.findings.note(what);
+    }
+
+    /// Deletes of namespaces, as far as they can be read.
+    async fn deletes(&mut self) -> Result<Tombstones, VerifyError> {
+        let problem = match load_tombstones(&*self.env.disk).await? {
+            SavedTombstones::Here(tombstones) => return Ok(tombstones),
+            SavedTombstones::Invalid(invalid @ InvalidTombstones::Format(_)) => {
+                let what = "start the version that wrote it, or an empty directory";
+                format!("TOMBSTONES has {invalid}; {what}")
+            }
+            SavedTombstones::Invalid(invalid) => {
+                format!("TOMBSTONES has {invalid}: deletes of namespaces are lost here")
+            }
+            SavedTombstones::Unreadable(error) => error.to_string(),
+        };
+        self.findings.problem(problem);
+        Ok(Tombstones::default())
     }
 
     /// The catalog cannot be believed.
@@ -388,7 +415,11 @@ impl Check<'_> {
     }
 
     /// Looks at every row of the catalog, if it opened.
-    async fn catalog(&mut self, opened: Result<(), CatalogError>) -> Result<(), VerifyError> {
+    async fn catalog(
+        &mut self,
+        opened: Result<(), CatalogError>,
+        deletes: &Tombstones,
+    ) -> Result<(), VerifyError> {
         opened?;
         let catalog = &*self.env.catalog;
         let saved = saved_stamp(&*self.env.disk).await?;
@@ -407,6 +438,7 @@ impl Check<'_> {
                         self.findings.wrong.rows.push((space, key.to_vec()));
                     } else if space == PLACES_SPACE {
                         self.place(key, row, &mut odd);
+                        odd.deleted += u64::from(is_deleted(key, row, deletes));
                         self.version_of(key, row).await?;
                     } else if space == VERSIONS_SPACE {
                         self.place_of(key, row).await?;
@@ -417,6 +449,12 @@ impl Check<'_> {
         self.contents().await?;
         if odd.left_over > 0 {
             self.note(format!("{} rows lead to what was evicted", odd.left_over));
+        }
+        if odd.deleted > 0 {
+            self.note(format!(
+                "{} rows are of deleted namespaces, and not purged yet",
+                odd.deleted
+            ));
         }
         if odd.unreadable > 0 {
             let count = odd.unreadable;

@@ -53,14 +53,14 @@ fn what_is_deleted_is_a_miss_at_once_and_what_is_put_later_stays() {
     misses(&bed);
     bed.put(plain("again"), body(5, 2_000)).unwrap();
     bed.settle();
-    assert_eq!(indexed(&bed), 2, "the rest is swept");
+    assert_eq!(indexed(&bed), 2, "the rest is purged");
     let objects = |bed: &Bed| {
         bed.disk.walk().iter().filter(|file| file.path.as_str().starts_with("pool/")).count()
     };
     assert_eq!(objects(&bed), 0, "a large object gives its room back");
     let counted = &bed.metrics().store;
     assert_eq!((counted.deletes.get(), counted.deleted_artifacts.get()), (1, 3));
-    assert_eq!(bed.store().deletes_status()["unswept"], 0);
+    assert_eq!(bed.store().deletes_status()["unpurged"], 0);
     // In good order, by a loss of power, and with a catalog that is made again from the segments.
     for round in 0..3 {
         match round {
@@ -79,7 +79,7 @@ fn what_is_deleted_is_a_miss_at_once_and_what_is_put_later_stays() {
 }
 
 #[test]
-fn a_sweep_that_is_cut_goes_on_at_the_next_start() {
+fn a_purge_that_is_cut_goes_on_at_the_next_start() {
     let mut bed = Bed::new(102);
     bed.start().unwrap();
     for n in 0..1_000 {
@@ -92,7 +92,7 @@ fn a_sweep_that_is_cut_goes_on_at_the_next_start() {
         assert_eq!(bed.get(&plain(&format!("key-{n}"))).unwrap(), None, "{n}");
     }
     bed.settle();
-    assert_eq!((indexed(&bed), bed.store().deletes_status()["unswept"].as_u64()), (0, Some(0)));
+    assert_eq!((indexed(&bed), bed.store().deletes_status()["unpurged"].as_u64()), (0, Some(0)));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn deletes_that_cannot_be_read_back_are_told_of_and_keep_nothing_from_starting()
     bed.disk.rot("TOMBSTONES", 20, 1).unwrap();
     bed.start().unwrap();
     assert_eq!(bed.metrics().store.tombstones_lost.get(), 1);
-    assert_eq!(bed.get(&plain("key")).unwrap(), None, "it was swept");
+    assert_eq!(bed.get(&plain("key")).unwrap(), None, "it was purged");
     delete(&bed, "team-2").unwrap();
     bed.close();
     bed.start().unwrap();

@@ -124,6 +124,8 @@ fn the_small_files_and_the_catalog_are_made_again() {
     costs(&[], |bed| bed.disk.rot("RING", 9, 1).unwrap(), "RING was made again");
     costs(&[], |bed| bed.disk.rot("IDENTITY", 20, 1).unwrap(), "IDENTITY was damaged");
     costs(&[], |bed| bed.disk.rot("STAMP", 20, 1).unwrap(), "STAMP was written again");
+    let damage = |bed: &Bed| bed.disk.plant("TOMBSTONES", &Bytes::from_static(b"short")).unwrap();
+    costs(&[], damage, "TOMBSTONES was damaged");
     // A catalog that lost all of its rows is behind its stamp.
     costs(&[], Bed::forget_index, "records were taken into the index");
 }

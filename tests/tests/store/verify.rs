@@ -52,6 +52,8 @@ fn whatever_no_stop_explains_is_a_problem() {
     problem(&|bed| bed.disk.rot(&blob(bed), 2 * 3_000, 0xff).unwrap(), "is damaged");
     problem(&|bed| bed.disk.rot(&blob(bed), 3, 0xff).unwrap(), "has no header");
     problem(&|bed| bed.disk.rot("RING", 9, 0xff).unwrap(), "RING has");
+    let short = Bytes::from_static(b"short");
+    problem(&|bed| bed.disk.plant("TOMBSTONES", &short).unwrap(), "TOMBSTONES has");
     // A log that is cut in the middle leaves rows that lead to nothing.
     problem(
         &|bed| {

@@ -99,7 +99,7 @@ store_metrics! {
     deletes: "Deletes of namespaces taken in, from clients and from peers",
     deleted_artifacts: "Artifacts taken out of the index because their namespace was deleted",
     deleted_bytes: "Bytes of bodies of those artifacts",
-    sweep_errors: "Steps of taking deleted artifacts out of the index that failed and are tried again",
+    purge_errors: "Steps of taking deleted artifacts out of the index that failed and are tried again",
     tombstones_forgotten: "Deletes of namespaces forgotten because later ones of others fill the bound",
     tombstones_lost: "Times that TOMBSTONES could not be read at a start, and deletes were forgotten",
     index_failures: "Batches that the catalog refused",

@@ -40,7 +40,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     COMMANDS_MAX, PLACES_SPACE, SharedWithReaders,
     command::{Command, Origin, Publish, refuse},
-    deletes::{Deletes, Sweeper},
+    deletes::{Deletes, Purger},
     eviction::{Debt, eviction_steps},
     grace::{Graces, SteadyWall},
     index::{Index, Look, Name},
@@ -128,7 +128,7 @@ pub(super) struct Appender {
     pub(super) index: Arc<Index>,
     pub(super) sums: Arc<Sums>,
     pub(super) deletes: Arc<Deletes>,
-    pub(super) sweeper: Sweeper,
+    pub(super) purger: Purger,
     pub(super) losses: Arc<Losses>,
     pub(super) device: Arc<Device>,
     /// What the store holds of its volume.
@@ -208,7 +208,7 @@ impl Appender {
             index: shared.index,
             sums: shared.sums,
             deletes: shared.deletes,
-            sweeper: Sweeper::default(),
+            purger: Purger::default(),
             losses: shared.losses,
             device: shared.device,
             owners: recovered.owners,
@@ -345,7 +345,7 @@ impl Appender {
     /// When something is to be done beside the work of others.
     fn due(&self) -> Instant {
         let due = self.look_due().min(self.catalog_due);
-        let others = self.eviction_due().into_iter().chain(self.sweep_due());
+        let others = self.eviction_due().into_iter().chain(self.purge_due());
         others.fold(due, Instant::min)
     }
 
@@ -355,7 +355,7 @@ impl Appender {
         self.tend_catalog().await;
         self.tend_sums().await;
         self.evict_some(steps).await;
-        self.sweep_some().await;
+        self.purge_some().await;
         self.hasten_copies().await;
         self.probe().await;
         self.keep_floor().await;

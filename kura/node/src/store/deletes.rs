@@ -1,12 +1,12 @@
-//! Deletes of namespaces: the file TOMBSTONES, what readers see of it, and the sweep behind it.
+//! Deletes of namespaces: the file TOMBSTONES, what readers see of it, and the purge behind it.
 //!
 //! 1. the appender merges a delete of its own, or those that a peer told of, into the set
 //! 2. the file is replaced, synced
 //! 3. readers miss what is covered from then on, and whoever deleted is answered
-//! 4. rows of what is covered are swept from the catalog in bounded steps; the last of them is synced before
-//!    the file says that a namespace is swept
+//! 4. rows of what is covered are purged from the catalog in bounded steps; the last of them is synced before
+//!    the file says that a namespace is purged
 //!
-//! What a sweep has not reached yet is hidden by step 3, and stays so: tombstones are kept. See
+//! What a purge has not reached yet is hidden by step 3, and stays so: tombstones are kept. See
 //! `kura_core::tombstones`.
 
 use std::{
@@ -22,7 +22,7 @@ use kura_core::{
     address::Address,
     place::Place,
     record::{Area, Version},
-    tombstones::{Merged, Tombstones},
+    tombstones::{InvalidTombstones, Merged, Tombstones},
 };
 use kura_env::{Batch, Disk, DiskError, DiskErrorKind, DiskPath, Instant};
 use parking_lot::RwLock;
@@ -32,6 +32,7 @@ use super::{
     PLACES_SPACE, Store,
     appender::{Appender, FAILURE_REST},
     command::Command,
+    recovery::RecoverError,
     state_file,
     versions::Known,
 };
@@ -40,7 +41,7 @@ use crate::{metrics::Metrics, service::Refusal};
 pub(crate) const TOMBSTONES: &str = "TOMBSTONES";
 const TOMBSTONES_NEW: &str = "TOMBSTONES.new";
 
-/// Rows that one step of a sweep looks at. Higher holds up the writers that wait for longer.
+/// Rows that one step of a purge looks at. Higher holds up the writers that wait for longer.
 const STEP_ROWS_MAX: usize = 256;
 
 /// The delete of a namespace, as it is asked for.
@@ -90,40 +91,70 @@ impl Deletes {
     ///
     /// # Errors
     ///
-    /// If the disk fails otherwise than by reading the file.
-    pub(super) async fn load(&self, disk: &dyn Disk, metrics: &Metrics) -> Result<(), DiskError> {
+    /// If the file is of another version, or the disk fails otherwise than by reading it.
+    pub(super) async fn load(
+        &self,
+        disk: &dyn Disk,
+        metrics: &Metrics,
+    ) -> Result<(), RecoverError> {
         state_file::remove(disk, &DiskPath::new(TOMBSTONES_NEW)).await?;
-        let damage = match state_file::load(disk, TOMBSTONES).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(bytes)) => match Tombstones::decode(&bytes) {
-                Ok(tombstones) => {
-                    self.set(tombstones);
-                    return Ok(());
-                }
-                Err(invalid) => format!("it has {invalid}"),
-            },
-            Err(error) if error.kind == DiskErrorKind::Io => error.to_string(),
-            Err(error) => return Err(error),
+        let damage = match load_file(disk).await? {
+            SavedTombstones::Here(tombstones) => {
+                self.set(tombstones);
+                return Ok(());
+            }
+            SavedTombstones::Invalid(format @ InvalidTombstones::Format(_)) => {
+                return Err(RecoverError::TombstonesFormat(format));
+            }
+            SavedTombstones::Invalid(invalid) => {
+                // So that it is told of once. Where there is no room for that, by the next start as well.
+                let nothing = Tombstones::default().encode();
+                state_file::replace(disk, (TOMBSTONES, TOMBSTONES_NEW), nothing).await.ok();
+                format!("it has {invalid}")
+            }
+            SavedTombstones::Unreadable(error) => error.to_string(),
         };
         metrics.store.tombstones_lost.inc();
         tracing::error!(
             damage,
             "TOMBSTONES cannot be read: deletes of namespaces are forgotten until a peer tells of them; \
-             what they covered and is not swept yet is served again"
+             what they covered and is not purged yet is served again"
         );
         Ok(())
     }
 }
 
-/// A sweep that is under way.
-pub(super) struct Sweep {
+/// What lies in TOMBSTONES.
+pub(crate) enum SavedTombstones {
+    /// These deletes, or none if there is no file.
+    Here(Tombstones),
+    Invalid(InvalidTombstones),
+    /// The device fails at it.
+    Unreadable(DiskError),
+}
+
+/// Reads TOMBSTONES.
+pub(crate) async fn load_file(disk: &dyn Disk) -> Result<SavedTombstones, DiskError> {
+    match state_file::load(disk, TOMBSTONES).await {
+        Ok(None) => Ok(SavedTombstones::Here(Tombstones::default())),
+        Ok(Some(bytes)) => Ok(match Tombstones::decode(&bytes) {
+            Ok(tombstones) => SavedTombstones::Here(tombstones),
+            Err(invalid) => SavedTombstones::Invalid(invalid),
+        }),
+        Err(error) if error.kind == DiskErrorKind::Io => Ok(SavedTombstones::Unreadable(error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// A purge that is under way.
+pub(super) struct Purge {
     namespace: String,
     version: Version,
     /// Where in `places` it goes on.
     from: Bytes,
 }
 
-impl Sweep {
+impl Purge {
     fn of(namespace: &str, version: Version) -> Self {
         let from = [namespace.as_bytes(), &[0]].concat();
         Self { namespace: namespace.to_owned(), version, from: from.into() }
@@ -137,8 +168,8 @@ impl Sweep {
 
 /// What the appender needs for deletes.
 #[derive(Default)]
-pub(super) struct Sweeper {
-    sweep: Option<Sweep>,
+pub(super) struct Purger {
+    purge: Option<Purge>,
     /// A step failed; there is none before this.
     rests_until: Instant,
 }
@@ -200,64 +231,64 @@ impl Appender {
         Ok(())
     }
 
-    /// When the next step of a sweep may be taken; `None` if nothing is to be swept.
-    pub(super) fn sweep_due(&self) -> Option<Instant> {
-        let is_needed = self.sweeper.sweep.is_some() || self.deletes.known().unswept().is_some();
-        is_needed.then_some(self.sweeper.rests_until)
+    /// When the next step of a purge may be taken; `None` if nothing is to be purged.
+    pub(super) fn purge_due(&self) -> Option<Instant> {
+        let is_needed = self.purger.purge.is_some() || self.deletes.known().unpurged().is_some();
+        is_needed.then_some(self.purger.rests_until)
     }
 
     /// One bounded step beside other work, if one is due. After an error it rests.
-    pub(super) async fn sweep_some(&mut self) {
+    pub(super) async fn purge_some(&mut self) {
         let now = self.env.clock.now();
-        if self.sweep_due().is_none_or(|due| now < due) {
+        if self.purge_due().is_none_or(|due| now < due) {
             return;
         }
-        if let Err(refusal) = self.sweep_step().await {
-            self.metrics.store.sweep_errors.inc();
-            tracing::warn!(%refusal, "what was deleted could not be swept; tried again");
-            self.sweeper.rests_until = now + FAILURE_REST;
+        if let Err(refusal) = self.purge_step().await {
+            self.metrics.store.purge_errors.inc();
+            tracing::warn!(%refusal, "what was deleted could not be purged; tried again");
+            self.purger.rests_until = now + FAILURE_REST;
         }
     }
 
     /// Takes away a bounded number of rows of what is deleted.
-    async fn sweep_step(&mut self) -> Result<(), Refusal> {
+    async fn purge_step(&mut self) -> Result<(), Refusal> {
         // Rows of what was deleted may not have come in yet.
         self.index_leftovers().await?;
         let known = self.deletes.known();
-        let sweep = self.sweeper.sweep.take();
+        let purge = self.purger.purge.take();
         // A later delete of the namespace begins anew.
-        let is_latest = |sweep: &Sweep| {
+        let is_latest = |purge: &Purge| {
             known.iter().any(|(namespace, it)| {
-                (namespace, it.version, it.is_swept) == (&sweep.namespace, sweep.version, false)
+                (namespace, it.version, it.is_purged) == (&purge.namespace, purge.version, false)
             })
         };
-        let next = || known.unswept().map(|(namespace, version)| Sweep::of(namespace, version));
-        let Some(mut sweep) = sweep.filter(is_latest).or_else(next) else { return Ok(()) };
-        let swept = self.sweep_rows(&mut sweep).await;
-        if !swept.as_ref().is_ok_and(|is_last| *is_last) {
-            self.sweeper.sweep = Some(sweep);
-            return swept.map(drop);
+        let next = || known.unpurged().map(|(namespace, version)| Purge::of(namespace, version));
+        let Some(mut purge) = purge.filter(is_latest).or_else(next) else { return Ok(()) };
+        let purged = self.purge_rows(&mut purge).await;
+        if !purged.as_ref().is_ok_and(|is_last| *is_last) {
+            self.purger.purge = Some(purge);
+            return purged.map(drop);
         }
         // Synced before the file says so, or a crash would keep some of the rows for ever.
         let synced = self.stamps.commit(&self.env, Batch::default()).await;
         synced.map_err(Refusal::Catalog)?;
         let mut tombstones = Tombstones::clone(&self.deletes.known());
-        if tombstones.swept(&sweep.namespace, sweep.version) {
+        if tombstones.purged(&purge.namespace, purge.version) {
             self.save_deletes(tombstones).await?;
-            tracing::info!(namespace = sweep.namespace, "a deleted namespace is swept");
+            tracing::info!(namespace = purge.namespace, "a deleted namespace is purged");
         }
         Ok(())
     }
 
     /// Takes away what is deleted among the next rows of a namespace. Whether they were the last ones.
-    async fn sweep_rows(&mut self, sweep: &mut Sweep) -> Result<bool, Refusal> {
+    async fn purge_rows(&mut self, purge: &mut Purge) -> Result<bool, Refusal> {
         let catalog = self.env.catalog.clone();
-        let rows = catalog.range(PLACES_SPACE, &sweep.from, &sweep.end(), STEP_ROWS_MAX).await;
+        let rows = catalog.range(PLACES_SPACE, &purge.from, &purge.end(), STEP_ROWS_MAX).await;
         let rows = rows.map_err(Refusal::Catalog)?;
         let (mut batch, mut known) = (Batch::default(), Known::new());
         let (mut objects, mut bytes) = (Vec::new(), 0);
         for (key, row) in &rows {
-            let Some(place) = Place::decode(row).filter(|it| it.version <= sweep.version) else {
+            let Some(place) = Place::decode(row).filter(|it| it.version <= purge.version) else {
                 continue;
             };
             batch.delete(PLACES_SPACE, key.clone());
@@ -280,7 +311,7 @@ impl Appender {
         }
         let last = rows.last().filter(|_| rows.len() == STEP_ROWS_MAX);
         if let Some((key, _)) = last {
-            sweep.from = [key, &[0][..]].concat().into();
+            purge.from = [key, &[0][..]].concat().into();
         }
         Ok(last.is_none())
     }

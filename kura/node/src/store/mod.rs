@@ -11,7 +11,7 @@ mod append;
 mod appender;
 mod budget;
 mod command;
-pub(crate) mod deletes;
+mod deletes;
 mod early;
 mod eviction;
 mod fit;
@@ -76,6 +76,7 @@ pub use staging::STAGING_ELSEWHERE;
 pub(crate) use staging::STAGING_LOCK;
 pub use upload::Upload;
 pub(crate) use {
+    deletes::{SavedTombstones, load_file as load_tombstones},
     ledger::{files_below, segment_of},
     losses::Lost,
     peers::CURSORS_SPACE,

@@ -26,6 +26,7 @@ use kura_core::{
     record::{Area, Flow, SegmentId},
     recovery::{Plan, plan},
     ring::{AfterRead, InvalidRing, Member, Ring},
+    tombstones::InvalidTombstones,
 };
 use kura_env::{CatalogError, DiskError, DiskErrorKind, DiskPath, Env, FileKind};
 use parking_lot::Mutex;
@@ -70,6 +71,11 @@ pub enum RecoverError {
         "RING has {0}; start the version that wrote this data directory, or an empty directory"
     )]
     Format(InvalidRing),
+    /// The same of its deletes.
+    #[error(
+        "TOMBSTONES has {0}; start the version that wrote this data directory, or an empty directory"
+    )]
+    TombstonesFormat(InvalidTombstones),
     /// The disk has no room for what a store needs at least.
     #[error(transparent)]
     TooSmall(#[from] TooSmall),

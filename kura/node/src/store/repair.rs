@@ -23,6 +23,7 @@ use kura_core::{
     place::{Place, contents_key, parse_contents_row},
     record::{Area, SegmentId},
     ring::InvalidRing,
+    tombstones::InvalidTombstones,
 };
 use kura_env::{
     Batch, Catalog, CatalogError, CommitDurability, DirEntry, DiskError, DiskErrorKind, DiskPath,
@@ -31,6 +32,7 @@ use kura_env::{
 
 use super::{
     CONTENTS_SPACE, PLACES_SPACE,
+    deletes::{self, SavedTombstones},
     early::Early,
     eviction::remove_record,
     recovery::{RecoverError, Recovered, recover},
@@ -137,6 +139,11 @@ pub(crate) async fn repair(
 /// as well, and by then something would have been moved.
 async fn refuse_other_versions(env: &Env) -> Result<(), RecoverError> {
     identity::check_format(&*env.disk).await?;
+    if let SavedTombstones::Invalid(format @ InvalidTombstones::Format(_)) =
+        deletes::load_file(&*env.disk).await?
+    {
+        return Err(RecoverError::TombstonesFormat(format));
+    }
     match ring_file::load(&*env.disk).await? {
         SavedRing::Invalid(format @ InvalidRing::Format(_)) => Err(RecoverError::Format(format)),
         SavedRing::Absent
@@ -157,6 +164,10 @@ fn told(metrics: &Metrics, wrong: &Wrong) -> Vec<String> {
     for (count, what) in [
         (metrics.recovered_identities.get(), "IDENTITY was damaged: the node has another one"),
         (metrics.recovered_rings.get(), "RING was made again from the segments"),
+        (
+            metrics.tombstones_lost.get(),
+            "TOMBSTONES was damaged: deletes of namespaces are forgotten",
+        ),
     ] {
         if count > 0 {
             done.push(what.to_owned());

@@ -57,11 +57,11 @@ impl Store {
     #[must_use]
     pub fn deletes_status(&self) -> serde_json::Value {
         let known = self.deletes();
-        let unswept = known.iter().filter(|(_, tombstone)| !tombstone.is_swept).count();
+        let unpurged = known.iter().filter(|(_, tombstone)| !tombstone.is_purged).count();
         serde_json::json!({
             "namespaces": known.len(),
             "namespaces_max": TOMBSTONES_MAX,
-            "unswept": unswept,
+            "unpurged": unpurged,
         })
     }
 
