@@ -10,7 +10,10 @@ use std::{
 
 use kura_env::Instant;
 
-use crate::body::{Body, BodyId};
+use crate::{
+    body::{Body, BodyId},
+    deletes::{Answered, Buried, DeleteId, Deletes, Writer},
+};
 
 /// A node by its position in the scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,12 +100,15 @@ pub struct History {
     promised: BTreeMap<(NodeIndex, String), Instant>,
     /// By node, how many puts were tried, and the bytes of their bodies.
     tried: BTreeMap<NodeIndex, (u64, u64)>,
+    /// What was to be deleted.
+    pub deletes: Deletes,
 }
 
 impl History {
     /// The nodes are each other's peers: what one of them took in may be read on all of them.
     pub fn span(&mut self, mesh_nodes: usize) {
         self.mesh_nodes = mesh_nodes;
+        self.deletes.travel();
     }
 
     /// An artifact cannot be read whole any more on a node.
@@ -114,6 +120,37 @@ impl History {
     pub fn voids(&mut self, node: NodeIndex, now: Instant) {
         self.void.insert(node, now);
         self.promised.retain(|(promiser, _), _| *promiser != node);
+        self.deletes.void(node, now);
+    }
+
+    /// A delete of a namespace is sent: nothing in it is promised any more.
+    pub fn begin_delete(&mut self, node: NodeIndex, namespace: &str, now: Instant) -> DeleteId {
+        let reaches = |of: NodeIndex| of == node || self.mesh_nodes > 0;
+        self.promised.retain(|(of, path), _| !(reaches(*of) && namespace_of(path) == namespace));
+        self.deletes.begin(node, namespace, now)
+    }
+
+    /// A delete was answered.
+    pub fn end_delete(&mut self, namespace: &str, id: DeleteId, now: Instant, answered: Answered) {
+        self.deletes.end(namespace, id, now, answered);
+    }
+
+    /// The deletes that a node must go by in a read of `path` that began at `start`.
+    #[must_use]
+    pub fn buried(&self, node: NodeIndex, path: &str, start: Instant) -> Vec<Buried> {
+        self.deletes.buried(namespace_of(path), node, start)
+    }
+
+    /// Whether no delete can have taken away what is owed.
+    #[must_use]
+    pub fn stands(&self, node: NodeIndex, path: &str, owed: &Owed) -> bool {
+        self.is_spared(node, path, owed.start)
+    }
+
+    fn is_spared(&self, node: NodeIndex, path: &str, at: Instant) -> bool {
+        let is_content = is_content_address(path);
+        let writer = Writer { node, is_content, at };
+        self.deletes.is_empty() || self.deletes.spare(namespace_of(path), writer)
     }
 
     /// Whether an artifact was spoilt on a node.
@@ -129,7 +166,8 @@ impl History {
 
     /// A node said that a content address is here, to a question that was asked at `asked`.
     pub fn vouched(&mut self, node: NodeIndex, path: &str, asked: Instant) {
-        if is_content_address(path) && !self.promise.is_zero() {
+        let is_deleted = || !self.deletes.spare_held(namespace_of(path), node, asked);
+        if is_content_address(path) && !self.promise.is_zero() && !is_deleted() {
             self.promised.insert((node, path.to_owned()), asked + self.promise);
         }
     }
@@ -256,8 +294,12 @@ impl History {
         };
         let mut puts: Vec<Put> = of(node).collect();
         for other in (0..self.mesh_nodes).map(NodeIndex).filter(|other| *other != node) {
+            // By the clock of that node it may have been over later.
+            let end = |put: &Put| put.end.map(|end| end + self.deletes.skew());
             puts.extend(of(other).map(|put| match put.outcome {
-                PutOutcome::Acked(_) => Put { outcome: PutOutcome::AckedElsewhere, ..put },
+                PutOutcome::Acked(_) => {
+                    Put { outcome: PutOutcome::AckedElsewhere, end: end(&put), ..put }
+                }
                 PutOutcome::AckedElsewhere | PutOutcome::Unknown | PutOutcome::Refused => put,
             }));
         }
@@ -265,7 +307,7 @@ impl History {
     }
 
     /// The put that a read beginning at `start` must find, or one newer than it, unless it was
-    /// evicted: of those acknowledged before, the one with the highest sequence.
+    /// evicted: of those acknowledged before that no delete can cover, the one with the highest sequence.
     #[must_use]
     pub fn owed(&self, node: NodeIndex, path: &str, start: Instant) -> Option<Owed> {
         if self.is_spoilt(node, path) {
@@ -284,7 +326,7 @@ impl History {
         let repeats =
             |put: &Put| repeated_void.is_some_and(|void| repeats_void(puts.values(), put, void));
         acked
-            .filter(|put| !repeats(put))
+            .filter(|put| !repeats(put) && self.is_spared(node, path, put.start))
             .filter_map(|put| match put.outcome {
                 PutOutcome::Acked(sequence) => {
                     Some(Owed { sequence, body: put.body.id, start: put.start })
@@ -298,6 +340,11 @@ impl History {
     pub fn keys(&self) -> impl Iterator<Item = (NodeIndex, &str)> {
         self.keys.keys().map(|(node, path)| (*node, path.as_str()))
     }
+}
+
+/// The namespace of a path.
+fn namespace_of(path: &str) -> &str {
+    path.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
 /// Whether a path ends in the digest of its body.
@@ -400,6 +447,48 @@ mod tests {
         assert_eq!(put(0, 1, 5), (None, false));
         assert_eq!(put(20, 21, 5), (None, false), "the node takes it to be there");
         assert_eq!(put(30, 31, 9), (Some(9), true), "it was written");
+    }
+
+    #[test]
+    fn a_delete_takes_what_is_owed_and_promised_and_not_what_is_put_later() {
+        let mut history = History::default();
+        let (node, path) = (NodeIndex(0), "/ns/cas/x");
+        history.promises_last(Duration::from_secs(1));
+        let put = |history: &mut History, start, sequence| {
+            let put = Put {
+                body: Body { id: BodyId(1), len_bytes: 1, forged: false },
+                start: Instant(start),
+                end: None,
+                outcome: PutOutcome::Unknown,
+                fraud: None,
+            };
+            let begun = history.begin_put(node, path, put);
+            let outcome = PutOutcome::Acked(sequence);
+            history.end_put((node, path), begun, Instant(start + 1), outcome);
+        };
+        let claims = |history: &History| {
+            let owed = history.owed(node, path, Instant(99)).map(|owed| owed.sequence);
+            (owed, history.promised_until(node, path).is_some())
+        };
+        put(&mut history, 1, 5);
+        history.vouched(node, path, Instant(3));
+        let owed = history.owed(node, path, Instant(99)).unwrap();
+        assert_eq!(claims(&history), (Some(5), true));
+        let other = history.begin_delete(node, "n", Instant(10));
+        history.end_delete("n", other, Instant(11), Answered::Done(None));
+        assert!(claims(&history) == (Some(5), true) && history.stands(node, path, &owed));
+        let delete = history.begin_delete(node, "ns", Instant(20));
+        history.vouched(node, path, Instant(21));
+        assert!(claims(&history) == (None, false) && !history.stands(node, path, &owed));
+        history.end_delete("ns", delete, Instant(22), Answered::Done(None));
+        assert_eq!(claims(&history), (None, false));
+        put(&mut history, 21, 6);
+        assert_eq!(claims(&history), (None, false), "it began before the answer");
+        put(&mut history, 23, 7);
+        history.vouched(node, path, Instant(25));
+        assert_eq!(claims(&history), (Some(7), true));
+        assert_eq!(history.buried(node, path, Instant(30)).len(), 1);
+        assert_eq!(history.buried(node, "/other/x", Instant(30)).len(), 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use kura_core::{
     place::{Place, is_mark_in_places},
     record::{Artifact, Header, Nonce, RECORD_MAGIC, SEGMENT_HEADER_LEN, SegmentHeader, Version},
     recovery::{Found, look},
+    tombstones::Tombstones,
 };
 use kura_env::Row;
 
@@ -80,6 +81,18 @@ fn next_record(
         matches!(look(&rest[*at..], nonce, from + *at as u64, len_bytes), Found::Record { .. })
     };
     candidates.into_iter().find(is_record).map(|(at, _)| from + at as u64)
+}
+
+/// What of this no delete covers: nobody lacks anything else.
+#[must_use]
+pub fn without(mut held: Holdings, deleted: &Tombstones) -> Holdings {
+    if !deleted.is_empty() {
+        held.retain(|key, holding| {
+            let address = Address::decode(key);
+            !address.is_ok_and(|address| deleted.covers_address(&address, holding.version))
+        });
+    }
+    held
 }
 
 /// Adds a holding, unless the same artifact is there in a later version.
@@ -282,6 +295,17 @@ mod tests {
         let mut cut = Holdings::new();
         look(&mut cut, image.files[&path] - 1);
         assert_eq!(cut, Holdings::new(), "the body of its only record is cut");
+    }
+
+    #[test]
+    fn what_a_delete_covers_is_not_compared() {
+        let mut deleted = Tombstones::default();
+        let held = || holdings(&[("x", 1), ("y", 2), ("z", 3)]);
+        assert_eq!(without(held(), &deleted), held());
+        deleted.merge("other", Version { time: 9, node: 1 });
+        assert_eq!(without(held(), &deleted), held());
+        deleted.merge("ns", Version { time: 2, node: 1 });
+        assert_eq!(without(held(), &deleted), holdings(&[("z", 3)]));
     }
 
     #[test]

@@ -6,12 +6,16 @@ use bytes::Bytes;
 use kura_core::{
     record::{Nonce, SegmentHeader, SegmentId},
     ring::Ring,
+    tombstones::Tombstones,
 };
 use kura_env::Row;
 
 /// Reads bytes of a file of the image: path below the data directory, offset, length. Fewer only
 /// where the file ends.
 pub type ReadBytes<'a> = Box<dyn Fn(&str, u64, usize) -> Bytes + 'a>;
+
+/// The file in which a node keeps what it knows of deletes.
+pub const TOMBSTONES: &str = "TOMBSTONES";
 
 /// One moment of a node's data directory.
 pub struct Image<'a> {
@@ -33,6 +37,16 @@ impl Image<'_> {
     pub fn ring(&self) -> Option<Ring> {
         let len = usize::try_from(*self.files.get("RING")?).ok()?;
         Ring::decode(&(self.read)("RING", 0, len)).ok()
+    }
+
+    /// What it knows of deletes. `None` if that cannot be read.
+    #[must_use]
+    pub fn tombstones(&self) -> Option<Tombstones> {
+        let Some(len_bytes) = self.files.get(TOMBSTONES) else {
+            return Some(Tombstones::default());
+        };
+        let len = usize::try_from(*len_bytes).ok()?;
+        Tombstones::decode(&(self.read)(TOMBSTONES, 0, len)).ok()
     }
 
     /// The path of a segment's file.

@@ -1,12 +1,13 @@
 //! The simulated world's upper half: scenarios, the runner, clients, invariants and verdicts.
 //!
-//! `scenario` says what is run, `run` runs it, `client` asks the nodes, `court` and `history` keep
-//! what they were told, `invariants` judge, and `report` is what it came to. Nothing here touches a
+//! `scenario` says what is run, `run` runs it, `client` asks the nodes, `court`, `history` and `deletes`
+//! keep what they were told, `invariants` judge, and `report` is what it came to. Nothing here touches a
 //! file, a thread or the time of day: programs do.
 
 pub mod body;
 pub mod client;
 pub mod court;
+pub mod deletes;
 pub mod draw;
 pub mod gone;
 pub mod history;

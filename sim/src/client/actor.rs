@@ -7,6 +7,7 @@ use kura_env::{Instant, timeout};
 use parking_lot::Mutex;
 
 use super::{
+    clean::{Cleaner, OnDisk},
     connection::{self, Connection, Failure, Place},
     keys::{KeyNumber, Keys},
     read::{Ask, Reader, Seen, drain},
@@ -18,7 +19,7 @@ use crate::{
     draw::Draw,
     history::{Fraud, NodeIndex, Put, PutOutcome},
     invariants::{puts_answered, true_digest, whole_body, writes_independent_of_peers},
-    scenario::{ClientSpec, MILLION},
+    scenario::{ClientSpec, MILLION, Mix},
 };
 
 /// A node that can be asked.
@@ -56,6 +57,8 @@ pub struct ActorWorld {
     pub is_recovering: Box<dyn Fn(NodeIndex) -> bool + Send + Sync>,
     /// In which of its lives a node is, while it can take a put.
     pub open_life: Box<dyn Fn(NodeIndex) -> Option<u64> + Send + Sync>,
+    /// What a node keeps of deletes.
+    pub on_disk: Box<OnDisk>,
     /// How far those have come that write each key once.
     pub once: Mutex<Once>,
 }
@@ -162,7 +165,11 @@ impl Actor {
                 continue;
             }
             self.turn = self.turn.wrapping_add(1);
-            if self.draw.chance(self.world.spec.mix.write) {
+            let Mix { clean, write, .. } = self.world.spec.mix;
+            // Nothing is drawn where nothing is deleted, so that other scenarios stay as they are.
+            if clean > 0 && self.draw.chance(clean) {
+                self.clean().await;
+            } else if self.draw.chance(write) {
                 let number = self.draw.below(self.world.spec.keys);
                 self.put(KeyNumber(number)).await;
             } else {
@@ -302,6 +309,24 @@ impl Actor {
         seen
     }
 
+    /// One delete of the namespace of its keys.
+    async fn clean(&mut self) {
+        let world = self.world.clone();
+        let clock = world.place.clock.clone();
+        let Target { node, addr, .. } = self.target();
+        let cleaning = async {
+            let mut connection = self.take(addr).await?;
+            let cleaner = Cleaner { court: &world.court, clock: &*clock, on_disk: &*world.on_disk };
+            let status = cleaner.clean(&mut connection, node, world.keys.namespace()).await?;
+            self.put_back(connection);
+            Ok::<u16, Failure>(status)
+        };
+        match timeout(&*clock, world.spec.timeout, cleaning).await {
+            Ok(Ok(204)) => {}
+            Ok(Ok(_) | Err(_)) | Err(_) => clock.sleep(world.spec.retry.wait).await,
+        }
+    }
+
     async fn put(&mut self, number: KeyNumber) {
         let plan = self.plan(number);
         let retry = self.world.spec.retry.clone();
@@ -375,7 +400,13 @@ impl Actor {
             outcome: PutOutcome::Unknown,
             fraud: plan.fraud,
         };
-        let id = world.court.evidence().history.begin_put(node, &plan.path, put);
+        let id = {
+            let mut evidence = world.court.evidence();
+            if !evidence.history.deletes.is_empty() {
+                evidence.history.deletes.hears(node, &(world.on_disk)(node), put.start);
+            }
+            evidence.history.begin_put(node, &plan.path, put)
+        };
         let life = (world.open_life)(node);
         let sending = self.send(plan, addr);
         let limit = world.spec.timeout;

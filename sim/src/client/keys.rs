@@ -41,6 +41,12 @@ impl Keys {
         Self { spec, seed, known: Mutex::new(vec![None; count]) }
     }
 
+    /// In which namespace they are.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.spec.namespace
+    }
+
     /// A key, made at its first use: a digest costs as much as its body is long.
     #[must_use]
     pub fn key(&self, number: KeyNumber) -> Key {

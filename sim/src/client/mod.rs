@@ -5,12 +5,14 @@
 //! of random numbers.
 
 mod actor;
+mod clean;
 pub mod connection;
 mod keys;
 mod read;
 mod upload;
 
 pub use actor::{Actor, ActorWorld, Once, Target};
+pub use clean::{Cleaner, OnDisk};
 pub use keys::{Key, KeyNumber, Keys};
 pub use read::{Ask, Reader, Seen};
 pub use upload::{Break, BrokenOff, Pace, Upload};

@@ -15,7 +15,7 @@ use crate::{
     history::{NodeIndex, Owed},
     invariants::{
         acked_or_evicted::{self, Horizon},
-        promise_held, true_digest, used_survives, whole_body,
+        deleted_stays_gone, promise_held, true_digest, used_survives, whole_body,
     },
 };
 
@@ -171,6 +171,8 @@ impl Reader<'_> {
             (judged, _) => judged,
         };
         let mut evidence = self.court.evidence();
+        let buried = evidence.history.buried(ask.node, path, ask.start);
+        evidence.judge(now, deleted_stays_gone::check_hit(path, &buried, &puts, body));
         let whole = whole_body::check_delivery(path, answer.len_bytes, received, body);
         evidence.judge(now, whole);
         evidence.judge(now, true_digest::check_delivery(path, &puts, body));
@@ -195,13 +197,19 @@ impl Reader<'_> {
         let missed = self.clock.now();
         let Some(horizon) = self.horizon(ask).await? else { return Ok(()) };
         let mut evidence = self.court.evidence();
+        // A delete may have come in between.
+        let stands = |owed: &Owed| evidence.history.stands(ask.node, ask.path, owed);
+        let is_deleted = owed.is_some_and(|owed| !stands(&owed));
+        let owed = owed.filter(|_| !is_deleted);
+        let promised_until = promised_until
+            .filter(|_| evidence.history.promised_until(ask.node, ask.path).is_some());
         if let Some(owed) = owed {
             evidence.judge(missed, acked_or_evicted::check_miss(ask.path, owed, &horizon));
         }
         if let Some(until) = promised_until {
             evidence.judge(missed, promise_held::check_miss(ask.path, until, missed));
         }
-        if stays {
+        if stays && !is_deleted {
             evidence.judge(missed, used_survives::check_miss(ask.path, owed));
         }
         Ok(())

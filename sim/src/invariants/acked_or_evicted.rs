@@ -18,7 +18,7 @@ pub const INVARIANT: Invariant = Invariant {
 };
 
 /// Versions count milliseconds: two puts that are closer together may be ordered either way.
-const CLOCK_GRAIN: Duration = Duration::from_millis(5);
+pub const CLOCK_GRAIN: Duration = Duration::from_millis(5);
 
 /// Judges a hit, given what the key owed when the read began and everything put there.
 ///

@@ -8,6 +8,7 @@ pub mod back_is_served;
 pub mod batches_bounded;
 pub mod compared;
 pub mod damage_is_told;
+pub mod deleted_stays_gone;
 pub mod disk_ceiling;
 pub mod fetch_settles;
 pub mod fetched_once;
@@ -48,10 +49,11 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 33] = [
+pub const ALL: [Invariant; 34] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
+    deleted_stays_gone::INVARIANT,
     promise_held::INVARIANT,
     quiet_zone::INVARIANT,
     used_survives::INVARIANT,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kura_env::{Instant, timeout};
 use sim_engine::{NodeId, Outcome, World};
 
-use super::{Judgement, Run, losses, machine::Machine, tenants};
+use super::{Judgement, Run, losses, machine::Machine, mesh::Mesh, tenants};
 use crate::{
     client::{
         Ask, Reader, Seen,
@@ -20,8 +20,8 @@ use crate::{
     gone::Gone,
     holdings::{self, Comparison, Holding, Holdings},
     invariants::{
-        Violation, acked_or_evicted, appended_once, compared, ledger_equals_disk, mesh_heals,
-        no_orphan_at_rest, node_heals,
+        Violation, acked_or_evicted, appended_once, compared, deleted_stays_gone,
+        ledger_equals_disk, mesh_heals, no_orphan_at_rest, node_heals,
         node_heals::Health,
         one_winner::{self, Said},
         reference_in_ring_or_miss, staging_bounded, sums_follow_rows,
@@ -120,7 +120,7 @@ impl Run {
             match pulse.check(now, &missing, &unready) {
                 Ok(mesh_heals::Beat::Over) => {
                     self.court.evidence().compared.when_healed = compared;
-                    return Ok(());
+                    return self.await_deletes(mesh, begun + bound.whole);
                 }
                 Ok(mesh_heals::Beat::Wait) => {}
                 Err(violation) => {
@@ -131,6 +131,24 @@ impl Run {
             self.run_to(now + MESH_POLL)?;
             self.undecided()?;
         }
+    }
+
+    /// Waits until all nodes of a mesh know the same deletes.
+    fn await_deletes(&self, mesh: &Mesh, deadline: Instant) -> Result<(), Judgement> {
+        loop {
+            let now = self.world.now();
+            match mesh.known_deletes() {
+                Ok(()) => break,
+                Err(violation) if now >= deadline => {
+                    self.court.evidence().judge(now, Err(violation.clone()));
+                    return Err(Judgement::NotHealed(violation));
+                }
+                Err(_) => self.run_to(now + MESH_POLL)?,
+            }
+            self.undecided()?;
+        }
+        self.court.evidence().history.deletes.have_arrived();
+        Ok(())
     }
 
     /// Reads every key that anything was put to, on every node that it was put to, or that is a
@@ -280,6 +298,7 @@ fn at_rest(machine: &Machine) -> Result<(), Violation> {
         ledger_equals_disk::check_rest(name, &ledger, &walked)?;
     }
     let rows = (&*image.places, &*image.versions);
+    deleted_stays_gone::check_rest(name, &image)?;
     sums_follow_rows::check(name, rows, |items| machine.wrong_sum(items))?;
     match machine.spoilt() {
         Some(spoilt) => appended_once::check(name, &image, &spoilt),

@@ -17,6 +17,7 @@ use kura_core::{
     place::{Place, place_key},
     record::SegmentId,
     summary::{Item, Span},
+    tombstones::Tombstones,
 };
 use kura_env::{Env, Instant};
 use kura_node::{
@@ -48,7 +49,7 @@ use crate::{
     draw::Draw,
     history::NodeIndex,
     holdings::{self, Holdings},
-    image::Image,
+    image::{Image, TOMBSTONES},
     invariants::{disk_ceiling::Ceiling, ledger_equals_disk},
     scenario::{CatalogFate, DiskSpec, NodeSpec, Scenario},
 };
@@ -253,6 +254,31 @@ impl Machine {
         self.world.kill(self.host);
     }
 
+    /// Is killed, stays dead until somebody starts it, and comes back with an empty disk.
+    pub(super) fn wipe(self: &Arc<Self>) {
+        if self.life() > 0 {
+            self.kill();
+        }
+        for file in self.disk.walk() {
+            // What was just listed is there.
+            self.disk.lose(file.path.as_str()).ok();
+        }
+        self.wounds.clear();
+        *self.losses.lock() = Losses::default();
+        *self.catalog.lock() = None;
+        *self.held_before.lock() = Holdings::new();
+        self.court.evidence().history.voids(self.index, self.world.now());
+        self.tell("loses everything on its disk".to_owned());
+    }
+
+    /// What it keeps of deletes; `None` if that cannot be read.
+    pub(super) fn tombstones(&self) -> Option<Tombstones> {
+        match self.disk.peek(TOMBSTONES) {
+            Some(bytes) => Tombstones::decode(&bytes).ok(),
+            None => Some(Tombstones::default()),
+        }
+    }
+
     /// Crashes, by the clock alone.
     pub(super) fn crash(self: &Arc<Self>, fault: &Fault) {
         let What::Crash { kind, .. } = fault.what else { return };
@@ -351,6 +377,7 @@ impl Machine {
         *self.service.lock() = None;
         *self.metrics.lock() = None;
         self.wounds.begin_life();
+        self.tell_of_life();
         self.world.start(self.host);
         self.tell("starts".to_owned());
         let disk = self.disk.attach();
@@ -391,6 +418,14 @@ impl Machine {
             };
             machine.respawn(&why);
         });
+    }
+
+    /// Has clients go by what its new life begins with.
+    fn tell_of_life(&self) {
+        let (tombstones, now) = (self.tombstones().unwrap_or_default(), self.world.now());
+        let mut evidence = self.court.evidence();
+        evidence.history.deletes.begin_life(self.index, now);
+        evidence.history.deletes.hears(self.index, &tombstones, now);
     }
 
     /// Is told to stop, as by SIGTERM: drains, and ends. Nobody starts it again by itself.

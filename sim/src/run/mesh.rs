@@ -9,7 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use kura_core::{place::Place, readiness::Rules, record::SEGMENT_HEADER_BYTES};
+use kura_core::{
+    place::Place, readiness::Rules, record::SEGMENT_HEADER_BYTES, tombstones::Tombstones,
+};
 use kura_env::Instant;
 use kura_node::service::State;
 use parking_lot::Mutex;
@@ -23,7 +25,7 @@ use crate::{
     holdings::{self, Comparison, Holder, Holdings, Missing},
     image::Image,
     invariants::{
-        Violation,
+        Violation, deleted_stays_gone,
         mesh_heals::Path,
         ready_is_complete::{self, Mine, Peer},
     },
@@ -268,13 +270,33 @@ impl Mesh {
         self.compare(gone).missing
     }
 
+    /// Judges what the nodes know of deletes, by their disks.
+    pub(super) fn known_deletes(&self) -> Result<(), Violation> {
+        let members = self.members();
+        let known = members.iter().map(|machine| (&*machine.name, machine.tombstones()));
+        deleted_stays_gone::check_known(&known.collect::<Vec<_>>())
+    }
+
+    /// The deletes that any node knows of.
+    fn deleted(&self) -> Tombstones {
+        let mut deleted = Tombstones::default();
+        for known in self.members().iter().filter_map(|machine| machine.tombstones()) {
+            for (namespace, tombstone) in known.iter() {
+                deleted.merge(namespace, tombstone.version);
+            }
+        }
+        deleted
+    }
+
     fn compare(&self, gone: Vec<Gone>) -> Comparison {
         let members = self.members();
         let holds = |machine: &Arc<Machine>| match self.is_repaired {
             true => machine.sound_holdings(),
             false => machine.holdings(),
         };
-        let holds: Vec<Holdings> = members.iter().map(holds).collect();
+        let deleted = self.deleted();
+        let holds: Vec<Holdings> =
+            members.iter().map(holds).map(|held| holdings::without(held, &deleted)).collect();
         let mut spoilt = self.spoilt.lock().clone();
         if self.is_repaired {
             // Then its copy is owed like any other.
@@ -367,11 +389,16 @@ impl Mesh {
                 !self.was_out_of_reach(machine, peer, (began, named))
             }
         });
+        let deleted = self.deleted();
+        let counts: Vec<(&Standing, &Holdings, Holdings)> = counts
+            .map(|(peer, now)| (peer, now, holdings::without(peer.holds.clone(), &deleted)))
+            .collect();
         let spoilt = self.spoilt.lock();
         let peers: Vec<Peer<'_>> = counts
-            .map(|(peer, now)| Peer {
+            .iter()
+            .map(|(peer, now, then)| Peer {
                 name: &members[peer.position].name,
-                then: &peer.holds,
+                then,
                 now,
                 spoilt: &spoilt[peer.position] | &spoilt[machine.index.0],
             })

@@ -2,6 +2,7 @@
 //! phases of the scenario, then kind.
 
 mod catch_up;
+mod cleaning;
 mod decay;
 #[cfg(test)]
 mod determinism;
@@ -101,6 +102,7 @@ impl Run {
         world.record_journal(options.recorder);
         let court = Court::default();
         let hosts = topology::build(&world, &scenario);
+        court.evidence().history.deletes.skewed(scenario.lags_by);
         let weather = Arc::new(Weather::new(scenario.faults.clone()));
         let mesh = scenario.mesh.then(|| Mesh::new(&world, &court, &scenario, seed));
         let machines = scenario.nodes.iter().enumerate().map(|(position, name)| {
@@ -167,6 +169,7 @@ impl Run {
             answers_within: self.scenario.expect.answers_within,
             puts_within: self.scenario.expect.puts_within,
             is_recovering: Box::new(is_recovering),
+            on_disk: self.on_disk(),
             open_life: Box::new(move |node| machines[node.0].open_life()),
             once: Mutex::default(),
             targets: targets.map(|machine| self.target(&spec, machine)).collect(),
@@ -218,6 +221,10 @@ impl Run {
         let evictions: u64 = self.machines.iter().map(|machine| machine.turns.evictions()).sum();
         let promised = self.court.evidence().history.promised_paths();
         self.tell(format!("{evictions} evictions were judged; {promised} artifacts were promised"));
+        let done = self.court.evidence().history.deletes.done();
+        if done > 0 {
+            self.tell(format!("{done} deletes were acknowledged"));
+        }
         let statuses = self.court.evidence().history.statuses().clone();
         for status in &self.scenario.expect.statuses {
             if !statuses.contains_key(status) {

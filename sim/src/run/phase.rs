@@ -9,7 +9,9 @@ use kura_env::{Instant, TaskHandle};
 use sim_engine::{NodeId, Outcome, World};
 use sim_storage::Crash;
 
-use super::{Judgement, Run, catch_up::Outset, heal::decided, machine::Machine};
+use super::{
+    Judgement, Run, catch_up::Outset, cleaning::Cleaning, heal::decided, machine::Machine,
+};
 use crate::{
     client::Actor,
     invariants::mesh_heals,
@@ -46,10 +48,12 @@ impl Run {
         let begun = self.world.now();
         let moved = self.moved_between_nodes();
         let catch_up = self.begin(phase);
+        let cleaning = self.clean(phase);
         let actors = self.employ(phase);
         let storm = Arc::new(());
         self.crash_again_and_again(phase, &storm);
-        let outcome = match self.world.run_until(self.end_of(phase), begun + phase.lasts) {
+        let outcome = match self.world.run_until(self.end_of(phase, &cleaning), begun + phase.lasts)
+        {
             // Nobody at work and nothing to wait for is what an idle phase looks like.
             Outcome::Deadlock(_) if actors.is_empty() => self.world.run_to(begun + phase.lasts),
             outcome @ (Outcome::Goal
@@ -65,6 +69,7 @@ impl Run {
         match outcome {
             Outcome::Goal | Outcome::Deadline => {
                 decided(&self.court)?;
+                self.has_cleaned(phase, cleaning)?;
                 self.ended(phase)?;
                 self.has_settled(phase, moved)?;
                 catch_up.map_or(Ok(()), |catch_up| self.caught_up(catch_up))
@@ -80,6 +85,9 @@ impl Run {
         let named = |names: &[String]| self.scenario.positions(names);
         for position in named(&phase.kill) {
             self.machines[position].kill();
+        }
+        for position in named(&phase.wipe) {
+            self.machines[position].wipe();
         }
         if let Some(mesh) = &self.mesh {
             mesh.spoil(&self.scenario, phase);
@@ -111,13 +119,14 @@ impl Run {
     }
 
     /// When the phase is over before its time.
-    fn end_of(&self, phase: &Phase) -> impl FnMut(&World) -> bool {
+    fn end_of(&self, phase: &Phase, cleaning: &Cleaning) -> impl FnMut(&World) -> bool + use<> {
         let until = phase.until_written_bytes.unwrap_or(u64::MAX);
         let court = self.court.clone();
         let awaited: Vec<Arc<Machine>> = self.awaited(phase);
         let groups = self.groups.iter().filter(|group| phase.clients.contains(&group.spec.name));
         let groups: Vec<_> = groups.cloned().collect();
         let has_end = !awaited.is_empty() || groups.iter().any(|group| group.spec.once);
+        let is_clean = cleaning.is_done();
         let mut look_at = Instant::default();
         move |world: &World| {
             if court.is_decided() || court.acked_bytes() >= until {
@@ -129,7 +138,9 @@ impl Run {
             look_at = world.now() + LOOK;
             let done =
                 |group: &Arc<crate::client::ActorWorld>| !group.spec.once || group.is_finished();
-            groups.iter().all(done) && awaited.iter().all(|machine| machine.unready().is_none())
+            is_clean()
+                && groups.iter().all(done)
+                && awaited.iter().all(|machine| machine.unready().is_none())
         }
     }
 

@@ -70,6 +70,11 @@ impl Wounds {
         wounds.any(|wound| wound.from < to && wound.to > from)
     }
 
+    /// Nothing is spoilt any more: nothing is there.
+    pub(super) fn clear(&self) {
+        self.0.lock().by_path.clear();
+    }
+
     /// A life of the node begins, which has met nothing yet.
     pub(super) fn begin_life(&self) {
         self.0.lock().met = 0;

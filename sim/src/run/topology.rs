@@ -24,6 +24,12 @@ pub(super) fn build(world: &World, scenario: &Scenario) -> Hosts {
     };
     let nodes = scenario.nodes.iter().enumerate();
     let nodes: Vec<NodeId> = nodes.map(|(at, name)| world.add_node(name, address(0, at))).collect();
+    if !scenario.lags_by.is_zero() {
+        let lag_ms = i64::try_from(scenario.lags_by.as_millis()).unwrap_or(i64::MAX);
+        for position in scenario.positions(&scenario.lagging) {
+            world.set_wall_skew(nodes[position], -lag_ms);
+        }
+    }
     let clients = scenario.clients.iter().enumerate();
     let clients: Vec<NodeId> = clients
         .map(|(at, group)| world.add_node(&format!("client {}", group.name), address(1, at)))

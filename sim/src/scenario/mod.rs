@@ -12,6 +12,8 @@ mod schema;
 mod spec;
 mod value;
 
+use std::time::Duration;
+
 pub use drawn::{Drawn, draw};
 pub use error::{Problem, ScenarioError};
 pub use pressure::{CoTenantSpec, DiskPressure};
@@ -19,8 +21,8 @@ pub use quantity::{MILLION, Unit};
 pub use read::{Document, Entry, Written, read, set};
 pub use schema::{FIELDS, Field, Kind, NODES_MAX, Preset, Section, Shape, markdown};
 pub use spec::{
-    CatalogFate, ClientSpec, CrashLoop, DiskSpec, Expect, FaultSpec, Link, LinkUsed, Mix, NodeSpec,
-    Phase, Retry, Spoil, SpoilHow, Zone,
+    CatalogFate, Clean, ClientSpec, CrashLoop, DiskSpec, Expect, FaultSpec, Link, LinkUsed, Mix,
+    NodeSpec, Phase, Retry, Spoil, SpoilHow, Zone,
 };
 pub use value::Value;
 
@@ -41,6 +43,10 @@ pub struct Scenario {
     pub nodes: Vec<String>,
     /// Whether they are each other's peers.
     pub mesh: bool,
+    /// Nodes whose wall clocks lag.
+    pub lagging: Vec<String>,
+    /// By how much.
+    pub lags_by: Duration,
     /// The zones; [`ELSEWHERE`] is not among them.
     pub zones: Vec<Zone>,
     /// What lies between zones; unnamed pairs have the defaults of `[link.NAME]`.
@@ -78,6 +84,8 @@ impl Scenario {
             scale: drawn.scale(),
             nodes: drawn.table(Section::Topology).texts("nodes").to_vec(),
             mesh: drawn.table(Section::Topology).flag("mesh"),
+            lagging: drawn.table(Section::Topology).texts("lagging").to_vec(),
+            lags_by: drawn.table(Section::Topology).duration("lags_by"),
             zones: names(Section::Zone).iter().map(|name| spec::zone(&drawn, name)).collect(),
             links: names(Section::Link)
                 .iter()
@@ -145,15 +153,13 @@ impl Scenario {
             all_in(format!("co_tenant.{}.nodes", tenant.name), &tenant.nodes, &nodes)?;
         }
         all_in("node.small".to_owned(), &self.node.small, &nodes)?;
+        all_in("topology.lagging".to_owned(), &self.lagging, &nodes)?;
         for phase in &self.phases {
             let path = |key: &str| format!("phase.{}.{key}", phase.name);
             all_in(path("clients"), &phase.clients, &clients)?;
             let mut named = nodes.clone();
             named.push(ALL_NODES);
-            let Phase { kill, start, restart, freeze, spoil, ready, crashes, .. } = phase;
-            let lists = [kill, start, restart, freeze, &spoil.nodes, ready, &crashes.nodes];
-            let keys = ["kill", "start", "restart", "freeze", "spoil_nodes", "ready", "crash_loop"];
-            for (key, list) in keys.into_iter().zip(lists) {
+            for (key, list) in phase.node_lists() {
                 all_in(path(key), list, &named)?;
             }
             named.extend(&zones);

@@ -207,6 +207,8 @@ pub const FIELDS: &[Field] = &[
     field(Topology, "nodes", Kind::Nodes, Is("1"), "how many nodes, or their names"),
     field(Topology, "mesh", Kind::Flag, Is("false"),
         "whether the nodes are each other's peers; a node's region is its zone"),
+    field(Topology, "lagging", Kind::Texts, Is(""), "nodes whose wall clocks lag behind all others"),
+    field(Topology, "lags_by", duration(0), Is("0"), "by how much"),
     field(Zone, "nodes", Kind::Texts, Is(""), "the nodes that stand here"),
     field(Zone, "clients", Kind::Texts, Is(""), "the groups of clients that stand here"),
     field(Link, "between", Kind::Texts, Required,
@@ -287,6 +289,7 @@ pub const FIELDS: &[Field] = &[
     field(Client, "head_share", SHARE, Is("5%"), "share of the others that are HEAD"),
     field(Client, "vouch_share", SHARE, Is("0"),
         "share of the others that are HEAD, and where that is answered 200 a GET within the node's promise"),
+    field(Client, "clean_share", SHARE, Is("0"), "share of operations that delete the namespace of its keys"),
     field(Client, "miss_share", SHARE, Is("5%"), "share of reads for keys nobody ever wrote"),
     field(Client, "cas_share", SHARE, Is("25%"), "share of keys that are the digest of their body"),
     field(Client, "body_min", bytes(0), Is("1KiB"), "the smallest body"),
@@ -318,6 +321,8 @@ pub const FIELDS: &[Field] = &[
     field(Phase, "until_written", bytes(0), Is("0"),
         "ends the phase early, once so many bytes were acknowledged in all; 0: it lasts"),
     field(Phase, "kill", Kind::Texts, Is(""), "nodes that are killed as it begins, and stay dead; `all`"),
+    field(Phase, "wipe", Kind::Texts, Is(""),
+        "nodes that are killed as it begins, stay dead, and lose everything on their disks; `all`"),
     field(Phase, "start", Kind::Texts, Is(""), "nodes that are started again as it begins; `all`"),
     field(Phase, "restart", Kind::Texts, Is(""),
         "nodes that are told to stop before it begins, with nobody at work, and are started again; `all`; \
@@ -343,6 +348,10 @@ pub const FIELDS: &[Field] = &[
         "reads fail, a byte is another one, the segment's file ends in the middle of the body, a byte of the \
          record's header is another one, a page has a sector that cannot be read, a page was never \
          written, or it was written over one of another record"),
+    field(Phase, "clean", Kind::Texts, Is(""),
+        "namespaces that an operator deletes as it begins; each delete is sent again until it is done, and must be \
+         before the phase ends"),
+    field(Phase, "clean_on", Kind::Texts, Is("all"), "the nodes that are asked for that, each by itself; `all`"),
     field(Phase, "ready", Kind::Texts, Is(""),
         "nodes that must be ready before it ends; it ends as soon as they are; `all`"),
     field(Phase, "moved_at_most", bytes(0), Is("0"),

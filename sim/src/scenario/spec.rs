@@ -148,6 +148,8 @@ pub struct ClientSpec {
 pub struct Mix {
     /// Of all operations: PUT.
     pub write: u64,
+    /// Of all operations: DELETE of the namespace.
+    pub clean: u64,
     /// Of the others: HEAD.
     pub head: u64,
     /// Of the others: HEAD, and a GET within the promise of what that found.
@@ -196,6 +198,8 @@ pub struct Phase {
     pub until_written_bytes: Option<u64>,
     /// Killed as it begins.
     pub kill: Vec<String>,
+    /// Killed as it begins, with everything on their disks gone.
+    pub wipe: Vec<String>,
     /// Started again as it begins.
     pub start: Vec<String>,
     /// Stopped in good order and started again before it begins.
@@ -210,6 +214,8 @@ pub struct Phase {
     pub freeze: Vec<String>,
     /// What cannot be read any more.
     pub spoil: Spoil,
+    /// What an operator deletes as it begins.
+    pub clean: Clean,
     /// Ends when these are ready, and they must be.
     pub ready: Vec<String>,
     /// What the links between nodes carry in it at the most, in bytes; `None`: not judged.
@@ -217,11 +223,27 @@ pub struct Phase {
 }
 
 impl Phase {
+    /// Its lists of nodes, by key.
+    pub(super) fn node_lists(&self) -> [(&'static str, &[String]); 9] {
+        [
+            ("kill", &self.kill),
+            ("wipe", &self.wipe),
+            ("start", &self.start),
+            ("restart", &self.restart),
+            ("freeze", &self.freeze),
+            ("spoil_nodes", &self.spoil.nodes),
+            ("clean_on", &self.clean.nodes),
+            ("ready", &self.ready),
+            ("crash_loop", &self.crashes.nodes),
+        ]
+    }
+
     /// Whether nodes catch up with their peers in it and nothing else goes on, so that what moves
     /// can be held against what was missing.
     #[must_use]
     pub fn is_catch_up(&self) -> bool {
-        !self.ready.is_empty() && self.clients.is_empty()
+        let is_quiet = self.clients.is_empty() && self.clean.namespaces.is_empty();
+        !self.ready.is_empty() && is_quiet
     }
 }
 
@@ -236,6 +258,15 @@ pub struct CrashLoop {
     pub power_loss: Option<Keep>,
     /// From a crash to the restart.
     pub down_for: Duration,
+}
+
+/// What an operator deletes.
+#[derive(Clone, Debug)]
+pub struct Clean {
+    /// Which namespaces.
+    pub namespaces: Vec<String>,
+    /// Who is asked for it.
+    pub nodes: Vec<String>,
 }
 
 /// Artifacts that cannot be read whole any more.
@@ -427,6 +458,7 @@ pub(super) fn client(drawn: &Drawn, name: &str) -> ClientSpec {
         stays: table.flag("stays"),
         mix: Mix {
             write: table.number("write_share"),
+            clean: table.number("clean_share"),
             head: table.number("head_share"),
             vouch: table.number("vouch_share"),
             miss: table.number("miss_share"),
@@ -460,6 +492,7 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         clients: table.texts("clients").to_vec(),
         until_written_bytes: (until > 0).then_some(until),
         kill: table.texts("kill").to_vec(),
+        wipe: table.texts("wipe").to_vec(),
         start: table.texts("start").to_vec(),
         restart: table.texts("restart").to_vec(),
         crashes: CrashLoop {
@@ -489,6 +522,10 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
                 "misdirected" => SpoilHow::Misdirected,
                 _ => SpoilHow::Rotten,
             },
+        },
+        clean: Clean {
+            namespaces: table.texts("clean").to_vec(),
+            nodes: table.texts("clean_on").to_vec(),
         },
         ready: table.texts("ready").to_vec(),
         moved_bytes_max: (moved > 0).then_some(moved),
