@@ -1,7 +1,10 @@
 //! Every scenario does the same twice under one seed, and something else under another.
 
 use super::{Options, run};
-use crate::{report::RunReport, scenario::read};
+use crate::{
+    report::{RunReport, Verdict},
+    scenario::read,
+};
 
 /// The scenarios of the repository, as short as they still tell their story.
 const SCENARIOS: &[(&str, &str)] = &[
@@ -21,6 +24,9 @@ const SCENARIOS: &[(&str, &str)] = &[
     ),
     ("partition", include_str!("../../../scenarios/incidents/partition_then_heal.toml")),
     ("frozen", include_str!("../../../scenarios/incidents/frozen_node.toml")),
+    ("deleted", include_str!("../../../scenarios/incidents/deleted_namespace_resurrected.toml")),
+    ("deletes", include_str!("../../../scenarios/incidents/deletes_survive_crashes.toml")),
+    ("lagging", include_str!("../../../scenarios/incidents/lagging_clock_after_delete.toml")),
 ];
 
 /// Runs a scenario with its phases cut to three seconds, which leave nobody ready, and few keys.
@@ -58,4 +64,22 @@ fn recording_the_journal_changes_nothing_and_other_seeds_do_something_else() {
     let rescheduled = Options { schedule_seed: Some(1), ..Options::default() };
     assert_ne!(run_short(text, 5, rescheduled).journal_hash, plain.journal_hash);
     assert_ne!(run_short(text, 6, Options::default()).journal_hash, plain.journal_hash);
+}
+
+#[test]
+fn a_delete_that_a_node_does_not_do_is_a_finding() {
+    let text = |kill: &str| {
+        format!(
+            "name = \"d\"\n[client.builds]\nrate = \"50/s\"\n[[phase]]\nname = \"p\"\nlasts = \"5s\"\n\
+             clients = [\"builds\"]\n[[phase]]\nname = \"q\"\nlasts = \"5s\"\nkill = [{kill}]\nclean = [\"builds\"]\n"
+        )
+    };
+    let run = |kill: &str| {
+        let document = read("d.toml", &text(kill)).unwrap();
+        run(&document, 3, Options::default()).unwrap()
+    };
+    let done = run("");
+    assert!(done.verdict == Verdict::Pass && done.statuses[&204] == 1, "{done:?}");
+    let dead = run("\"all\"");
+    assert_eq!(dead.invariant, "phase.clean", "{}", dead.reason);
 }
