@@ -144,6 +144,25 @@ pub enum AddressError {
     },
 }
 
+/// Why a query does not name a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// There is none in it.
+    #[error("the query names no namespace; write ?namespace_id=team-a")]
+    None,
+    /// There are more than one.
+    #[error("the query names more than one namespace; ask for one after the other")]
+    Several,
+    /// Nobody can tell whether it stands for itself.
+    #[error(
+        "the namespace in the query holds a plus sign; write %20 for a blank and %2B for a plus sign"
+    )]
+    Plus,
+    /// It is none.
+    #[error(transparent)]
+    Illegal(#[from] AddressError),
+}
+
 impl Address {
     /// Checks and makes an address.
     ///
@@ -224,6 +243,27 @@ impl Address {
         }
         let namespace = relative.strip_suffix("/cas")?;
         decode_segment(namespace, 1).ok().filter(|decoded| !decoded.contains('/'))
+    }
+
+    /// The namespace that a query names, as in `namespace_id=team-a`; `project_handle` is another name for that. Others
+    /// say nothing here. Percent-decoded as a path is: a plus sign, which forms use for a blank, has to be encoded.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError`] unless it names one legal namespace.
+    pub fn namespace_of_query(query: &str) -> Result<String, QueryError> {
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let mut named = pairs.filter(|(name, _)| ["namespace_id", "project_handle"].contains(name));
+        let (_, namespace) = named.next().ok_or(QueryError::None)?;
+        if named.next().is_some() {
+            return Err(QueryError::Several);
+        }
+        if namespace.contains('+') {
+            return Err(QueryError::Plus);
+        }
+        let namespace = decode_segment(namespace, 1)?;
+        check_length("namespace", &namespace, NAMESPACE_BYTES_MAX)?;
+        Ok(namespace.into_owned())
     }
 
     /// Whose artifact it is.
@@ -330,6 +370,26 @@ mod tests {
     use super::*;
 
     const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn a_query_names_one_namespace() {
+        let named = Address::namespace_of_query;
+        for (query, namespace) in [
+            ("namespace_id=team", "team"),
+            ("tenant_id=t&namespace_id=a%20b", "a b"),
+            ("project_handle=a%2Bb&account_handle=x+y", "a+b"),
+        ] {
+            assert_eq!(named(query).as_deref(), Ok(namespace), "{query}");
+        }
+        assert_eq!(named(""), Err(QueryError::None));
+        assert_eq!(named("tenant_id=t"), Err(QueryError::None));
+        assert_eq!(named("namespace_id=a&project_handle=a"), Err(QueryError::Several));
+        assert_eq!(named("namespace_id=a+b"), Err(QueryError::Plus));
+        let long = format!("namespace_id={}", "x".repeat(NAMESPACE_BYTES_MAX + 1));
+        for query in ["namespace_id=", "namespace_id=a%2fb", "namespace_id=%FF", &long] {
+            assert!(matches!(named(query), Err(QueryError::Illegal(_))), "{query}");
+        }
+    }
 
     #[test]
     fn a_path_may_stand_for_all_content_of_a_namespace() {

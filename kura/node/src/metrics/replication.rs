@@ -50,7 +50,7 @@ replication_metrics! {
         older_than_fits: "Artifacts that a pass left out, because newer ones fill the ring",
         set_aside: "Artifacts that failed too often and rest before they are tried again",
         rows_unknown: "Rows of a peer without a meaning here",
-    deletes_unknown: "Deletes that a peer told of whose namespace cannot be one here",
+        deletes_unknown: "Deletes that a peer told of whose namespace cannot be one here",
         claim_waits: "Fetches that waited because another peer was delivering the artifact",
         room_waits: "Fetches that waited for room in memory or staging",
         served: "Bodies that were sent to peers, or begun",

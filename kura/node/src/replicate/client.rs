@@ -22,7 +22,7 @@ use kura_env::{Elapsed, Env, timeout};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
-use super::error::PeerError;
+use super::{error::PeerError, wire::DELETES_PRINT};
 use crate::{metrics::Metrics, surface::runtime::TaskSet};
 
 /// Connections that are kept while nobody uses them: as many as are ever used at once.
@@ -47,6 +47,7 @@ pub(crate) struct Answer {
     sender: Sender,
     pace: Pace,
     metrics: Arc<Metrics>,
+    deletes: u64,
 }
 
 impl Client {
@@ -110,9 +111,13 @@ impl Client {
             let sent = timeout(&*self.env.clock, IDLE_TIMEOUT, sending);
             match sent.await.map_err(|elapsed| idle(&self.metrics, elapsed))? {
                 Ok(response) => {
+                    let told = response.headers().get(DELETES_PRINT);
+                    let deletes = told.and_then(|told| told.to_str().ok()?.parse().ok());
+                    let deletes = deletes.unwrap_or_default();
                     let body = checked(response)?;
                     let (env, metrics) = (self.env.clone(), self.metrics.clone());
-                    return Ok(Answer { env, body, sender, pace: Pace::default(), metrics });
+                    let pace = Pace::default();
+                    return Ok(Answer { env, body, sender, pace, metrics, deletes });
                 }
                 // The peer closed it while nobody looked. Everything asked here can be asked again.
                 Err(_) if is_kept => {}
@@ -159,6 +164,11 @@ impl Client {
 }
 
 impl Answer {
+    /// The fingerprint of the deletes that the peer knows, where it says so; else 0.
+    pub(crate) fn deletes(&self) -> u64 {
+        self.deletes
+    }
+
     /// The next bytes; nothing at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, PeerError> {
         loop {

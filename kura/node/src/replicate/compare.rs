@@ -224,7 +224,8 @@ async fn look(
 
 async fn ask(source: Source<'_>, asks: &[&Ask]) -> Result<Vec<Told>, PeerError> {
     let asked = serde_json::to_vec(asks).expect("ranges have names for keys");
-    let Compared { told } = source.client.ask_with(COMPARE, asked.into()).await?;
+    let Compared { told, deletes } = source.client.ask_with(COMPARE, asked.into()).await?;
+    source.hear_deletes(deletes).await?;
     let rows: usize = told.iter().map(|told| told.rows.len()).sum();
     if told.is_empty() || told.len() > asks.len() || rows > ANSWER_ROWS_MAX {
         let what = format!("{} answers with {rows} rows to {} ranges", told.len(), asks.len());
@@ -291,7 +292,7 @@ pub(crate) async fn tell(store: &Store, asks: &[Ask]) -> Result<Compared, Refusa
             break;
         }
     }
-    Ok(Compared { told })
+    Ok(Compared { told, deletes: store.deletes_print() })
 }
 
 /// The rows of a range that are not among the known ones, as far as they fit, and what is left of the range.

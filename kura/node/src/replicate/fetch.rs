@@ -14,6 +14,7 @@ use kura_env::timeout;
 use super::{
     Shared,
     client::Client,
+    deletes::Heard,
     error::PeerError,
     frames::Frames,
     wire::{BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, Row},
@@ -27,6 +28,7 @@ pub(crate) struct Source<'a> {
     pub(crate) client: &'a Client,
     /// The peer as it was configured.
     pub(crate) name: &'a str,
+    pub(crate) heard: &'a Heard,
 }
 
 /// What became of rows that were asked for.
@@ -158,6 +160,11 @@ async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched
             return Ok(fetched);
         }
     };
+    match source.hear_deletes(answer.deletes()).await {
+        Err(error @ PeerError::Store(_)) => return Err(error),
+        // The next answer says so again.
+        Ok(()) | Err(_) => {}
+    }
     let mut frames = Frames::new(answer);
     let mut room = Some(first);
     while let Some(row) = left.front() {

@@ -17,7 +17,6 @@ use kura_core::{
     backoff::Backoff,
     feed::{Cursor, FeedRow},
     limits::{FEED_WAIT, MYSELF_PAUSE, PAGE_ROWS_MAX},
-    tombstones::TOMBSTONES_MAX,
     tries::{Fate, Tries},
 };
 use kura_env::{EntropyStream, Instant};
@@ -27,10 +26,11 @@ use super::{
     aside::Aside,
     client::Client,
     compare::Comparison,
+    deletes::Heard,
     error::PeerError,
     fetch::{Fetched, Source},
     round::{Outcome, lacking, round},
-    wire::{DELETES, DeleteKnown, DeletesKnown, FEED, FeedPage, HELLO, Hello, Life},
+    wire::{FEED, FeedPage, HELLO, Hello, Life},
 };
 use crate::store::Lost;
 
@@ -52,8 +52,7 @@ pub(crate) struct Follower {
     /// leaves over.
     tries: BTreeMap<Vec<u8>, Tries>,
     aside: Aside,
-    /// The fingerprint of its deletes that were taken in last.
-    deletes: u64,
+    heard: Heard,
     /// What was lost here up to this number is back, or is not to be had from this peer.
     repaired: u64,
 }
@@ -93,7 +92,7 @@ impl Follower {
             passed: None,
             tries: BTreeMap::new(),
             aside: Aside::new(),
-            deletes: 0,
+            heard: Heard::default(),
             repaired: 0,
         }
     }
@@ -133,7 +132,7 @@ impl Follower {
         self.shared.mesh.met(&self.name, hello.clone());
         let life = hello.life.ok_or(PeerError::Recovering)?;
         // Before anything is compared: nothing that is deleted need be fetched.
-        self.hear_deletes(hello.deletes).await?;
+        self.source().hear_deletes(hello.deletes).await?;
         if self.pass.as_ref().is_some_and(|pass| pass.incarnation != life.incarnation) {
             self.pass = None;
         }
@@ -167,35 +166,9 @@ impl Follower {
         }
     }
 
-    /// Takes in the deletes that the peer knows, unless they are those of which it told before, or all known
-    /// here.
-    async fn hear_deletes(&mut self, print: u64) -> Result<(), PeerError> {
-        if print == self.deletes {
-            return Ok(());
-        }
-        if print == 0 || print == self.shared.store.deletes_print() {
-            self.deletes = print;
-            return Ok(());
-        }
-        let DeletesKnown { print, deletes } = self.client.ask(DELETES).await?;
-        let told = deletes.len();
-        if told > TOMBSTONES_MAX {
-            let limit = format!("{told} deletes; {TOMBSTONES_MAX} are the limit");
-            return Err(PeerError::Answer(limit));
-        }
-        let deletes: Vec<_> = deletes.into_iter().filter_map(DeleteKnown::read).collect();
-        let unknown = told - deletes.len();
-        self.shared.metrics.replication.deletes_unknown.inc_by(unknown as u64);
-        let new = self.shared.store.merge_deletes(deletes).await.map_err(PeerError::Store)?;
-        self.deletes = print;
-        if new > 0 {
-            tracing::info!(peer = self.name, new, "a peer told of deleted namespaces");
-        }
-        Ok(())
-    }
-
     fn source(&self) -> Source<'_> {
-        Source { shared: &self.shared, client: &self.client, name: &self.name }
+        let Self { shared, client, name, heard, .. } = self;
+        Source { shared, client, name, heard }
     }
 
     fn now(&self) -> Instant {
@@ -352,10 +325,10 @@ impl Follower {
         let path = format!(
             "{FEED}?incarnation={incarnation}&from={sequence}&rows={PAGE_ROWS_MAX}\
              &wait_ms={wait_ms}&deletes={}",
-            self.deletes
+            self.heard.print()
         );
         let page: FeedPage = self.client.ask(&path).await?;
-        self.hear_deletes(page.deletes).await?;
+        self.source().hear_deletes(page.deletes).await?;
         self.shared.mesh.follows(&self.name, sequence, page.head);
         let wanted = lacking(&self.shared, &page.rows).await?;
         let mut nothing = Comparison::nothing();

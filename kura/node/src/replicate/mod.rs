@@ -14,6 +14,7 @@ mod aside;
 mod claims;
 mod client;
 mod compare;
+mod deletes;
 mod error;
 mod fetch;
 mod follow;

@@ -27,8 +27,8 @@ use super::{
     compare,
     mesh::Mesh,
     wire::{
-        Ask, BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, COMPARE, DELETES, DeletesKnown,
-        FEED, FeedPage, FeedQuery, HELLO, Hello, Life, Row,
+        Ask, BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, COMPARE, DELETES, DELETES_PRINT,
+        DeletesKnown, FEED, FeedPage, FeedQuery, HELLO, Hello, Life, Row,
     },
 };
 use crate::{
@@ -207,6 +207,7 @@ async fn bodies(
     // A row of a kind that is unknown here cannot be held here.
     let rows: Vec<Option<FeedRow>> = rows.iter().map(Row::read).collect();
     let metrics = plane.surface.metrics.clone();
+    let print = store.deletes_print();
     let sending = Sending { store, rows: rows.into_iter(), reading: None, activity, metrics };
     let frames = stream::try_unfold(sending, |mut sending| async move {
         let frame = sending.next().await.inspect_err(|refusal| {
@@ -214,7 +215,11 @@ async fn bodies(
         })?;
         Ok::<_, Refusal>(frame.map(|frame| (frame, sending)))
     });
-    Response::new(Body::from_stream(frames))
+    let mut response = Response::new(Body::from_stream(frames));
+    if print != 0 {
+        response.headers_mut().insert(DELETES_PRINT, HeaderValue::from(print));
+    }
+    response
 }
 
 /// Bodies on their way to a peer, one after the other.

@@ -27,6 +27,8 @@ use crate::service::State;
 pub(crate) const HELLO: &str = "/peer/v1/hello";
 /// Path of the feed.
 pub(crate) const FEED: &str = "/peer/v1/feed";
+/// The header in which an answer with bodies has the fingerprint of the deletes that the node knows, if there are any.
+pub(crate) const DELETES_PRINT: &str = "x-kura-deletes";
 /// Path of deletes.
 pub(crate) const DELETES: &str = "/peer/v1/deletes";
 /// Path of comparisons.
@@ -119,7 +121,7 @@ impl From<&Tombstones> for DeletesKnown {
 }
 
 impl DeleteKnown {
-    /// What it says, if no artifact can be in that namespace nothing.
+    /// What it says; nothing if no artifact can be in that namespace.
     pub(crate) fn read(self) -> Option<(String, Version)> {
         let Self { namespace, time, node } = self;
         check_namespace(&namespace).ok()?;
@@ -144,6 +146,14 @@ pub(crate) struct Ask {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Compared {
     pub(crate) told: Vec<Told>,
+    /// As in [`Hello`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) deletes: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(print: &u64) -> bool {
+    *print == 0
 }
 
 /// What is told of a range; nothing if it is the same.

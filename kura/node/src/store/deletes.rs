@@ -6,14 +6,15 @@
 //! 4. rows of what is covered are purged from the catalog in bounded steps; the last of them is synced before
 //!    the file says that a namespace is purged
 //!
-//! What a purge has not reached yet is hidden by step 3, and stays so: tombstones are kept. See
+//! What a purge has not reached yet is hidden by step 3, and stays so: until then no tombstone is forgotten. See
 //! `kura_core::tombstones`.
 
 use std::{
+    collections::BTreeMap,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -21,18 +22,19 @@ use bytes::Bytes;
 use kura_core::{
     address::Address,
     place::Place,
-    record::{Area, Version},
+    record::{Area, SegmentId, Version},
     tombstones::{InvalidTombstones, Merged, Tombstones},
 };
 use kura_env::{Batch, Disk, DiskError, DiskErrorKind, DiskPath, Instant};
 use parking_lot::RwLock;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::{
     PLACES_SPACE, Store,
     appender::{Appender, FAILURE_REST},
     command::Command,
     recovery::RecoverError,
+    repair::QUARANTINE,
     state_file,
     versions::Known,
 };
@@ -43,6 +45,13 @@ const TOMBSTONES_NEW: &str = "TOMBSTONES.new";
 
 /// Rows that one step of a purge looks at. Higher holds up the writers that wait for longer.
 const STEP_ROWS_MAX: usize = 256;
+/// Large objects that one step unlinks, for the same reason.
+const STEP_OBJECTS_MAX: usize = 4;
+/// Purged namespaces of which the file is told together, and the catalog synced for. Higher: a crash has more of
+/// them looked over once more.
+const PURGED_TOGETHER_MAX: usize = 256;
+/// Deletes of clients that may wait. Each is a file that is synced, and keeps writers waiting.
+const DELETES_WAITING_MAX: usize = 16;
 
 /// The delete of a namespace, as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +67,8 @@ pub(crate) struct Deletes {
     known: RwLock<Arc<Tombstones>>,
     /// That of `known`; 0 as long as there are none.
     print: AtomicU64,
+    /// Whether one of them is to be purged.
+    has_unpurged: AtomicBool,
     changed: Notify,
 }
 
@@ -80,6 +91,7 @@ impl Deletes {
     /// These are known, and durable.
     pub(super) fn set(&self, tombstones: Tombstones) {
         let print = tombstones.print();
+        self.has_unpurged.store(tombstones.unpurged().next().is_some(), Ordering::Release);
         *self.known.write() = Arc::new(tombstones);
         if self.print.swap(print, Ordering::AcqRel) != print {
             self.changed.notify_waiters();
@@ -107,10 +119,11 @@ impl Deletes {
                 return Err(RecoverError::TombstonesFormat(format));
             }
             SavedTombstones::Invalid(invalid) => {
-                // So that it is told of once. Where there is no room for that, by the next start as well.
-                let nothing = Tombstones::default().encode();
-                state_file::replace(disk, (TOMBSTONES, TOMBSTONES_NEW), nothing).await.ok();
-                format!("it has {invalid}")
+                // Where it cannot be moved the next start tells of it again.
+                match set_aside(disk).await {
+                    Ok(kept) => format!("it has {invalid}, and is in {kept}"),
+                    Err(error) => format!("it has {invalid}, and cannot be set aside: {error}"),
+                }
             }
             SavedTombstones::Unreadable(error) => error.to_string(),
         };
@@ -122,6 +135,17 @@ impl Deletes {
         );
         Ok(())
     }
+}
+
+/// Moves the file to where people can look at it.
+async fn set_aside(disk: &dyn Disk) -> Result<DiskPath, DiskError> {
+    let dir = DiskPath::new(QUARANTINE);
+    let kept = dir.join(TOMBSTONES);
+    disk.mkdir(&dir).await?;
+    disk.rename(&DiskPath::new(TOMBSTONES), &kept).await?;
+    disk.sync_dir(&dir).await?;
+    disk.sync_dir(&DiskPath::root()).await?;
+    Ok(kept)
 }
 
 /// What lies in TOMBSTONES.
@@ -144,6 +168,11 @@ pub(crate) async fn load_file(disk: &dyn Disk) -> Result<SavedTombstones, DiskEr
         Err(error) if error.kind == DiskErrorKind::Io => Ok(SavedTombstones::Unreadable(error)),
         Err(error) => Err(error),
     }
+}
+
+/// As many deletes of clients as may wait.
+pub(super) fn turns() -> Semaphore {
+    Semaphore::new(DELETES_WAITING_MAX)
 }
 
 /// A purge that is under way.
@@ -170,6 +199,10 @@ impl Purge {
 #[derive(Default)]
 pub(super) struct Purger {
     purge: Option<Purge>,
+    /// Nothing of these is in the index any more, and the file does not say so yet.
+    done: BTreeMap<String, Version>,
+    /// Large objects that go once their rows are gone: some from before a commit of which nobody knows what came of it.
+    objects: Vec<SegmentId>,
     /// A step failed; there is none before this.
     rests_until: Instant,
 }
@@ -206,25 +239,24 @@ impl Appender {
             self.hlc = self.hlc.witness(version.time);
         }
         if new > 0 {
-            self.save_deletes(tombstones).await?;
+            // On a full disk the eldest data makes room.
+            while let Err(refusal) = self.save_deletes(tombstones.clone()).await {
+                self.make_space(Area::Blobs, refusal).await?;
+            }
             self.metrics.store.deletes.inc_by(new);
             self.metrics.store.tombstones_forgotten.inc_by(forgotten);
         }
         Ok(usize::try_from(new).unwrap_or(usize::MAX))
     }
 
-    /// Replaces the file, making room for it on a full disk, and lets readers see what it says.
+    /// Replaces the file, and lets readers see what it says.
     async fn save_deletes(&mut self, tombstones: Tombstones) -> Result<(), Refusal> {
         let files = (TOMBSTONES, TOMBSTONES_NEW);
-        let bytes = loop {
-            let replaced = state_file::replace(&*self.env.disk, files, tombstones.encode()).await;
-            let refusal = match replaced {
-                Ok(bytes) => break bytes,
-                Err(error) if error.kind.is_full() => Refusal::DiskFull(error),
-                Err(error) => Refusal::Disk(error),
-            };
-            self.make_space(Area::Blobs, refusal).await?;
-        };
+        let replaced = state_file::replace(&*self.env.disk, files, tombstones.encode()).await;
+        let bytes = replaced.map_err(|error| match error.kind.is_full() {
+            true => Refusal::DiskFull(error),
+            false => Refusal::Disk(error),
+        })?;
         self.books.replaced(TOMBSTONES, bytes);
         self.metrics.store.tombstones.set(i64::try_from(tombstones.len()).unwrap_or(i64::MAX));
         self.deletes.set(tombstones);
@@ -233,7 +265,7 @@ impl Appender {
 
     /// When the next step of a purge may be taken; `None` if nothing is to be purged.
     pub(super) fn purge_due(&self) -> Option<Instant> {
-        let is_needed = self.purger.purge.is_some() || self.deletes.known().unpurged().is_some();
+        let is_needed = self.deletes.has_unpurged.load(Ordering::Acquire);
         is_needed.then_some(self.purger.rests_until)
     }
 
@@ -250,33 +282,46 @@ impl Appender {
         }
     }
 
-    /// Takes away a bounded number of rows of what is deleted.
+    /// Takes away a bounded number of rows of what is deleted, or says that namespaces are purged.
     async fn purge_step(&mut self) -> Result<(), Refusal> {
         // Rows of what was deleted may not have come in yet.
         self.index_leftovers().await?;
         let known = self.deletes.known();
-        let purge = self.purger.purge.take();
-        // A later delete of the namespace begins anew.
-        let is_latest = |purge: &Purge| {
-            known.iter().any(|(namespace, it)| {
-                (namespace, it.version, it.is_purged) == (&purge.namespace, purge.version, false)
-            })
+        let is_latest = |namespace: &str, version| {
+            known.get(namespace).is_some_and(|it| it.version == version && !it.is_purged)
         };
-        let next = || known.unpurged().map(|(namespace, version)| Purge::of(namespace, version));
-        let Some(mut purge) = purge.filter(is_latest).or_else(next) else { return Ok(()) };
+        // A later delete of a namespace has it looked over again.
+        self.purger.done.retain(|namespace, version| is_latest(namespace, *version));
+        let done = &self.purger.done;
+        let next = || {
+            let mut left = known.unpurged().filter(|(namespace, _)| !done.contains_key(*namespace));
+            left.next().map(|(namespace, version)| Purge::of(namespace, version))
+        };
+        let purge = self.purger.purge.take().filter(|it| is_latest(&it.namespace, it.version));
+        let Some(mut purge) = purge.or_else(next) else { return self.save_purged().await };
         let purged = self.purge_rows(&mut purge).await;
-        if !purged.as_ref().is_ok_and(|is_last| *is_last) {
+        if purged.as_ref().is_ok_and(|is_last| *is_last) {
+            self.purger.done.insert(purge.namespace, purge.version);
+        } else {
             self.purger.purge = Some(purge);
-            return purged.map(drop);
         }
-        // Synced before the file says so, or a crash would keep some of the rows for ever.
+        purged?;
+        if self.purger.done.len() < PURGED_TOGETHER_MAX { Ok(()) } else { self.save_purged().await }
+    }
+
+    /// Has the file say which namespaces are purged, once the catalog has that synced: or a crash would keep some of
+    /// the rows for ever.
+    async fn save_purged(&mut self) -> Result<(), Refusal> {
         let synced = self.stamps.commit(&self.env, Batch::default()).await;
         synced.map_err(Refusal::Catalog)?;
         let mut tombstones = Tombstones::clone(&self.deletes.known());
-        if tombstones.purged(&purge.namespace, purge.version) {
-            self.save_deletes(tombstones).await?;
-            tracing::info!(namespace = purge.namespace, "a deleted namespace is purged");
+        for (namespace, version) in &self.purger.done {
+            tombstones.purged(namespace, *version);
         }
+        self.save_deletes(tombstones).await?;
+        let namespaces = self.purger.done.len();
+        self.purger.done.clear();
+        tracing::info!(namespaces, "deleted namespaces are purged");
         Ok(())
     }
 
@@ -286,46 +331,57 @@ impl Appender {
         let rows = catalog.range(PLACES_SPACE, &purge.from, &purge.end(), STEP_ROWS_MAX).await;
         let rows = rows.map_err(Refusal::Catalog)?;
         let (mut batch, mut known) = (Batch::default(), Known::new());
-        let (mut objects, mut bytes) = (Vec::new(), 0);
+        let (mut places, mut objects, mut bytes) = (Vec::new(), 0, 0);
+        let mut next = rows.last().filter(|_| rows.len() == STEP_ROWS_MAX).map(|(key, _)| key);
         for (key, row) in &rows {
             let Some(place) = Place::decode(row).filter(|it| it.version <= purge.version) else {
                 continue;
             };
             batch.delete(PLACES_SPACE, key.clone());
+            self.unpledge(&place, &mut batch);
             known.insert(key.clone(), Some(place));
             bytes += place.body_bytes;
+            places.push(place);
             if place.segment.area() == Area::Pool {
-                objects.push(place.segment);
+                self.purger.objects.push(place.segment);
+                objects += 1;
+                if objects == STEP_OBJECTS_MAX {
+                    next = Some(key);
+                    break;
+                }
             }
         }
-        let artifacts = known.len() as u64;
-        if artifacts > 0 {
+        if !batch.is_empty() {
             self.commit(batch, &known).await?;
         }
-        self.metrics.store.deleted_artifacts.inc_by(artifacts);
+        places.iter().for_each(|place| self.pledges.remove(place));
+        self.metrics.store.deleted_artifacts.inc_by(places.len() as u64);
         self.metrics.store.deleted_bytes.inc_by(bytes);
-        for object in objects {
+        for object in std::mem::take(&mut self.purger.objects) {
             if let Err(refusal) = self.remove_object(object).await {
                 tracing::warn!(%object, %refusal, "cleared up later");
             }
         }
-        let last = rows.last().filter(|_| rows.len() == STEP_ROWS_MAX);
-        if let Some((key, _)) = last {
+        if let Some(key) = next {
             purge.from = [key, &[0][..]].concat().into();
         }
-        Ok(last.is_none())
+        Ok(next.is_none())
     }
 }
 
 impl Store {
     /// Deletes everything that is in a namespace now, here and, as soon as they hear of it, on all peers. A
-    /// return means that it is gone for good, also after a loss of power; what is put later stays.
+    /// return means that it is gone for good, also after a loss of power; what is put here later stays. A name that can
+    /// be none of a namespace covers nothing.
     ///
     /// # Errors
     ///
-    /// [`Refusal::DiskFull`], [`Refusal::Disk`], [`Refusal::DiskStalled`], or [`Refusal::Draining`]: it may
+    /// [`Refusal::Busy`] while many deletes wait; [`Refusal::DiskFull`], [`Refusal::Disk`], [`Refusal::DiskStalled`], or [`Refusal::Draining`]: it may
     /// be deleted or not.
     pub async fn delete(&self, namespace: String) -> Result<(), Refusal> {
+        let Ok(_turn) = self.0.delete_turns.try_acquire() else {
+            return Err(Refusal::Busy { waiting: DELETES_WAITING_MAX, limit: DELETES_WAITING_MAX });
+        };
         self.tell_deletes(vec![Delete { namespace, version: None }]).await.map(drop)
     }
 

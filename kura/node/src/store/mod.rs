@@ -63,7 +63,7 @@ use kura_core::{
 };
 use kura_env::{CatalogHealth, Disk, Env, Keyspace, TaskEnd, TaskHandle};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use budget::share_bytes;
 pub use early::Early;
@@ -181,6 +181,8 @@ struct Shared {
     sums: Arc<Sums>,
     /// Deletes of namespaces.
     deletes: Arc<Deletes>,
+    /// Held by clients whose deletes wait.
+    delete_turns: Semaphore,
     /// What the store holds of its volume.
     books: Arc<Books>,
     /// What the volume has left.
@@ -257,6 +259,7 @@ impl Store {
             index,
             sums,
             deletes,
+            delete_turns: deletes::turns(),
             books,
             volume,
             pool,

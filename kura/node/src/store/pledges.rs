@@ -371,6 +371,13 @@ impl Appender {
         }
     }
 
+    /// What lies at a place is promised no longer, once the batch is in the catalog.
+    pub(super) fn unpledge(&self, place: &Place, batch: &mut Batch) {
+        if self.pledges.until_ms(place) > 0 {
+            batch.delete(PLEDGES_SPACE, contents_key(place.segment, place.offset));
+        }
+    }
+
     /// Whether anything may be promised now.
     pub(super) fn has_promises(&self) -> bool {
         self.ring.furthest_promise_ms() > self.steady_ms() || !self.pledges.marks.is_empty()

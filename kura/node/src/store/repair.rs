@@ -45,7 +45,7 @@ use super::{
 use crate::{config::StoreConfig, identity, metrics::Metrics, told::Told};
 
 /// The directory of what is kept for people to look at.
-const QUARANTINE: &str = "quarantine";
+pub(super) const QUARANTINE: &str = "quarantine";
 /// The objects in it may hold this part of what the store may hold. More takes room from what is sound; of
 /// less there may not be enough to tell what a device does. The one that was written last stays in any case.
 const QUARANTINE_PART: u64 = 20;

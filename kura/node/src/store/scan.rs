@@ -403,10 +403,9 @@ impl<'a> Scan<'a> {
     }
 
     /// Adds the rows of `found`, all of one segment, to `batch`. A name leads there unless a later
-    /// record of it is in the index already. What the index says of this very segment does not
-    /// count: a later record in here is found by this scan if it is still there. What is deleted gets no name.
-    /// Whether the name of
-    /// the last of them leads there now.
+    /// record of it is in the index already, or it was deleted since. What the index says of this very
+    /// segment does not count: a later record in here is found by this scan if it is still there. Whether
+    /// the name of the last of them leads there now.
     pub(super) async fn adopt(
         &mut self,
         batch: &mut Batch,

@@ -5,15 +5,16 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{Query, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
-use kura_core::address::{Address, Space};
-use kura_core::{digest::Digest, tombstones::check_namespace};
+use kura_core::{
+    address::{Address, Space},
+    digest::Digest,
+};
 use kura_env::{Elapsed, timeout};
-use serde::Deserialize;
 
 use super::{
     Surface,
@@ -38,14 +39,6 @@ const VOUCH_BYTES_MAX: usize = 65 * 16_000;
 
 /// `DELETE` of this path deletes a namespace.
 const CLEAN: &str = "/api/cache/clean";
-
-/// What is to be deleted.
-#[derive(Deserialize)]
-struct CleanQuery {
-    /// Clients name a tenant as well. A node keeps none apart, so that says nothing here.
-    #[serde(alias = "project_handle")]
-    namespace_id: String,
-}
 
 /// The methods that are offered on artifacts.
 pub(crate) const METHODS: &str = "GET, HEAD, PUT";
@@ -101,18 +94,19 @@ impl Exchange<'_> {
                 Some(namespace) => self.missing(&namespace, incoming).await,
                 None => Err(Failure::Method),
             },
-            Method::DELETE if self.head.uri.path() == CLEAN => self.clean().await,
+            Method::DELETE if self.head.uri.path() == CLEAN => self.clean(incoming).await,
             _ => Err(Failure::Method),
         }
     }
 
-    /// Deletes a namespace.
-    async fn clean(&self) -> Result<Response, Failure> {
-        let query = Query::<CleanQuery>::try_from_uri(&self.head.uri).map_err(Failure::Query)?;
-        let Query(CleanQuery { namespace_id }) = query;
-        check_namespace(&namespace_id)?;
+    /// Deletes a namespace. A body says nothing here: a little of one is read, so that the connection can be used
+    /// again.
+    async fn clean(&self, incoming: &mut body::Incoming) -> Result<Response, Failure> {
+        let namespace = Address::namespace_of_query(self.head.uri.query().unwrap_or_default())?;
+        let (discarded, _) = incoming.discard(self.surface.config.drain_body_bytes_max).await;
+        self.surface.count().http.drained_bytes.inc_by(discarded);
         let _turn = self.activity.turn();
-        self.surface.service.delete(namespace_id).await?;
+        self.surface.service.delete(namespace).await?;
         Ok(empty(Outcome::Deleted, true))
     }
 

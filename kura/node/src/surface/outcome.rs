@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use kura_core::{address::AddressError, framing::Violation};
+use kura_core::{
+    address::{AddressError, QueryError},
+    framing::Violation,
+};
 
 use crate::service::Refusal;
 
@@ -20,8 +23,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Frame(#[from] Violation),
     /// A delete that does not say of what.
-    #[error("the query has to name one namespace, as in ?namespace_id=team-a ({0})")]
-    Query(#[source] axum::extract::rejection::QueryRejection),
+    #[error(transparent)]
+    Query(#[from] QueryError),
     /// The method is not offered.
     #[error("the method is not offered here")]
     Method,

@@ -1,0 +1,65 @@
+//! What a follower hears of the deletes that its peer knows: in hello, and then in every answer, so that neither a
+//! long pass nor a page of large bodies keeps a node from hearing of one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Mutex;
+
+use super::{
+    client::Client,
+    error::PeerError,
+    fetch::Source,
+    wire::{DELETES, DeleteKnown, DeletesKnown},
+};
+
+/// How far the deletes of a peer are known here.
+#[derive(Default)]
+pub(crate) struct Heard {
+    /// The fingerprint of those that were taken in last.
+    print: AtomicU64,
+    /// Held by whoever asks for them.
+    turn: Mutex<()>,
+}
+
+impl Heard {
+    /// The fingerprint of those that were taken in last; 0 if none were.
+    pub(crate) fn print(&self) -> u64 {
+        self.print.load(Ordering::Acquire)
+    }
+}
+
+impl Source<'_> {
+    /// The peer knows deletes of this fingerprint: takes them in, unless they are those of which it told before, or
+    /// all known here, or somebody does so already.
+    ///
+    /// # Errors
+    ///
+    /// If the peer does not tell, or this node's store cannot take them in.
+    pub(crate) async fn hear_deletes(&self, print: u64) -> Result<(), PeerError> {
+        let Self { shared, client, name, heard } = *self;
+        if print == heard.print() {
+            return Ok(());
+        }
+        if print == 0 || print == shared.store.deletes_print() {
+            heard.print.store(print, Ordering::Release);
+            return Ok(());
+        }
+        let Ok(_turn) = heard.turn.try_lock() else { return Ok(()) };
+        let (print, deletes) = ask(client).await?;
+        let told = deletes.len();
+        let deletes: Vec<_> = deletes.into_iter().filter_map(DeleteKnown::read).collect();
+        let unknown = told - deletes.len();
+        shared.metrics.replication.deletes_unknown.inc_by(unknown as u64);
+        let new = shared.store.merge_deletes(deletes).await.map_err(PeerError::Store)?;
+        heard.print.store(print, Ordering::Release);
+        if new > 0 {
+            tracing::info!(peer = name, new, "a peer told of deleted namespaces");
+        }
+        Ok(())
+    }
+}
+
+async fn ask(client: &Client) -> Result<(u64, Vec<DeleteKnown>), PeerError> {
+    let DeletesKnown { print, deletes } = client.ask(DELETES).await?;
+    Ok((print, deletes))
+}
