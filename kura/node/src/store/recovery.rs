@@ -145,11 +145,7 @@ async fn recover_with_catalog(
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<Recovered, RecoverError> {
     let metrics = &*early.metrics;
-    // Before anything is made: on a disk full of stale staging this is what gives room.
-    clear_staging(env, config, metrics).await?;
-    make_directories(env).await?;
-    // Before anything can be read back that is deleted.
-    early.deletes.load(&*env.disk, metrics).await?;
+    prepare(env, config, early).await?;
     let Loaded { identity, on_disk, saved, lost, stamps } = load(env, config, metrics).await?;
     let Identity { node, incarnation, .. } = identity;
     let plan = plan(&saved, &on_disk);
@@ -208,6 +204,15 @@ async fn recover_with_catalog(
         node,
         incarnation,
     })
+}
+
+/// What comes before the catalog is opened.
+async fn prepare(env: &Env, config: &StoreConfig, early: &Early) -> Result<(), RecoverError> {
+    // Before anything is made: on a disk full of stale staging this is what gives room.
+    clear_staging(env, config, &early.metrics).await?;
+    make_directories(env).await?;
+    // Before anything can be read back that is deleted.
+    early.deletes.load(&*env.disk, &early.metrics).await
 }
 
 /// The sums over what can be read.
