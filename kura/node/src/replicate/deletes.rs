@@ -57,6 +57,18 @@ impl Source<'_> {
         }
         Ok(())
     }
+
+    /// The same beside other work, which a peer that does not tell keeps from nothing: its next answer says so again.
+    ///
+    /// # Errors
+    ///
+    /// If this node's store cannot take them in.
+    pub(crate) async fn hear_deletes_beside(&self, print: u64) -> Result<(), PeerError> {
+        match self.hear_deletes(print).await {
+            Err(error @ PeerError::Store(_)) => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
 }
 
 async fn ask(client: &Client) -> Result<(u64, Vec<DeleteKnown>), PeerError> {

@@ -160,11 +160,7 @@ async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched
             return Ok(fetched);
         }
     };
-    match source.hear_deletes(answer.deletes()).await {
-        Err(error @ PeerError::Store(_)) => return Err(error),
-        // The next answer says so again.
-        Ok(()) | Err(_) => {}
-    }
+    source.hear_deletes_beside(answer.deletes()).await?;
     let mut frames = Frames::new(answer);
     let mut room = Some(first);
     while let Some(row) = left.front() {
