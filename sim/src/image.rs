@@ -25,6 +25,8 @@ pub struct Image<'a> {
     pub places: Vec<Row>,
     /// Rows of the keyspace `contents`.
     pub contents: Vec<Row>,
+    /// Rows of the keyspace `feed`.
+    pub feed: Vec<Row>,
     /// Rows of the keyspace `versions`.
     pub versions: Vec<Row>,
     /// The bytes of the files.
@@ -155,6 +157,7 @@ pub(crate) mod sample {
                 files: lens.collect(),
                 places: self.places.clone(),
                 contents: self.contents.clone(),
+                feed: Vec::new(),
                 versions: Vec::new(),
                 read: Box::new(|path, offset, len| {
                     let Some(bytes) = self.files.get(path) else { return Bytes::new() };

@@ -154,6 +154,7 @@ async fn open(data: &Path) -> (kura_env::Env, Store) {
         promise: Duration::ZERO,
         write_grace: Duration::ZERO,
         scrub_every: Duration::ZERO,
+        feed_rows_max: kura_core::feed_rows::FEED_ROWS_MAX,
         scrub_bytes_per_second: 1 << 20,
     };
     let metrics = Arc::new(Metrics::default());

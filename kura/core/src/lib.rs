@@ -9,6 +9,7 @@ pub mod capacity;
 pub mod device;
 pub mod digest;
 pub mod feed;
+pub mod feed_rows;
 pub mod framing;
 pub mod hlc;
 pub mod ledger;

@@ -50,6 +50,9 @@ pub struct StoreConfig {
     /// How often all that is stored is read, to find what the device lost. Zero: only when asked.
     /// Too low: the device is never at rest. Too high: peers may have evicted what was lost.
     pub scrub_every: Duration,
+    /// Rows of the node's own feed. Too low: a peer that was away for a while has to compare. Too
+    /// high: the catalog is full of rows that nobody reads.
+    pub feed_rows_max: u64,
     /// Bytes that the scrub reads in a second at the most, at least 1. Too low: a pass takes weeks.
     /// Too high: readers wait for the device.
     pub scrub_bytes_per_second: u64,

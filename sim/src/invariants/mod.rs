@@ -10,6 +10,7 @@ pub mod compared;
 pub mod damage_is_told;
 pub mod deleted_stays_gone;
 pub mod disk_ceiling;
+pub mod feed_bounded;
 pub mod fetch_settles;
 pub mod fetched_once;
 pub mod floor_is_kept;
@@ -69,6 +70,7 @@ pub const ALL: [Invariant; 34] = [
     ledger_equals_disk::INVARIANT,
     sums_follow_rows::INVARIANT,
     batches_bounded::INVARIANT,
+    feed_bounded::INVARIANT,
     restart_is_neutral::INVARIANT,
     node_heals::INVARIANT,
     live_answers::INVARIANT,

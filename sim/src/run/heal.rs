@@ -20,7 +20,7 @@ use crate::{
     gone::Gone,
     holdings::{self, Comparison, Holding, Holdings},
     invariants::{
-        Violation, acked_or_evicted, appended_once, compared, deleted_stays_gone,
+        Violation, acked_or_evicted, appended_once, compared, deleted_stays_gone, feed_bounded,
         ledger_equals_disk, mesh_heals, no_orphan_at_rest, node_heals,
         node_heals::Health,
         one_winner::{self, Said},
@@ -297,6 +297,7 @@ fn at_rest(machine: &Machine) -> Result<(), Violation> {
     if let Some((ledger, walked)) = machine.books() {
         ledger_equals_disk::check_rest(name, &ledger, &walked)?;
     }
+    feed_bounded::check(name, &image.feed, machine.feed_rows_max())?;
     let rows = (&*image.places, &*image.versions);
     deleted_stays_gone::check_rest(name, &image)?;
     sums_follow_rows::check(name, rows, |items| machine.wrong_sum(items))?;

@@ -233,6 +233,11 @@ impl Machine {
         (self.wounds.met(), told)
     }
 
+    /// How many rows its feed may have.
+    pub(super) fn feed_rows_max(&self) -> u64 {
+        self.config.store.feed_rows_max
+    }
+
     /// Rows of the largest batch that it handed to its catalog in this life.
     pub(super) fn largest_batch(&self) -> usize {
         self.catalog.lock().as_ref().map_or(0, |catalog| catalog.largest_batch())
@@ -611,6 +616,7 @@ impl Machine {
             files: self.files(),
             places: rows(0),
             contents: rows(1),
+            feed: rows(2),
             versions: rows(5),
             read: Box::new(|path, offset, len| self.peek(path, offset, len)),
         }
@@ -655,6 +661,7 @@ fn node_config(spec: &NodeSpec, listen: SocketAddr) -> NodeConfig {
             promise: spec.promise,
             write_grace: spec.write_grace,
             scrub_every: spec.scrub_every,
+            feed_rows_max: spec.feed_rows_max,
             scrub_bytes_per_second: spec.scrub_bytes_per_second,
             durability: if spec.survives_power_loss {
                 Durability::PowerLoss

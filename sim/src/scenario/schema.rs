@@ -269,6 +269,8 @@ pub const FIELDS: &[Field] = &[
     field(Node, "peer_wait", duration(0), Is("60s"), "for how long a silent peer holds readiness back"),
     field(Node, "promise", duration(0), Is("15min"), "for how long what was said to be here stays"),
     field(Node, "write_grace", duration(0), Is("60s"), "for how long a fresh write stays"),
+    field(Node, "feed_rows", count(1, 1_000_000), Is("1000000"),
+        "how many rows its own feed may have; what is older than that is compared"),
     field(Node, "scrub_every", duration(0), Is("0"),
         "how often a node reads all that it stores; 0: never by itself"),
     field(Node, "scrub_rate", BYTE_RATE, Is("4MiB/s"), "how fast it does that at the most"),

@@ -100,6 +100,8 @@ pub struct NodeSpec {
     pub promise: Duration,
     /// For how long a fresh write stays.
     pub write_grace: Duration,
+    /// Rows of its feed.
+    pub feed_rows_max: u64,
     /// How often the node reads all that it stores; zero: never by itself.
     pub scrub_every: Duration,
     /// How many bytes of it in a second.
@@ -437,6 +439,7 @@ pub(super) fn node(drawn: &Drawn) -> NodeSpec {
         peer_wait: table.duration("peer_wait"),
         promise: table.duration("promise"),
         write_grace: table.duration("write_grace"),
+        feed_rows_max: table.number("feed_rows"),
         scrub_every: table.duration("scrub_every"),
         scrub_bytes_per_second: table.number("scrub_rate"),
     }

@@ -5,6 +5,7 @@ mod bed;
 mod catalog;
 mod deletes;
 mod device;
+mod feed;
 mod inspect;
 mod large;
 mod promises;

@@ -95,6 +95,7 @@ impl Bed {
                 promise: Duration::ZERO,
                 write_grace: Duration::ZERO,
                 scrub_every: Duration::ZERO,
+                feed_rows_max: kura_core::feed_rows::FEED_ROWS_MAX,
                 scrub_bytes_per_second: 1 << 20,
             },
             surface,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use kura_core::feed_rows::FEED_ROWS_MAX;
 use kura_node::config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig};
 
 use super::{Settings, setting::Key, table::PROCESS_CRASH, value::Value, wrong_kind};
@@ -52,6 +53,7 @@ impl Settings {
             promise: self.duration(Key::Promise),
             write_grace: self.duration(Key::WriteGrace),
             scrub_every: self.duration(Key::ScrubEvery),
+            feed_rows_max: FEED_ROWS_MAX,
             scrub_bytes_per_second: self.known_bytes(Key::ScrubRate),
         }
     }

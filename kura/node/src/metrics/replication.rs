@@ -40,6 +40,7 @@ replication_metrics! {
         passes_begun: "Passes over all that a peer holds",
         passes_completed: "Passes that were completed",
         ranges_compared: "Ranges of what is held whose sums were looked at for a pass",
+        feed_rows_dropped: "Rows that the feed of this node gave up because it is bounded",
         feeds_gone: "Feeds that did not reach back to the cursor, so that a pass was needed",
         fetched: "Artifacts fetched and stored",
         fetched_bytes: "Bytes of bodies fetched and stored",

@@ -119,13 +119,11 @@ async fn feed(
         timeout(&*plane.surface.env.clock, wait, something_new(&store, from, deletes)).await.ok();
     }
     let page = match store.extent().follow(cursor) {
-        Follow::Gone => {
-            let mut response = answer::text("the feed does not reach back to there\n");
-            *response.status_mut() = StatusCode::GONE;
-            return response;
-        }
+        Follow::Gone => return gone(),
         Follow::Wait => page_of(&store, &[], from),
         Follow::Rows { from } => match store.feed(from, rows.clamp(1, PAGE_ROWS_MAX)).await {
+            // Rows that were dropped while it was read are not in it.
+            Ok(_) if store.extent().follow(cursor) == Follow::Gone => return gone(),
             Ok(page) => page_of(&store, &page.rows, page.next),
             Err(refusal) => return plane.failed(&refusal),
         },
@@ -156,6 +154,12 @@ async fn deletes(State(plane): State<Plane>) -> Response {
         Some(store) => json(&DeletesKnown::from(&*store.deletes())),
         None => plane.not_now(RECOVERING),
     }
+}
+
+fn gone() -> Response {
+    let mut response = answer::text("the feed does not reach back to there\n");
+    *response.status_mut() = StatusCode::GONE;
+    response
 }
 
 /// A list of at most `rows_max` of something; `None` if the body is none.

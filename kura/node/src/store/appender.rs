@@ -42,6 +42,7 @@ use super::{
     command::{Command, Origin, Publish, refuse},
     deletes::{Deletes, Purger},
     eviction::{Debt, eviction_steps},
+    feed::Feed,
     grace::{Graces, SteadyWall},
     index::{Index, Look, Name},
     ledger::Books,
@@ -149,6 +150,7 @@ pub(super) struct Appender {
     pub(super) hlc: Hlc,
     /// Rows of durable records that the catalog refused. They go first, before any new one.
     pub(super) unindexed: Batch,
+    pub(super) feed: Arc<Feed>,
     /// One above the last row of the feed that followers may see.
     pub(super) head: Arc<Head>,
     rest: Option<Rest>,
@@ -227,6 +229,7 @@ impl Appender {
             next_sequence: recovered.next_sequence,
             node: recovered.node,
             unindexed: Batch::default(),
+            feed: recovered.feed,
             head,
             rest: None,
             catalog_due: Instant::default(),

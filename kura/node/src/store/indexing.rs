@@ -124,9 +124,13 @@ impl Appender {
     async fn commit_once(&self, batch: &Batch, known: &Known) -> Result<(), CatalogError> {
         let (catalog, mut batch) = (&*self.env.catalog, batch.clone());
         let moves = self.sums.moves(add_versions(catalog, &mut batch, known).await?);
+        let bounded = self.feed.bound(&mut batch);
         let committed = catalog.commit(batch, CommitDurability::Buffered).await;
         match &committed {
-            Ok(()) => self.sums.moved(moves),
+            Ok(()) => {
+                self.feed.committed(bounded, &self.metrics);
+                self.sums.moved(moves);
+            }
             Err(_) => self.sums.doubt(moves),
         }
         committed

@@ -14,6 +14,7 @@ mod command;
 mod deletes;
 mod early;
 mod eviction;
+mod feed;
 mod fit;
 mod forgetting;
 mod grace;
@@ -95,6 +96,7 @@ use self::{
     budget::Budget,
     command::Command,
     deletes::Deletes,
+    feed::Feed,
     index::{Index, Look, Name},
     ledger::Books,
     losses::Losses,
@@ -196,8 +198,7 @@ struct Shared {
     staging: Arc<Staging>,
     commands: mpsc::Sender<Command>,
     head: Arc<Head>,
-    /// Followers below it must compare everything, whatever the horizon says.
-    feed_floor: u64,
+    feed: Arc<Feed>,
     node: u64,
     incarnation: u64,
     metrics: Arc<Metrics>,
@@ -232,7 +233,7 @@ impl Store {
         let losses = Arc::new(Losses::default());
         let (sums, deletes) = (recovered.sums.clone(), early.deletes.clone());
         let (node, incarnation) = (recovered.node, recovered.incarnation);
-        let (head, feed_floor) = (Head::new(recovered.next_sequence), recovered.feed_floor);
+        let (head, feed) = (Head::new(recovered.next_sequence), recovered.feed.clone());
         let shared = SharedWithReaders {
             head: head.clone(),
             pool: pool.clone(),
@@ -267,7 +268,7 @@ impl Store {
             staging,
             commands,
             head,
-            feed_floor,
+            feed,
             node,
             incarnation,
             metrics,

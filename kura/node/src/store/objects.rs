@@ -158,8 +158,7 @@ impl Scan<'_> {
         // once it was synced, or never; and what it replaced may lie in a ring and would be taken for the newest.
         self.sync(&segment, &*file).await;
         self.env.disk.sync_dir(&segment_path(id).parent()).await?;
-        let durability = self.durability();
-        self.env.catalog.commit(batch, durability).await?;
+        self.put_in(batch).await?;
         Ok(Object::Here { segment, record_bytes, age: header.age, name })
     }
 

@@ -78,7 +78,7 @@ impl Store {
         // What was evicted since is not in the feed, and not here either.
         let floor = 1;
         let head = self.0.head.sequence();
-        let floor = floor.max(self.0.feed_floor);
+        let floor = floor.max(self.0.feed.floor());
         // The horizon of an empty ring lies above all that was given out.
         Extent { incarnation: self.0.incarnation, floor: floor.min(head), head }
     }

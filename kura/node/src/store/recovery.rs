@@ -35,6 +35,7 @@ use super::{
     CONTENTS_SPACE,
     appender::Log,
     early::Early,
+    feed::Feed,
     fit::Fitter,
     grace::SteadyWall,
     ledger::Books,
@@ -43,7 +44,6 @@ use super::{
     pledges::Pledges,
     ring_file::{self, SavedRing},
     rotation::promise_rules,
-    rows,
     scan::{Scan, Scans, open_segment},
     segments::View,
     space::Volume,
@@ -106,7 +106,7 @@ pub(super) struct Recovered {
     pub(super) sums: Arc<Sums>,
     pub(super) debts: Vec<SegmentId>,
     pub(super) next_sequence: u64,
-    pub(super) feed_floor: u64,
+    pub(super) feed: Arc<Feed>,
     pub(super) hlc_seen: u64,
     pub(super) node: u64,
     pub(super) incarnation: u64,
@@ -147,13 +147,13 @@ async fn recover_with_catalog(
     let metrics = &*early.metrics;
     prepare(env, config, early).await?;
     let Loaded { identity, on_disk, saved, lost, stamps } = load(env, config, metrics).await?;
-    let Identity { node, incarnation, .. } = identity;
     let plan = plan(&saved, &on_disk);
     tell_missing(&plan);
     let space = env.disk.space().await?;
     let capacity = capacity(config.capacity_bytes, space.total_bytes, config.segment_bytes)?;
     tell(&capacity);
-    let mut scan = Scan::new(env, early, &plan.ring, capacity.blobs.segment_bytes);
+    let feed = Feed::load(env, config).await?;
+    let mut scan = Scan::new(env, (early, &feed), &plan.ring, capacity.blobs.segment_bytes);
     let (scans, objects) = scan.all(&plan.ring, early, progress).await?;
     let Scans { ring, mut ends, headless } = scans;
     let Objects { pool, owners, dirs: pool_dirs } = objects;
@@ -199,10 +199,10 @@ async fn recover_with_catalog(
         sums,
         debts,
         next_sequence,
-        feed_floor: rows::feed_floor(&*env.catalog).await?,
+        feed,
         hlc_seen: scan.hlc_seen,
-        node,
-        incarnation,
+        node: identity.node,
+        incarnation: identity.incarnation,
     })
 }
 

@@ -50,8 +50,20 @@ pub(crate) fn add_feed_floor(batch: &mut Batch, sequence: u64) {
 /// What [`add_feed_floor`] said last; 0 if nothing.
 pub(crate) async fn feed_floor(catalog: &dyn Catalog) -> Result<u64, CatalogError> {
     let row = catalog.get(FEED_SPACE, &floor_key()).await?;
-    let floor = row.as_deref().and_then(|row| row.try_into().ok()).map(u64::from_be_bytes);
-    Ok(floor.unwrap_or_default())
+    Ok(read_feed_floor(row.as_ref()))
+}
+
+/// What [`add_feed_floor`] said in this row.
+pub(crate) fn read_feed_floor(row: Option<&Bytes>) -> u64 {
+    let floor = row.and_then(|row| row[..].try_into().ok()).map(u64::from_be_bytes);
+    floor.unwrap_or_default()
+}
+
+/// Takes rows of the feed away.
+pub(crate) fn drop_feed_rows<'a>(batch: &mut Batch, sequences: impl IntoIterator<Item = &'a u64>) {
+    for sequence in sequences {
+        batch.delete(FEED_SPACE, feed_key(*sequence).to_vec());
+    }
 }
 
 /// Says in every keyspace how far `segment` is indexed.

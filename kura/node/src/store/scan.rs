@@ -24,6 +24,7 @@ use super::{
     PLACES_SPACE,
     deletes::Deletes,
     early::Early,
+    feed::Feed,
     objects::Objects,
     recovery::RecoverError,
     resync::Resync,
@@ -93,6 +94,7 @@ pub(super) struct Scan<'a> {
     pub(super) metrics: &'a Metrics,
     /// What lies there and is deleted is in no index.
     deletes: &'a Deletes,
+    feed: Arc<Feed>,
     /// The highest hybrid logical time that was seen.
     pub(super) hlc_seen: u64,
     /// The segments that took appends last.
@@ -169,20 +171,24 @@ pub(super) struct Scans {
 
 impl<'a> Scan<'a> {
     /// A scan of the segments of `ring`, which are so long.
-    pub(super) fn new(env: &'a Env, early: &'a Early, ring: &Ring, segment_bytes: u64) -> Self {
+    pub(super) fn new(
+        env: &'a Env,
+        (early, feed): (&'a Early, &Arc<Feed>),
+        ring: &Ring,
+        segment_bytes: u64,
+    ) -> Self {
         let newest = ring.members().map(|member| member.id).filter(|id| ring.is_newest(*id));
         let (newest, next_sequence) = (newest.collect(), ring.sequence_ceiling());
-        let (metrics, deletes) = (&*early.metrics, &*early.deletes);
-        let (hlc_seen, unsynced_bytes) = (0, 0);
         Self {
             env,
-            metrics,
-            deletes,
-            hlc_seen,
+            metrics: &early.metrics,
+            deletes: &early.deletes,
+            feed: feed.clone(),
+            hlc_seen: 0,
             newest,
             next_sequence,
             segment_bytes,
-            unsynced_bytes,
+            unsynced_bytes: 0,
         }
     }
 
@@ -461,8 +467,16 @@ impl<'a> Scan<'a> {
             let watermark = Watermark { offset: end, hlc: self.hlc_seen };
             rows::add_watermark(&mut batch, segment.id, watermark);
         }
+        self.put_in(batch).await
+    }
+
+    /// Commits what was adopted, within the bound of the feed.
+    pub(super) async fn put_in(&mut self, mut batch: Batch) -> Result<(), RecoverError> {
+        let bounded = self.feed.bound(&mut batch);
         let durability = self.durability();
-        Ok(self.env.catalog.commit(batch, durability).await?)
+        self.env.catalog.commit(batch, durability).await?;
+        self.feed.committed(bounded, self.metrics);
+        Ok(())
     }
 
     /// That of the next commit: a start that power losses cut short again and again has to get on.
