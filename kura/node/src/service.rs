@@ -100,6 +100,17 @@ pub enum Refusal {
     /// A body that a peer has is older than everything here, and the ring is full.
     #[error("older than all that the ring has room for")]
     TooOld,
+    /// The version that a peer has is too far ahead of this node's clock.
+    #[error(
+        "its version is {ahead_seconds} s ahead of this node's clock, the limit is {limit_seconds} s: one of \
+         the two clocks is wrong"
+    )]
+    Ahead {
+        /// How far.
+        ahead_seconds: u64,
+        /// How far is allowed.
+        limit_seconds: u64,
+    },
     /// The device failed lately; writes rest before the next attempt.
     #[error("writes rest for {rest_seconds} s after a failure of the disk")]
     DiskFailed {

@@ -6,6 +6,7 @@ pub mod acked_or_evicted;
 pub mod appended_once;
 pub mod back_is_served;
 pub mod batches_bounded;
+pub mod clocks_are_not_poisoned;
 pub mod compared;
 pub mod damage_is_told;
 pub mod deleted_stays_gone;
@@ -50,7 +51,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 34] = [
+pub const ALL: [Invariant; 35] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -79,6 +80,7 @@ pub const ALL: [Invariant; 34] = [
     ready_is_complete::INVARIANT,
     mesh_heals::INVARIANT,
     one_winner::INVARIANT,
+    clocks_are_not_poisoned::INVARIANT,
     compared::INVARIANT,
     appended_once::INVARIANT,
     retries_bounded::INVARIANT,

@@ -3,6 +3,7 @@
 
 mod catch_up;
 mod cleaning;
+mod clocks;
 mod decay;
 #[cfg(test)]
 mod determinism;
@@ -65,7 +66,8 @@ pub struct Options {
 pub fn run(document: &Document, seed: u64, options: Options) -> Result<RunReport, ScenarioError> {
     let scenario = Scenario::of(document, seed)?;
     let run = Run::new(scenario, seed, options);
-    let result = run.cruel().and_then(|()| run.heal()).and_then(|()| run.expected());
+    let result = run.cruel().and_then(|()| run.heal());
+    let result = result.and_then(|()| run.clocks_are_right()).and_then(|()| run.expected());
     let report = run.report(result);
     run.machines.iter().for_each(|machine| machine.retire());
     run.mesh.iter().for_each(|mesh| mesh.dissolve());

@@ -63,6 +63,7 @@ impl Run {
             | Outcome::Stalled(_)) => outcome,
         };
         drop((actors, storm));
+        self.correct_clocks(phase);
         if let Some(mesh) = &self.mesh {
             mesh.rejoin(&self.strangers());
         }
@@ -70,6 +71,7 @@ impl Run {
             Outcome::Goal | Outcome::Deadline => {
                 decided(&self.court)?;
                 self.has_cleaned(phase, cleaning)?;
+                self.clocks_are_right()?;
                 self.ended(phase)?;
                 self.has_settled(phase, moved)?;
                 catch_up.map_or(Ok(()), |catch_up| self.caught_up(catch_up))
@@ -93,6 +95,7 @@ impl Run {
             mesh.spoil(&self.scenario, phase);
             mesh.sever(&self.scenario, phase, &self.strangers());
         }
+        self.set_clocks(phase);
         let outset = self.outset(phase);
         for position in named(&phase.start) {
             self.machines[position].start();

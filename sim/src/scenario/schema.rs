@@ -342,6 +342,8 @@ pub const FIELDS: &[Field] = &[
     field(Phase, "cut_how", Kind::Choice(&["refuse", "silent"]), Is("silent"),
         "whether connections over the cut are refused and reset, or hear nothing"),
     field(Phase, "freeze", Kind::Texts, Is(""), "nodes from and to which nothing moves while it lasts"),
+    field(Phase, "clock_ahead", Kind::Texts, Is(""), "nodes whose wall clock is set ahead while it lasts; `all`"),
+    field(Phase, "clock_by", duration(0), Is("0"), "by how much"),
     field(Phase, "spoil", count(0, 100_000), Is("0"),
         "so many artifacts, drawn, cannot be read whole any more on the nodes of `spoil_nodes`"),
     field(Phase, "spoil_nodes", Kind::Texts, Is(""), "whose disks those are; `all`"),

@@ -214,6 +214,10 @@ pub struct Phase {
     pub cut_refuses: bool,
     /// Nodes from and to which nothing moves.
     pub freeze: Vec<String>,
+    /// Nodes whose wall clock is set ahead while it lasts.
+    pub clock_ahead: Vec<String>,
+    /// By how much.
+    pub clock_by: Duration,
     /// What cannot be read any more.
     pub spoil: Spoil,
     /// What an operator deletes as it begins.
@@ -226,7 +230,7 @@ pub struct Phase {
 
 impl Phase {
     /// Its lists of nodes, by key.
-    pub(super) fn node_lists(&self) -> [(&'static str, &[String]); 9] {
+    pub(super) fn node_lists(&self) -> [(&'static str, &[String]); 10] {
         [
             ("kill", &self.kill),
             ("wipe", &self.wipe),
@@ -237,6 +241,7 @@ impl Phase {
             ("clean_on", &self.clean.nodes),
             ("ready", &self.ready),
             ("crash_loop", &self.crashes.nodes),
+            ("clock_ahead", &self.clock_ahead),
         ]
     }
 
@@ -513,6 +518,8 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         cut: table.texts("cut").to_vec(),
         cut_refuses: table.text("cut_how") == "refuse",
         freeze: table.texts("freeze").to_vec(),
+        clock_ahead: table.texts("clock_ahead").to_vec(),
+        clock_by: table.duration("clock_by"),
         spoil: Spoil {
             artifacts: table.number("spoil"),
             nodes: table.texts("spoil_nodes").to_vec(),

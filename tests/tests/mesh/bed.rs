@@ -70,6 +70,11 @@ impl Bed {
         (self.world.net(id), self.world.clock(id), self.world.tasks(id))
     }
 
+    /// Sets the wall clock of a host ahead of the true time.
+    pub(crate) fn set_clock_ahead(&self, number: usize, by: Duration) {
+        self.world.set_wall_skew(self.hosts[number].id, i64::try_from(by.as_millis()).unwrap());
+    }
+
     pub(crate) fn clock(&self, number: usize) -> Arc<dyn Clock> {
         self.world.clock(self.hosts[number].id)
     }

@@ -143,6 +143,12 @@ fn notes(report: &Report) -> String {
                 "{node}: {set_aside} artifacts of {name} could not be fetched, such as {first}"
             );
         }
+        if let Some(seconds) = peer["ahead_seconds"].as_u64() {
+            let _ = writeln!(
+                out,
+                "{node}: what {name} has is up to {seconds} s ahead of the clock here, and waits"
+            );
+        }
     }
     out
 }
@@ -202,7 +208,7 @@ http://127.0.0.1:4000  serving  yes    2 of 2  5    3 of 8 x 512MiB  1.5KiB of 8
         joining.disk = Value::Null;
         joining.cluster = json!({ "peers": [
             { "peer": "b:1", "standing": "passing", "lag": null, "set_aside_total": 2,
-              "set_aside": ["team/x"], "silent_seconds": 4, "error": "refused",
+              "set_aside": ["team/x"], "ahead_seconds": 900, "silent_seconds": 4, "error": "refused",
               "pass": { "done": 1, "wanted": 9, "bytes": 2048, "bytes_per_second": 1024.0 } },
             { "peer": "c:1", "standing": "passing", "lag": null, "silent_seconds": null,
               "error": "our own store: full" },
@@ -223,6 +229,7 @@ http://127.0.0.1:4000  serving  yes    2 of 2  5    3 of 8 x 512MiB  1.5KiB of 8
                 "http://127.0.0.1:4000: peer b:1 has been silent for 4 s: refused",
                 "http://127.0.0.1:4000: pass over b:1: 1 of 9 artifacts so far, 2KiB, 1KiB/s",
                 "http://127.0.0.1:4000: 2 artifacts of b:1 could not be fetched, such as team/x",
+                "http://127.0.0.1:4000: what b:1 has is up to 900 s ahead of the clock here, and waits",
                 "http://127.0.0.1:4000: peer c:1 failed: our own store: full",
                 "http://127.0.0.1:4000 cannot be reached: no connection",
             ]

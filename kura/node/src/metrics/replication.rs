@@ -48,6 +48,7 @@ replication_metrics! {
         unreadable: "Artifacts that a peer holds and could not read",
         missing: "Artifacts that a peer told of and did not have any more",
         declined: "Artifacts that this node cannot take",
+        too_far_ahead: "Versions of peers that were left for later, because they are too far ahead of the clock",
         older_than_fits: "Artifacts that a pass left out, because newer ones fill the ring",
         set_aside: "Artifacts that failed too often and rest before they are tried again",
         rows_unknown: "Rows of a peer without a meaning here",

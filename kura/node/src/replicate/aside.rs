@@ -61,6 +61,11 @@ impl Aside {
         self.rows.len()
     }
 
+    /// The latest hybrid logical time among them.
+    pub(crate) fn latest(&self) -> u64 {
+        self.rows.iter().map(|row| row.version.time).max().unwrap_or(0)
+    }
+
     /// Some of their names.
     pub(crate) fn names(&self) -> Vec<String> {
         let name = |row: &FeedRow| format!("{}/{}", row.address.namespace(), row.address.key());

@@ -23,7 +23,7 @@ use kura_core::{
 use super::{
     error::PeerError,
     fetch::Source,
-    round::lacking,
+    round::{Lacking, lacking},
     wire::{Ask, COMPARE, Compared, Part, Told},
 };
 use crate::{
@@ -66,8 +66,10 @@ enum Pending {
 pub(crate) struct Learned {
     /// Rows that the peer told.
     pub(crate) rows: u64,
-    /// Those of them that are lacking here.
+    /// Those of them that are lacking here, and to be fetched.
     pub(crate) lacking: u64,
+    /// Those of them that are lacking, and too far ahead of the clock here.
+    pub(crate) ahead: Vec<FeedRow>,
     /// Of each range in their order.
     ranges: Vec<Range>,
 }
@@ -244,8 +246,9 @@ impl Learned {
             ))
         })?;
         self.rows += told.rows.len() as u64;
-        let lacking = lacking(source.shared, &told.rows).await?;
+        let Lacking { now: lacking, ahead } = lacking(source.shared, &told.rows).await?;
         self.lacking += lacking.len() as u64;
+        self.ahead.extend(ahead);
         self.ranges.push(Range { lacking, parts });
         Ok(())
     }

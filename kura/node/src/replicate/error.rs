@@ -83,6 +83,7 @@ impl PeerError {
         match refusal {
             Refusal::TooLarge { .. }
             | Refusal::TooOld
+            | Refusal::Ahead { .. }
             | Refusal::Length { .. }
             | Refusal::WrongDigest { .. } => Self::Body(refusal),
             Refusal::Busy { .. }

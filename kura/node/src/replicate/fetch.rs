@@ -19,7 +19,7 @@ use super::{
     frames::Frames,
     wire::{BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, Row},
 };
-use crate::store::Upload;
+use crate::{service::Refusal, store::Upload};
 
 /// From where it is fetched, and for whom.
 #[derive(Clone, Copy)]
@@ -29,6 +29,14 @@ pub(crate) struct Source<'a> {
     /// The peer as it was configured.
     pub(crate) name: &'a str,
     pub(crate) heard: &'a Heard,
+}
+
+impl Source<'_> {
+    /// The version of an artifact is too far ahead of the clock here: it is not taken in now.
+    pub(crate) fn is_ahead(&self, row: &FeedRow) {
+        self.shared.metrics.replication.too_far_ahead.inc();
+        self.shared.mesh.is_ahead(self.name, row);
+    }
 }
 
 /// What became of rows that were asked for.
@@ -237,8 +245,12 @@ async fn room(source: Source<'_>, row: &FeedRow) -> Result<Upload, PeerError> {
 /// This node cannot take the body.
 fn decline(source: Source<'_>, fetched: &mut Fetched, row: Option<FeedRow>, error: PeerError) {
     let Some(row) = row else { return };
-    source.shared.metrics.replication.declined.inc();
-    tracing::warn!(address = ?row.address, cause = error.line(), "declined");
+    if matches!(error, PeerError::Body(Refusal::Ahead { .. })) {
+        source.is_ahead(&row);
+    } else {
+        source.shared.metrics.replication.declined.inc();
+        tracing::warn!(address = ?row.address, cause = error.line(), "declined");
+    }
     fetched.declined.push(row);
     fetched.cause.get_or_insert(error);
 }

@@ -29,7 +29,7 @@ use super::{
     deletes::Heard,
     error::PeerError,
     fetch::{Fetched, Source},
-    round::{Outcome, lacking, round},
+    round::{Lacking, Outcome, lacking, put_off, round},
     wire::{FEED, FeedPage, HELLO, Hello, Life},
 };
 use crate::store::Lost;
@@ -330,10 +330,11 @@ impl Follower {
         let page: FeedPage = self.client.ask(&path).await?;
         self.source().hear_deletes(page.deletes).await?;
         self.shared.mesh.follows(&self.name, sequence, page.head);
-        let wanted = lacking(&self.shared, &page.rows).await?;
+        let Lacking { now: wanted, ahead } = lacking(&self.shared, &page.rows).await?;
         let mut nothing = Comparison::nothing();
         let Outcome { mut fetched, left, broken } =
             round(self.source(), wanted, &mut nothing, &is_suspect(&self.tries)).await;
+        put_off(self.source(), &mut fetched, ahead);
         let cause = fetched.cause.take();
         let again = self.judge(fetched);
         if let Some(error) = broken {

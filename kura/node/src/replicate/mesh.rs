@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kura_core::{
+    feed::FeedRow,
     readiness::{self, Own, Rules, Standing},
     reconcile::{self, Other},
 };
@@ -139,7 +140,14 @@ impl Mesh {
         self.change(name, |peer, _| {
             peer.set_aside = aside.names();
             peer.set_aside_total = aside.len();
+            peer.set_aside_latest = aside.latest();
         });
+    }
+
+    /// A version of the peer is too far ahead of the clock here.
+    pub(crate) fn is_ahead(&self, name: &str, row: &FeedRow) {
+        let wall = self.clock.wall();
+        self.change(name, |peer, now| peer.is_ahead((name, row), now, wall));
     }
 
     /// Whether all that a peer holds is to be compared with again; `forgot` as in
@@ -157,11 +165,12 @@ impl Mesh {
 
     /// All peers, as JSON.
     pub(crate) fn status(&self) -> serde_json::Value {
-        let now = self.clock.now();
+        let (now, wall) = (self.clock.now(), self.clock.wall());
         let peers = self.peers.lock();
         let still = now.since(peers.moved);
         let peers = peers.by_name.iter();
-        let peers: Vec<_> = peers.map(|(name, peer)| peer.status(name, now, still)).collect();
+        let peers: Vec<_> =
+            peers.map(|(name, peer)| peer.status(name, (now, wall), still)).collect();
         serde_json::json!({ "region": self.config.region, "peers": peers })
     }
 

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use kura_core::{readiness::Standing, reconcile::Other};
-use kura_env::Instant;
+use kura_core::{
+    feed::FeedRow,
+    hlc::{DRIFT_MAX, too_far_ahead},
+    readiness::Standing,
+    reconcile::Other,
+};
+use kura_env::{Instant, Wall};
 
 use super::{compare::Learned, error::Trouble, fetch::Fetched, wire::Hello};
 use crate::service::State;
@@ -33,6 +38,10 @@ pub(crate) struct Peer {
     position: Option<(u64, u64)>,
     pub(crate) set_aside: Vec<String>,
     pub(crate) set_aside_total: usize,
+    /// The latest hybrid logical time of it.
+    pub(crate) set_aside_latest: u64,
+    /// When the log was told last that its clock, or ours, is wrong.
+    ahead_told: Option<Instant>,
 }
 
 /// How far a pass has come.
@@ -141,6 +150,23 @@ impl Peer {
         }
     }
 
+    /// A version of it is too far ahead of the clock here. The log hears of that from time to time.
+    pub(crate) fn is_ahead(&mut self, (name, row): (&str, &FeedRow), now: Instant, wall: Wall) {
+        let Some(ahead) = too_far_ahead(row.version.time, wall.0) else { return };
+        if self.ahead_told.is_some_and(|told| now.since(told) < LOG_INTERVAL) {
+            return;
+        }
+        self.ahead_told = Some(now);
+        tracing::warn!(
+            peer = name,
+            node = format!("{:016x}", row.version.node),
+            ?ahead,
+            limit = ?DRIFT_MAX,
+            "a version of a peer is too far ahead of the clock here and is left for later: set right the clock \
+             of the node that wrote it, or of this one"
+        );
+    }
+
     pub(crate) fn follow(&mut self, next: u64, head: u64) {
         self.is_unstorable = false;
         self.position = Some((next, head));
@@ -192,7 +218,12 @@ impl Peer {
         }
     }
 
-    pub(crate) fn status(&self, name: &str, now: Instant, still: Duration) -> serde_json::Value {
+    pub(crate) fn status(
+        &self,
+        name: &str,
+        (now, wall): (Instant, Wall),
+        still: Duration,
+    ) -> serde_json::Value {
         let standing = match self.standing(still) {
             Standing::Myself => "myself",
             Standing::Asked => "asked",
@@ -228,6 +259,7 @@ impl Peer {
             "error": self.error,
             "set_aside": self.set_aside,
             "set_aside_total": self.set_aside_total,
+            "ahead_seconds": too_far_ahead(self.set_aside_latest, wall.0).map(|it| it.as_secs()),
         })
     }
 }

@@ -6,7 +6,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kura_core::{
     feed::FeedRow,
     limits::{FETCHES_MAX, LEFTOVERS_MAX, PAGE_ROWS_MAX},
-    tries::Streak,
+    tries::{ASIDE_MAX, Streak},
 };
 use kura_env::BoxFuture;
 
@@ -74,8 +74,9 @@ pub(crate) async fn round(
                 }
             },
             learned = next_page(&mut page) => match learned {
-                Ok(learned) => {
+                Ok(mut learned) => {
                     source.shared.mesh.learned(source.name, &learned);
+                    put_off(source, &mut fetched, std::mem::take(&mut learned.ahead));
                     wanted.extend(comparison.take(source, learned));
                 }
                 Err(error) => broken = Some(error),
@@ -84,6 +85,17 @@ pub(crate) async fn round(
     }
     drop((under_way, page));
     Outcome { fetched, left: wanted, broken }
+}
+
+/// Leaves `rows` for when their versions are no longer too far ahead. More than can be set aside need not be kept:
+/// one is enough to know that there are some.
+pub(crate) fn put_off(source: Source<'_>, fetched: &mut Fetched, rows: Vec<FeedRow>) {
+    for row in rows {
+        source.is_ahead(&row);
+        if fetched.declined.len() <= ASIDE_MAX {
+            fetched.declined.push(row);
+        }
+    }
 }
 
 /// A fetch that is under way, and the rows it is about.
@@ -112,14 +124,27 @@ async fn next_page(page: &mut Option<Page<'_>>) -> Result<Learned, PeerError> {
     }
 }
 
+/// What of the rows that a peer tells is to be fetched.
+#[derive(Default)]
+pub(crate) struct Lacking {
+    /// These would take the place of what is here.
+    pub(crate) now: VecDeque<FeedRow>,
+    /// These as well, and their versions are too far ahead of the clock here.
+    pub(crate) ahead: Vec<FeedRow>,
+}
+
 /// The rows that would take the place of what is here. Those without a meaning here are counted.
-pub(crate) async fn lacking(shared: &Shared, rows: &[Row]) -> Result<VecDeque<FeedRow>, PeerError> {
-    let mut lacking = VecDeque::new();
+pub(crate) async fn lacking(shared: &Shared, rows: &[Row]) -> Result<Lacking, PeerError> {
+    let mut lacking = Lacking::default();
     for row in rows {
         match row.read() {
             Some(row) => {
-                if shared.store.lacks(&row).await.map_err(PeerError::Store)? {
-                    lacking.push_back(row);
+                if !shared.store.lacks(&row).await.map_err(PeerError::Store)? {
+                    continue;
+                }
+                match shared.store.too_far_ahead(&row) {
+                    Some(_) => lacking.ahead.push(row),
+                    None => lacking.now.push_back(row),
                 }
             }
             None => {

@@ -124,7 +124,7 @@ impl Appender {
         let (version, sequence) = match publish.origin {
             // What is written here from now on is later than what was seen.
             Origin::Peer(version) => {
-                self.hlc = self.hlc.witness(version.time);
+                self.hlc = self.hlc.hear(version.time, self.wall_ms());
                 (version, self.take_sequence())
             }
             Origin::Client => {

@@ -48,7 +48,7 @@ use super::{
     ledger::Books,
     losses::Losses,
     owners::Owners,
-    peers::Head,
+    peers::{Head, in_time},
     pledges::Pledges,
     pool::fresh_at_start,
     recovery::Recovered,
@@ -468,6 +468,10 @@ impl Appender {
                 group.push_back(publish);
                 continue;
             }
+            if let Err(refusal) = self.is_in_time(publish.origin) {
+                publish.reply.send(Err(refusal)).ok();
+                continue;
+            }
             let known = match ahead.get(&publish.address) {
                 Some(known) => Ok(*known),
                 None => self.current(&publish.address).await,
@@ -484,7 +488,7 @@ impl Appender {
                 Origin::Client => true,
                 Origin::Peer(version) => {
                     // A write of our own, also in this group, is later than all that was seen.
-                    self.hlc = self.hlc.witness(version.time);
+                    self.hlc = self.hlc.hear(version.time, self.wall_ms());
                     let known = known.map(|place| (place.version, place.digest));
                     let is_deleted = self.deletes.covers(&publish.address, version);
                     self.metrics.store.replicas_deleted.inc_by(is_deleted.into());
@@ -504,6 +508,14 @@ impl Appender {
             };
             ahead.insert(publish.address.clone(), Some(next));
             group.push_back(publish);
+        }
+    }
+
+    /// Whether what came from a peer is still not too far ahead: the clock may have been set back.
+    fn is_in_time(&self, origin: Origin) -> Result<(), Refusal> {
+        match origin {
+            Origin::Peer(version) => in_time(version, self.wall_ms()),
+            Origin::Client | Origin::Copied { .. } => Ok(()),
         }
     }
 

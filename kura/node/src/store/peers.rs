@@ -7,12 +7,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use kura_core::{
     address::Address,
     capacity::{Capacity, RingCapacity},
     feed::{CURSORS, Cursor, Extent, FeedRow, feed_key, parse_feed_key, supersedes},
+    hlc::{DRIFT_MAX, too_far_ahead},
     place::Place,
     record::{SegmentId, Version, header_bytes},
 };
@@ -46,6 +48,12 @@ impl Head {
     fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::SeqCst)
     }
+}
+
+/// Whether a version of a peer may be taken in.
+pub(super) fn in_time(version: Version, wall_ms: u64) -> Result<(), Refusal> {
+    let Some(ahead) = too_far_ahead(version.time, wall_ms) else { return Ok(()) };
+    Err(Refusal::Ahead { ahead_seconds: ahead.as_secs(), limit_seconds: DRIFT_MAX.as_secs() })
 }
 
 /// A page of rows, and where the next one begins.
@@ -140,6 +148,12 @@ impl Store {
         Ok(supersedes((row.version, row.digest), known))
     }
 
+    /// How far the version of `row` lies ahead of this node's clock, if that is too far to be taken in now.
+    #[must_use]
+    pub fn too_far_ahead(&self, row: &FeedRow) -> Option<Duration> {
+        too_far_ahead(row.version.time, self.0.env.clock.wall().0)
+    }
+
     /// Whether something younger would have to go for the artifact of `row`.
     fn is_too_old(&self, row: &FeedRow) -> bool {
         let age = row.version.time;
@@ -181,8 +195,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooLarge`] if there never will be room, or the disk's.
+    /// [`Refusal::TooLarge`] if there never will be room, [`Refusal::Ahead`] if its version is too far
+    /// ahead of this node's clock, or the disk's.
     pub async fn begin_replica(&self, row: &FeedRow) -> Result<Upload, Refusal> {
+        in_time(row.version, self.0.env.clock.wall().0)?;
         Upload::begin_replica(self.clone(), row).await
     }
 

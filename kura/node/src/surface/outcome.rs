@@ -75,6 +75,7 @@ pub(crate) enum Outcome {
     NoRoom,
     Promised,
     TooOld,
+    Ahead,
     DiskFailed,
     DiskStalled,
     Recovering,
@@ -164,7 +165,7 @@ const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 const HEAD_SIZE: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
 
 /// All outcomes, in the order of their declaration.
-const TABLE: [(Outcome, Rule); 29] = [
+const TABLE: [(Outcome, Rule); 30] = [
     (Outcome::Found, Rule::read("found", StatusCode::OK, "the artifact is here")),
     (Outcome::Miss, Rule::read("miss", StatusCode::NOT_FOUND, "the artifact is not here")),
     (
@@ -213,6 +214,7 @@ const TABLE: [(Outcome, Rule); 29] = [
     (Outcome::NoRoom, Rule::or_miss("no-room", "no room on the volume now").retry()),
     (Outcome::Promised, Rule::or_miss("promised", "what would have to go is promised").retry()),
     (Outcome::TooOld, Rule::or_miss("too-old", "older than all that there is room for")),
+    (Outcome::Ahead, Rule::or_miss("ahead", "a peer's version too far ahead of the clock here")),
     (Outcome::DiskFailed, Rule::or_miss("disk-failed", "writes rest after a failure").retry()),
     (
         Outcome::DiskStalled,
@@ -266,6 +268,7 @@ fn refused(refusal: &Refusal) -> Outcome {
         Refusal::NoRoom { .. } => Outcome::NoRoom,
         Refusal::Promised { .. } => Outcome::Promised,
         Refusal::TooOld => Outcome::TooOld,
+        Refusal::Ahead { .. } => Outcome::Ahead,
         Refusal::DiskFailed { .. } => Outcome::DiskFailed,
         Refusal::DiskStalled { .. } => Outcome::DiskStalled,
         Refusal::Recovering => Outcome::Recovering,
