@@ -99,4 +99,7 @@ pub struct PeerConfig {
     pub region: String,
     /// For how long a silent peer holds readiness back.
     pub peer_wait: Duration,
+    /// After how long a pass over a peer is cut, to go on after a pause. Too low: passes pause again
+    /// and again. Too high: one that does not get on is not begun anew.
+    pub pass_timeout: Duration,
 }

@@ -373,6 +373,7 @@ fn peers(world: &World, hosts: &Hosts, scenario: &Scenario, position: usize) -> 
         peers: hosts.nodes.iter().map(|host| addr(*host).to_string()).collect(),
         region: scenario.zone_of_node(&scenario.nodes[position]).to_owned(),
         peer_wait: scenario.node.peer_wait,
+        pass_timeout: scenario.node.pass_timeout,
     }
 }
 

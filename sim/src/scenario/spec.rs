@@ -96,6 +96,8 @@ pub struct NodeSpec {
     pub drain_timeout: Duration,
     /// For how long a silent peer holds readiness back.
     pub peer_wait: Duration,
+    /// After how long a pass over a peer is cut.
+    pub pass_timeout: Duration,
     /// For how long what was said to be here stays.
     pub promise: Duration,
     /// For how long a fresh write stays.
@@ -442,6 +444,7 @@ pub(super) fn node(drawn: &Drawn) -> NodeSpec {
         retry_after: table.duration("retry_after"),
         drain_timeout: table.duration("drain_timeout"),
         peer_wait: table.duration("peer_wait"),
+        pass_timeout: table.duration("pass_timeout"),
         promise: table.duration("promise"),
         write_grace: table.duration("write_grace"),
         feed_rows_max: table.number("feed_rows"),

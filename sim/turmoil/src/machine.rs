@@ -315,6 +315,7 @@ fn config(position: usize, addrs: &[IpAddr]) -> NodeConfig {
             peers: addrs.iter().map(|ip| SocketAddr::new(*ip, PEER_PORT).to_string()).collect(),
             region: "here".to_owned(),
             peer_wait: PEER_WAIT,
+            pass_timeout: Duration::from_secs(1800),
         }),
         drain_timeout: Duration::from_secs(30),
     }

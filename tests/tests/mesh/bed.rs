@@ -7,6 +7,7 @@ use kura_core::address::{Address, Space};
 use kura_env::{Clock, Env, Instant, Net, Tasks};
 use kura_node::{
     config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig},
+    metrics::Metrics,
     node::Node,
     service::{Published, Refusal, Service, State},
     store::KEYSPACES,
@@ -145,6 +146,11 @@ impl Bed {
         self.hosts[number].node.as_ref().expect("it runs").service().clone()
     }
 
+    /// What the node on a host has counted.
+    pub(crate) fn metrics(&self, number: usize) -> Arc<Metrics> {
+        self.hosts[number].node.as_ref().expect("it runs").metrics().clone()
+    }
+
     pub(crate) fn is_ready(&self, number: usize) -> bool {
         self.hosts[number].node.is_some()
             && self.service(number).readiness().state == State::Serving
@@ -219,6 +225,7 @@ fn config(number: usize, peers: Vec<String>) -> NodeConfig {
             peers,
             region: "here".to_owned(),
             peer_wait: Duration::from_secs(60),
+            pass_timeout: Duration::from_secs(1800),
         }),
         drain_timeout: Duration::from_secs(30),
     }

@@ -261,6 +261,32 @@ fn a_pass_over_more_than_fits_keeps_the_newest() {
     assert!(bed.get(0, "key-0").is_none(), "it does not fit");
 }
 
+#[test]
+fn a_pass_that_takes_too_long_is_cut_and_goes_on_and_no_body_is_cut_with_it() {
+    let change = |config: &mut kura_node::config::NodeConfig| {
+        if let Some(peers) = &mut config.peers {
+            peers.pass_timeout = SECOND;
+        }
+    };
+    let disk = |number| match number {
+        0 => SimDiskConfig::instant(256 << 20, 1),
+        _ => slow_disk(number),
+    };
+    let mut bed = Bed::with_disks(12, 2, change, disk);
+    bed.start(1);
+    bed.pass(60 * SECOND);
+    for n in 0..100 {
+        bed.put(1, &format!("key-{n}"), body(n, 70_000)).unwrap();
+    }
+    bed.start(0);
+    bed.until_ready(0, 120 * SECOND);
+    let counted = bed.metrics(0);
+    let counted = &counted.replication;
+    assert!(counted.passes_cut.get() > 0);
+    assert_eq!((counted.passes_begun.get(), counted.fetched.get()), (1, 100));
+    assert_eq!(counted.fetch_failures.get(), 0);
+}
+
 fn peer_wait(config: &mut kura_node::config::NodeConfig, seconds: u64) {
     if let Some(peers) = &mut config.peers {
         peers.peer_wait = Duration::from_secs(seconds);

@@ -32,6 +32,7 @@ impl Settings {
             peers: self.peers().to_vec(),
             region: self.name(Key::Region).to_owned(),
             peer_wait: self.duration(Key::PeerWait),
+            pass_timeout: self.duration(Key::PassTimeout),
         }
     }
 

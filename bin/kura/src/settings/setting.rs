@@ -24,6 +24,7 @@ pub(crate) enum Key {
     PeerPort,
     Region,
     PeerWait,
+    PassTimeout,
     Capacity,
     Segment,
     MaxBody,

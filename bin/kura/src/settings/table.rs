@@ -36,7 +36,7 @@ pub(crate) static SECTIONS: [Section; 7] = [
 ];
 
 /// Every setting, by section. The order is that of [`Key`].
-pub(crate) static SETTINGS: [Setting; 29] = [
+pub(crate) static SETTINGS: [Setting; 30] = [
     Setting {
         key: Key::DataDir,
         toml: "node.data_dir",
@@ -219,6 +219,24 @@ pub(crate) static SETTINGS: [Setting; 29] = [
             too_low: "The node takes work before it has asked a peer that is only slow to come up, \
                       and answers misses that the peer could have spared.",
             too_high: "A peer that is gone keeps the node from being ready.",
+        },
+    },
+    Setting {
+        key: Key::PassTimeout,
+        toml: "sync.pass_timeout",
+        variable: "KURA_BOOTSTRAP_TIMEOUT_MS",
+        flag: "bootstrap-timeout",
+        kind: Kind::Duration {
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(7 * 24 * 3600),
+        },
+        default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(30 * 60))),
+        meaning: "How long a pass over all that a peer holds may take before it is cut. What is under \
+                  way then still ends, however long it takes, and what is left goes on after a pause of \
+                  seconds.",
+        stakes: Stakes::Ends {
+            too_low: "Passes over peers that hold much pause again and again.",
+            too_high: "A pass that does not get on is looked at later.",
         },
     },
     Setting {

@@ -39,6 +39,7 @@ replication_metrics! {
         repairs_asked_for: "Artifacts that the device lost and that a peer was asked for",
         passes_begun: "Passes over all that a peer holds",
         passes_completed: "Passes that were completed",
+        passes_cut: "Passes that took too long and went on after a pause",
         ranges_compared: "Ranges of what is held whose sums were looked at for a pass",
         feed_rows_dropped: "Rows that the feed of this node gave up because it is bounded",
         feeds_gone: "Feeds that did not reach back to the cursor, so that a pass was needed",

@@ -47,6 +47,14 @@ pub(crate) enum PeerError {
     /// The cursor is of no use there any more.
     #[error("the peer's feed does not reach back to the cursor")]
     Gone,
+    /// A pass took too long.
+    #[error(
+        "the pass took longer than {limit:?}, which is sync.pass_timeout: what is left of it goes on after a pause"
+    )]
+    Late {
+        /// How long it may take.
+        limit: Duration,
+    },
     /// An answer that should not be.
     #[error("an answer without a meaning: {0}")]
     Answer(String),
@@ -120,6 +128,7 @@ impl PeerError {
             | Self::Failed { .. }
             | Self::Unreadable
             | Self::Gone
+            | Self::Late { .. }
             | Self::Answer(_)
             | Self::Short { .. }
             | Self::Body(_) => {

@@ -213,8 +213,15 @@ impl Follower {
     /// Compares, and fetches what can be had now. An error if something has to be tried again.
     async fn carry_on(&mut self, pass: &mut Pass) -> Result<(), PeerError> {
         let wanted = std::mem::take(&mut pass.wanted);
-        let Outcome { mut fetched, left, broken } =
-            round(self.source(), wanted, &mut pass.comparison, &is_suspect(&self.tries)).await;
+        let limit = self.shared.mesh.pass_timeout();
+        let (source, until) = (self.source(), Some(self.now() + limit));
+        let (comparison, tries) = (&mut pass.comparison, &self.tries);
+        let outcome = round(source, wanted, comparison, &is_suspect(tries), until).await;
+        let Outcome { mut fetched, left, mut broken, is_cut_short } = outcome;
+        if is_cut_short && broken.is_none() {
+            self.shared.metrics.replication.passes_cut.inc();
+            broken = Some(PeerError::Late { limit });
+        }
         let cause = fetched.cause.take();
         if fetched.delivered > 0 {
             // Whatever failed, the pass gets on.
@@ -299,8 +306,8 @@ impl Follower {
 
     /// Fetches `rows`, each alone. What fails is set aside.
     async fn try_once(&mut self, rows: VecDeque<FeedRow>) -> Result<(), PeerError> {
-        let outcome = round(self.source(), rows, &mut Comparison::nothing(), &|_| true).await;
-        let Outcome { fetched, left, broken } = outcome;
+        let outcome = round(self.source(), rows, &mut Comparison::nothing(), &|_| true, None).await;
+        let Outcome { fetched, left, broken, .. } = outcome;
         let now = self.now();
         let failed = fetched.failed.into_iter().map(|(row, _)| row);
         // What was not asked for comes first the next time.
@@ -332,8 +339,8 @@ impl Follower {
         self.shared.mesh.follows(&self.name, sequence, page.head);
         let Lacking { now: wanted, ahead } = lacking(&self.shared, &page.rows).await?;
         let mut nothing = Comparison::nothing();
-        let Outcome { mut fetched, left, broken } =
-            round(self.source(), wanted, &mut nothing, &is_suspect(&self.tries)).await;
+        let Outcome { mut fetched, left, broken, .. } =
+            round(self.source(), wanted, &mut nothing, &is_suspect(&self.tries), None).await;
         put_off(self.source(), &mut fetched, ahead);
         let cause = fetched.cause.take();
         let again = self.judge(fetched);

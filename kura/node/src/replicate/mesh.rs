@@ -60,6 +60,11 @@ impl Mesh {
         &self.config.region
     }
 
+    /// After how long a pass is cut.
+    pub(crate) fn pass_timeout(&self) -> Duration {
+        self.config.pass_timeout
+    }
+
     pub(crate) fn names(&self) -> Vec<String> {
         self.peers.lock().by_name.keys().cloned().collect()
     }

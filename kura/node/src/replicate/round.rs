@@ -8,7 +8,7 @@ use kura_core::{
     limits::{FETCHES_MAX, LEFTOVERS_MAX, PAGE_ROWS_MAX},
     tries::{ASIDE_MAX, Streak},
 };
-use kura_env::BoxFuture;
+use kura_env::{BoxFuture, Instant};
 
 use super::{
     Shared,
@@ -25,27 +25,32 @@ pub(crate) struct Outcome {
     pub(crate) left: VecDeque<FeedRow>,
     /// Why the round ended before its end: our own store, or the comparison.
     pub(crate) broken: Option<PeerError>,
+    /// It ended because of the time, with more to do.
+    pub(crate) is_cut_short: bool,
 }
 
 /// Fetches `wanted` and what `comparison` still has to tell, until nothing is left that can be done now.
 /// Rows that `is_suspect` says yes to are asked for alone.
 ///
 /// Nothing new begins once the peer cannot be reached or fails time after time, our own store fails,
-/// or too much is left over; what is under way ends.
+/// too much is left over, or it is past `until`; what is under way ends.
 pub(crate) async fn round(
     source: Source<'_>,
     wanted: VecDeque<FeedRow>,
     comparison: &mut Comparison,
     is_suspect: &(dyn Fn(&FeedRow) -> bool + Send + Sync),
+    until: Option<Instant>,
 ) -> Outcome {
     let (mut wanted, mut fetched, mut streak) = (wanted, Fetched::default(), Streak::default());
     let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
     let mut page: Option<Page<'_>> = None;
     let mut broken = None;
+    let is_late = || until.is_some_and(|until| source.shared.env.clock.now() >= until);
     loop {
         let leftovers = fetched.failed.len() + fetched.untried.len();
         let goes_on = broken.is_none()
             && !fetched.is_unreachable
+            && !is_late()
             && !streak.is_over()
             && leftovers < LEFTOVERS_MAX;
         while goes_on && under_way.len() < FETCHES_MAX && !wanted.is_empty() {
@@ -84,7 +89,8 @@ pub(crate) async fn round(
         }
     }
     drop((under_way, page));
-    Outcome { fetched, left: wanted, broken }
+    let is_cut_short = is_late() && !(wanted.is_empty() && comparison.is_over());
+    Outcome { fetched, left: wanted, broken, is_cut_short }
 }
 
 /// Leaves `rows` for when their versions are no longer too far ahead. More than can be set aside need not be kept:
