@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod backoff;
+pub mod bandwidth;
 pub mod capacity;
 pub mod device;
 pub mod digest;

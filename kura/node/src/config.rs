@@ -102,4 +102,8 @@ pub struct PeerConfig {
     /// After how long a pass over a peer is cut, to go on after a pause. Too low: passes pause again
     /// and again. Too high: one that does not get on is not begun anew.
     pub pass_timeout: Duration,
+    /// Bytes of bodies in a second that are fetched from all peers together, and as many that are
+    /// served to them; 0: as many as come. Too low: catching up takes long. Too high: clients share the
+    /// network with peers that take all of it.
+    pub bandwidth_bytes_per_second: u64,
 }

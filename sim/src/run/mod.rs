@@ -374,6 +374,7 @@ fn peers(world: &World, hosts: &Hosts, scenario: &Scenario, position: usize) -> 
         region: scenario.zone_of_node(&scenario.nodes[position]).to_owned(),
         peer_wait: scenario.node.peer_wait,
         pass_timeout: scenario.node.pass_timeout,
+        bandwidth_bytes_per_second: scenario.node.bandwidth_bytes_per_second,
     }
 }
 

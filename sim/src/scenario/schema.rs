@@ -268,6 +268,8 @@ pub const FIELDS: &[Field] = &[
     field(Node, "drain_timeout", duration(0), Is("30s"), "how long a drain may take"),
     field(Node, "peer_wait", duration(0), Is("60s"), "for how long a silent peer holds readiness back"),
     field(Node, "pass_timeout", duration(1), Is("30min"), "after how long a pass over a peer is cut, to go on later"),
+    field(Node, "bandwidth_limit", Kind::Number(Unit::ByteRate, 0, EIB), Is("512MiB/s"),
+        "bodies that it fetches from all peers in a second at the most, and that it serves; 0: no limit"),
     field(Node, "promise", duration(0), Is("15min"), "for how long what was said to be here stays"),
     field(Node, "write_grace", duration(0), Is("60s"), "for how long a fresh write stays"),
     field(Node, "feed_rows", count(1, 1_000_000), Is("1000000"),

@@ -98,6 +98,8 @@ pub struct NodeSpec {
     pub peer_wait: Duration,
     /// After how long a pass over a peer is cut.
     pub pass_timeout: Duration,
+    /// Bytes of bodies in a second from and to its peers; 0: as many as come.
+    pub bandwidth_bytes_per_second: u64,
     /// For how long what was said to be here stays.
     pub promise: Duration,
     /// For how long a fresh write stays.
@@ -445,6 +447,7 @@ pub(super) fn node(drawn: &Drawn) -> NodeSpec {
         drain_timeout: table.duration("drain_timeout"),
         peer_wait: table.duration("peer_wait"),
         pass_timeout: table.duration("pass_timeout"),
+        bandwidth_bytes_per_second: table.number("bandwidth_limit"),
         promise: table.duration("promise"),
         write_grace: table.duration("write_grace"),
         feed_rows_max: table.number("feed_rows"),

@@ -36,7 +36,7 @@ pub(crate) static SECTIONS: [Section; 7] = [
 ];
 
 /// Every setting, by section. The order is that of [`Key`].
-pub(crate) static SETTINGS: [Setting; 30] = [
+pub(crate) static SETTINGS: [Setting; 31] = [
     Setting {
         key: Key::DataDir,
         toml: "node.data_dir",
@@ -237,6 +237,20 @@ pub(crate) static SETTINGS: [Setting; 30] = [
         stakes: Stakes::Ends {
             too_low: "Passes over peers that hold much pause again and again.",
             too_high: "A pass that does not get on is looked at later.",
+        },
+    },
+    Setting {
+        key: Key::BandwidthLimit,
+        toml: "sync.bandwidth_limit",
+        variable: "KURA_REPLICATION_BANDWIDTH_LIMIT_BYTES_PER_SECOND",
+        flag: "replication-bandwidth-limit",
+        kind: Kind::Bytes { min: 0, max: TIB },
+        default: DefaultValue::Fixed(Value::Bytes(512 * MIB)),
+        meaning: "How many bytes of bodies are fetched from all peers together in a second at the most, \
+                  and as many are served to them. Less than 1MiB counts as 1MiB; zero is no limit.",
+        stakes: Stakes::Ends {
+            too_low: "A node that lacks much takes long to catch up, and is not ready until then.",
+            too_high: "Peers that catch up take the network from clients.",
         },
     },
     Setting {
@@ -531,7 +545,9 @@ mod tests {
                 | Kind::Peers
                 | Kind::LogFilter => "",
             };
-            let stem = setting.variable.strip_prefix("KURA_").and_then(|s| s.strip_suffix(unit));
+            // A rate is a number of bytes as well.
+            let variable = setting.variable.trim_end_matches("_PER_SECOND");
+            let stem = variable.strip_prefix("KURA_").and_then(|s| s.strip_suffix(unit));
             let flag = stem.expect(setting.variable).to_ascii_lowercase().replace('_', "-");
             assert_eq!(setting.flag, flag, "the flag is the variable without prefix and unit");
         }

@@ -56,6 +56,8 @@ replication_metrics! {
         deletes_unknown: "Deletes that a peer told of whose namespace cannot be one here",
         claim_waits: "Fetches that waited because another peer was delivering the artifact",
         room_waits: "Fetches that waited for room in memory or staging",
+        bandwidth_waits: "Pieces of bodies from and to peers that waited for the ceiling on bandwidth",
+        bandwidth_waited_ms: "Milliseconds that those waited, all together",
         served: "Bodies that were sent to peers, or begun",
         served_missing: "Bodies that a peer asked for and that are not here",
         served_unreadable: "Bodies that a peer asked for and that could not be read",
@@ -66,6 +68,7 @@ replication_metrics! {
         lag: "Rows of the feeds of all peers that were not read yet",
         passes_under_way: "Passes that are under way now, or cut and to go on",
         peers_given_up: "Peers that readiness does not wait for any longer",
+        bandwidth_configured_limit_bytes_per_second: "Bytes of bodies in a second that are fetched from peers at the most, and that are served to them; 0: no limit",
         isolated: "Whether this node is empty and compared with none of its peers",
         set_aside_now: "Artifacts that rest before they are tried again",
     }

@@ -326,6 +326,7 @@ async fn receive(
             Err(error) => return Ok(Received::Cut { in_body: true, error }),
         };
         source.shared.mesh.moved(source.name);
+        source.shared.mesh.fetching.pass(data.len()).await;
         left -= data.len() as u64;
         upload.write(data).await.map_err(PeerError::storing)?;
     }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::{
     aside::Aside,
+    ceiling::Ceiling,
     compare::Learned,
     error::{PeerError, Trouble},
     fetch::Fetched,
@@ -31,6 +32,10 @@ pub(crate) struct Mesh {
     metrics: Arc<Metrics>,
     peers: Mutex<Peers>,
     changed: Notify,
+    /// For bodies that are fetched.
+    pub(crate) fetching: Ceiling,
+    /// For bodies that are served.
+    pub(crate) serving: Ceiling,
 }
 
 struct Peers {
@@ -48,7 +53,13 @@ impl Mesh {
     ) -> Arc<Self> {
         let by_name = config.peers.iter().map(|name| (name.clone(), Peer::default())).collect();
         let peers = Mutex::new(Peers { by_name, moved: clock.now() });
-        Arc::new(Self { clock, config, metrics, peers, changed: Notify::new() })
+        let rate = config.bandwidth_bytes_per_second;
+        let ceiling = || Ceiling::new(clock.clone(), metrics.clone(), rate);
+        let (fetching, serving) = (ceiling(), ceiling());
+        let limit = &metrics.replication.bandwidth_configured_limit_bytes_per_second;
+        limit.set(i64::try_from(rate).unwrap_or(i64::MAX));
+        let changed = Notify::new();
+        Arc::new(Self { clock, config, metrics, peers, changed, fetching, serving })
     }
 
     /// Peers are asked from now on.

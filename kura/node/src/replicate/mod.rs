@@ -11,6 +11,7 @@
 //! cannot deliver is counted and skipped, and tried again later.
 
 mod aside;
+mod ceiling;
 mod claims;
 mod client;
 mod compare;

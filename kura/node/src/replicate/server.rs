@@ -212,9 +212,10 @@ async fn bodies(
     let rows: Vec<Option<FeedRow>> = rows.iter().map(Row::read).collect();
     let metrics = plane.surface.metrics.clone();
     let print = store.deletes_print();
-    let sending = Sending { store, rows: rows.into_iter(), reading: None, activity, metrics };
+    let (mesh, rows, rest) = (plane.mesh.clone(), rows.into_iter(), Bytes::new());
+    let sending = Sending { store, rows, reading: None, rest, activity, mesh, metrics };
     let frames = stream::try_unfold(sending, |mut sending| async move {
-        let frame = sending.next().await.inspect_err(|refusal| {
+        let frame = sending.piece().await.inspect_err(|refusal| {
             tracing::warn!(%refusal, "a body for a peer broke off");
         })?;
         Ok::<_, Refusal>(frame.map(|frame| (frame, sending)))
@@ -231,13 +232,30 @@ struct Sending {
     store: Store,
     rows: std::vec::IntoIter<Option<FeedRow>>,
     reading: Option<Reading>,
+    /// Read, and not sent yet.
+    rest: Bytes,
     activity: Arc<Activity>,
+    mesh: Arc<Mesh>,
     metrics: Arc<Metrics>,
 }
 
 impl Sending {
+    /// The next bytes, once the ceiling lets them pass.
+    async fn piece(&mut self) -> Result<Option<Bytes>, Refusal> {
+        // The peer waits for us, and not the other way round.
+        let activity = self.activity.clone();
+        let _turn = activity.turn();
+        if self.rest.is_empty() {
+            let Some(next) = self.next().await? else { return Ok(None) };
+            self.rest = next;
+        }
+        let ceiling = &self.mesh.serving;
+        let piece = self.rest.split_to(self.rest.len().min(ceiling.piece_bytes()));
+        ceiling.pass(piece.len()).await;
+        Ok(Some(piece))
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
-        let _turn = self.activity.turn();
         if let Some(reading) = &mut self.reading {
             if let Some(chunk) = reading.next().await? {
                 return Ok(Some(chunk));

@@ -1,0 +1,125 @@
+//! A ceiling on bytes in a second: when the next ones may move.
+//!
+//! A bucket that fills at the rate of the ceiling and holds an eighth of a second of it. Whoever takes more than is in it
+//! waits until that would have come, behind those who took before. So the streams that share it move in turn, and as
+//! they take little at a time none of them stands still for long.
+
+use std::time::Duration;
+
+/// The lowest ceiling there is. Below it the pieces in which streams move would keep each other waiting for so long that
+/// their other ends take them for dead.
+pub const RATE_MIN: u64 = 1024 * 1024;
+/// How long a bucket takes to fill.
+const FILLS_IN: Duration = Duration::from_millis(125);
+/// Pieces that a second is divided in: who takes one at a time keeps a hundred others waiting for four seconds.
+const PIECES_A_SECOND: u64 = 32;
+/// The largest piece.
+const PIECE_BYTES_MAX: u64 = 64 * 1024;
+
+const NANOS: u128 = 1_000_000_000;
+
+/// What may still move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    rate: u64,
+    /// When it will have what was taken from it: before now if there is something in it.
+    owed_until: Duration,
+}
+
+impl Bucket {
+    /// A full one for so many bytes in a second, [`RATE_MIN`] at the least; none for 0, which is no ceiling.
+    #[must_use]
+    pub fn new(bytes_per_second: u64) -> Option<Self> {
+        let rate = bytes_per_second.max(RATE_MIN);
+        (bytes_per_second > 0).then_some(Self { rate, owed_until: Duration::ZERO })
+    }
+
+    /// Bytes in a second.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        self.rate
+    }
+
+    /// How much one stream should take at a time.
+    #[must_use]
+    pub fn piece_bytes(&self) -> usize {
+        let bytes = (self.rate / PIECES_A_SECOND).min(PIECE_BYTES_MAX);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Takes bytes out of it at `now`, counted from any moment: how long they have to wait.
+    #[must_use]
+    pub fn take(&mut self, bytes: u64, now: Duration) -> Duration {
+        let nanos = (u128::from(bytes) * NANOS).div_ceil(u128::from(self.rate));
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        // It holds no more than it holds, however long nothing was taken.
+        let full = now.saturating_sub(FILLS_IN);
+        self.owed_until = self.owed_until.max(full).saturating_add(cost);
+        self.owed_until.saturating_sub(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn no_ceiling_is_no_bucket_and_a_low_one_is_the_lowest() {
+        for (asked, rate, piece_bytes) in [
+            (1, RATE_MIN, 32 * 1024),
+            (RATE_MIN, RATE_MIN, 32 * 1024),
+            (2 * RATE_MIN, 2 * RATE_MIN, 64 * 1024),
+            (512 * RATE_MIN, 512 * RATE_MIN, 64 * 1024),
+        ] {
+            let bucket = Bucket::new(asked).unwrap();
+            assert_eq!((bucket.rate(), bucket.piece_bytes()), (rate, piece_bytes), "{asked}");
+        }
+        assert_eq!(Bucket::new(0), None);
+    }
+
+    #[test]
+    fn what_is_in_it_moves_at_once_and_the_rest_in_turn() {
+        let mut bucket = Bucket::new(8 * RATE_MIN).unwrap();
+        let at = Duration::from_secs;
+        assert_eq!(bucket.take(RATE_MIN, at(10)), Duration::ZERO, "an eighth of a second");
+        assert_eq!(bucket.take(8 * RATE_MIN, at(10)), at(1));
+        assert_eq!(bucket.take(8 * RATE_MIN, at(10)), at(2), "behind the one before");
+        assert_eq!(bucket.take(0, at(12)), Duration::ZERO);
+        assert_eq!(
+            bucket.take(2 * RATE_MIN, at(1000)),
+            Duration::from_millis(125),
+            "no more than full"
+        );
+    }
+
+    proptest! {
+        /// In any span of time no more moves than the rate gives, what the bucket holds, and one piece more; and
+        /// who waits does not wait for longer than that takes.
+        #[test]
+        fn no_more_moves_than_the_ceiling(
+            rate in RATE_MIN..1 << 32,
+            takes in proptest::collection::vec((0_u64..1 << 20, 0_u64..200_000_000), 1..100),
+        ) {
+            let mut bucket = Bucket::new(rate).unwrap();
+            let (mut now, mut moved, mut total) = (Duration::ZERO, Vec::new(), 0);
+            for (bytes, pause) in takes {
+                now += Duration::from_nanos(pause);
+                let wait = bucket.take(bytes, now);
+                total += bytes;
+                prop_assert!(wait.as_secs_f64() <= total as f64 / rate as f64 + 1e-6);
+                moved.push((now + wait, bytes));
+            }
+            for (first, (from, _)) in moved.iter().enumerate() {
+                let mut sum = 0;
+                for (at, bytes) in &moved[first..] {
+                    sum += bytes;
+                    let span = at.saturating_sub(*from).as_secs_f64() + FILLS_IN.as_secs_f64();
+                    let most = span * rate as f64 + moved[first].1 as f64;
+                    prop_assert!(sum as f64 <= most + 100.0, "{sum} bytes, at most {most}");
+                }
+            }
+        }
+    }
+}
