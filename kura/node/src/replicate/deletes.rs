@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use kura_core::{hlc::DRIFT_MAX, tries::ASIDE_PAUSE};
+use kura_env::Instant;
 use tokio::sync::Mutex;
 
 use super::{
@@ -11,12 +13,15 @@ use super::{
     fetch::Source,
     wire::{DELETES, DeleteKnown, DeletesKnown},
 };
+use crate::store::Taken;
 
 /// How far the deletes of a peer are known here.
 #[derive(Default)]
 pub(crate) struct Heard {
     /// The fingerprint of those that were taken in last.
     print: AtomicU64,
+    /// When to ask for them again: some were too far ahead of the clock here.
+    due: parking_lot::Mutex<Option<Instant>>,
     /// Held by whoever asks for them.
     turn: Mutex<()>,
 }
@@ -37,7 +42,9 @@ impl Source<'_> {
     /// If the peer does not tell, or this node's store cannot take them in.
     pub(crate) async fn hear_deletes(&self, print: u64) -> Result<(), PeerError> {
         let Self { shared, client, name, heard } = *self;
-        if print == heard.print() {
+        let now = shared.env.clock.now();
+        let is_due = heard.due.lock().is_some_and(|due| due <= now);
+        if print == heard.print() && !is_due {
             return Ok(());
         }
         if print == 0 || print == shared.store.deletes_print() {
@@ -50,8 +57,20 @@ impl Source<'_> {
         let deletes: Vec<_> = deletes.into_iter().filter_map(DeleteKnown::read).collect();
         let unknown = told - deletes.len();
         shared.metrics.replication.deletes_unknown.inc_by(unknown as u64);
-        let new = shared.store.merge_deletes(deletes).await.map_err(PeerError::Store)?;
+        let taken = shared.store.merge_deletes(deletes).await.map_err(PeerError::Store)?;
+        let Taken { new, ahead } = taken;
         heard.print.store(print, Ordering::Release);
+        *heard.due.lock() = (ahead > 0).then(|| now + ASIDE_PAUSE);
+        if ahead > 0 {
+            shared.metrics.replication.too_far_ahead.inc_by(ahead);
+            tracing::warn!(
+                peer = name,
+                ahead,
+                limit = ?DRIFT_MAX,
+                "deletes of a peer are too far ahead of the clock here and are left for later: set right the clock \
+                 of the node that made them, or of this one"
+            );
+        }
         if new > 0 {
             tracing::info!(peer = name, new, "a peer told of deleted namespaces");
         }

@@ -9,7 +9,11 @@ use kura_core::{
 };
 use tokio::sync::oneshot;
 
-use super::{budget::Reservation, deletes::Delete, staging::StagedFile};
+use super::{
+    budget::Reservation,
+    deletes::{Delete, Taken},
+    staging::StagedFile,
+};
 use crate::service::{Published, Refusal};
 
 /// A change of the store.
@@ -20,8 +24,8 @@ pub(super) enum Command {
     Forget(Address, Place),
     /// Makes promises durable, and says which of them are made.
     Vouch(Vec<(Address, Place)>, oneshot::Sender<Vec<bool>>),
-    /// Makes deletes of namespaces durable, and says how many of them were new.
-    Delete(Vec<Delete>, oneshot::Sender<Result<usize, Refusal>>),
+    /// Makes deletes of namespaces durable, and says what became of them.
+    Delete(Vec<Delete>, oneshot::Sender<Result<Taken, Refusal>>),
     /// Makes room on the volume for so many bytes of a body in flight.
     FindRoom(u64, oneshot::Sender<Result<(), Refusal>>),
     /// Ends the appender.

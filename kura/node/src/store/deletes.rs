@@ -21,6 +21,7 @@ use std::{
 use bytes::Bytes;
 use kura_core::{
     address::Address,
+    hlc::too_far_ahead,
     place::Place,
     record::{Area, SegmentId, Version},
     tombstones::{InvalidTombstones, Merged, Tombstones},
@@ -59,6 +60,15 @@ pub(crate) struct Delete {
     pub(crate) namespace: String,
     /// As a peer tells of it; `None`: now.
     pub(crate) version: Option<Version>,
+}
+
+/// What became of deletes that were to be taken in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// These were not known.
+    pub(crate) new: u64,
+    /// These are too far ahead of the clock here, and were not taken in.
+    pub(crate) ahead: u64,
 }
 
 /// The deletes that are known, as readers and peers see them.
@@ -208,11 +218,11 @@ pub(super) struct Purger {
 }
 
 impl Appender {
-    /// Steps 1 to 3. How many of the deletes were new.
+    /// Steps 1 to 3.
     pub(super) async fn delete(
         &mut self,
         deletes: Vec<Delete>,
-        reply: oneshot::Sender<Result<usize, Refusal>>,
+        reply: oneshot::Sender<Result<Taken, Refusal>>,
     ) {
         let merged = self.merge_deletes(deletes).await;
         if let Err(refusal) = &merged {
@@ -222,31 +232,36 @@ impl Appender {
         reply.send(merged).ok();
     }
 
-    async fn merge_deletes(&mut self, deletes: Vec<Delete>) -> Result<usize, Refusal> {
+    async fn merge_deletes(&mut self, deletes: Vec<Delete>) -> Result<Taken, Refusal> {
         let mut tombstones = Tombstones::clone(&self.deletes.known());
-        let (mut new, mut forgotten) = (0, 0);
+        let (mut taken, mut forgotten) = (Taken::default(), 0);
         for Delete { namespace, version } in deletes {
+            if version.is_some_and(|it| too_far_ahead(it.time, self.wall_ms()).is_some()) {
+                // What is written here from now on would be deleted, or drag the clock along.
+                taken.ahead += 1;
+                continue;
+            }
             let version = version.unwrap_or_else(|| {
                 self.hlc = self.hlc.next(self.wall_ms());
                 Version { time: self.hlc.0, node: self.node }
             });
             if let Merged::New { forgot } = tombstones.merge(&namespace, version) {
-                new += 1;
+                taken.new += 1;
                 forgotten += u64::from(forgot);
                 tracing::info!(namespace, ?version, "a namespace is deleted");
             }
             // What is written from now on is later than the delete, whatever the clock says.
             self.hlc = self.hlc.witness(version.time);
         }
-        if new > 0 {
+        if taken.new > 0 {
             // On a full disk the eldest data makes room.
             while let Err(refusal) = self.save_deletes(tombstones.clone()).await {
                 self.make_space(Area::Blobs, refusal).await?;
             }
-            self.metrics.store.deletes.inc_by(new);
+            self.metrics.store.deletes.inc_by(taken.new);
             self.metrics.store.tombstones_forgotten.inc_by(forgotten);
         }
-        Ok(usize::try_from(new).unwrap_or(usize::MAX))
+        Ok(taken)
     }
 
     /// Replaces the file, and lets readers see what it says.
@@ -385,7 +400,7 @@ impl Store {
         self.tell_deletes(vec![Delete { namespace, version: None }]).await.map(drop)
     }
 
-    /// Takes in deletes that a peer knows. How many of them were new.
+    /// Takes in deletes that a peer knows, but for those that are too far ahead of the clock here.
     ///
     /// # Errors
     ///
@@ -393,14 +408,14 @@ impl Store {
     pub(crate) async fn merge_deletes(
         &self,
         told: Vec<(String, Version)>,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<Taken, Refusal> {
         let deletes = told.into_iter();
         let deletes =
             deletes.map(|(namespace, version)| Delete { namespace, version: Some(version) });
         self.tell_deletes(deletes.collect()).await
     }
 
-    async fn tell_deletes(&self, deletes: Vec<Delete>) -> Result<usize, Refusal> {
+    async fn tell_deletes(&self, deletes: Vec<Delete>) -> Result<Taken, Refusal> {
         self.keep_moving()?;
         let told = async {
             let (reply, answer) = oneshot::channel();

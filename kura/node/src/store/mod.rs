@@ -77,7 +77,7 @@ pub use staging::STAGING_ELSEWHERE;
 pub(crate) use staging::STAGING_LOCK;
 pub use upload::Upload;
 pub(crate) use {
-    deletes::{SavedTombstones, load_file as load_tombstones},
+    deletes::{SavedTombstones, Taken, load_file as load_tombstones},
     ledger::{files_below, segment_of},
     losses::Lost,
     peers::CURSORS_SPACE,
