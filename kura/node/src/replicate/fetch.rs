@@ -159,9 +159,7 @@ async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched
         return Ok(fetched);
     };
     let _permit = shared.fetches.acquire().await;
-    let asked: Vec<Row> = left.iter().map(Row::from).collect();
-    let asked = serde_json::to_vec(&asked).expect("rows have names for keys");
-    let answer = match client.send(Method::POST, BODIES, Bytes::from(asked)).await {
+    let answer = match client.send(Method::POST, BODIES, question(&left)).await {
         Ok(answer) => answer,
         Err(error) => {
             cut(source, &mut fetched, left, error);
@@ -213,6 +211,12 @@ async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched
         client.keep(answer).await;
     }
     Ok(fetched)
+}
+
+/// What a peer is asked for bodies with.
+fn question(rows: &VecDeque<FeedRow>) -> Bytes {
+    let rows: Vec<Row> = rows.iter().map(Row::from).collect();
+    Bytes::from(serde_json::to_vec(&rows).expect("rows have names for keys"))
 }
 
 /// Waits for room for the first of `rows` that this node can take at all.

@@ -490,8 +490,7 @@ impl Appender {
                     // A write of our own, also in this group, is later than all that was seen.
                     self.hlc = self.hlc.hear(version.time, self.wall_ms());
                     let known = known.map(|place| (place.version, place.digest));
-                    let is_deleted = self.deletes.covers(&publish.address, version);
-                    self.metrics.store.replicas_deleted.inc_by(is_deleted.into());
+                    let is_deleted = self.is_deleted(&publish.address, version);
                     !is_deleted && !is_behind_own && supersedes((version, publish.digest), known)
                 }
                 Origin::Copied { from, .. } => known == Some(from),
@@ -509,6 +508,13 @@ impl Appender {
             ahead.insert(publish.address.clone(), Some(next));
             group.push_back(publish);
         }
+    }
+
+    /// Whether what came from a peer was deleted meanwhile.
+    fn is_deleted(&self, address: &Address, version: Version) -> bool {
+        let is_deleted = self.deletes.covers(address, version);
+        self.metrics.store.replicas_deleted.inc_by(is_deleted.into());
+        is_deleted
     }
 
     /// Whether what came from a peer is still not too far ahead: the clock may have been set back.
