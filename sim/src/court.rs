@@ -37,6 +37,8 @@ pub struct Evidence {
     /// The highest sequence of the large objects of each key that each node has evicted, as seen at
     /// its disk.
     pub evicted_objects: BTreeMap<(NodeIndex, String), u64>,
+    /// By name of the node, paths of files that its disk would not sync.
+    pub unsynced: BTreeSet<(String, String)>,
     /// Nodes that were without power once.
     pub lost_power: BTreeSet<NodeIndex>,
     moments: Vec<Moment>,

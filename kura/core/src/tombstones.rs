@@ -83,23 +83,23 @@ impl Tombstones {
         if self.covers(namespace, version) {
             return Merged::Known;
         }
-        self.0.insert(namespace.to_owned(), Tombstone { version, is_purged: false });
-        if self.0.len() <= TOMBSTONES_MAX {
-            return Merged::New { forgot: false };
+        let new = Tombstone { version, is_purged: false };
+        let before = self.0.insert(namespace.to_owned(), new);
+        let mut forgot = false;
+        while self.0.len() > TOMBSTONES_MAX {
+            // What is not purged is hidden by its tombstone alone.
+            let purged = self.0.iter().filter(|(_, it)| it.is_purged);
+            let eldest = purged.min_by_key(|(name, it)| (it.version, *name));
+            let Some((eldest, it)) = eldest.map(|(name, it)| (name.clone(), *it)) else { break };
+            // Or what one node tells and another has forgotten would drive out what is later, again and again.
+            if before.is_none() && version < it.version {
+                self.0.remove(namespace);
+                return Merged::Known;
+            }
+            self.0.remove(&eldest);
+            forgot = true;
         }
-        // What is not purged is hidden by its tombstone alone.
-        let purged = self.0.iter().filter(|(_, it)| it.is_purged);
-        let eldest = purged.min_by_key(|(name, it)| (it.version, *name));
-        let Some((eldest, it)) = eldest.map(|(name, it)| (name.clone(), *it)) else {
-            return Merged::New { forgot: false };
-        };
-        // Or what one node tells and another has forgotten would drive out what is later, again and again.
-        if version < it.version {
-            self.0.remove(namespace);
-            return Merged::Known;
-        }
-        self.0.remove(&eldest);
-        Merged::New { forgot: true }
+        Merged::New { forgot }
     }
 
     /// The index leads to nothing any more that the delete of `namespace` in `version` covers. Whether that
@@ -298,7 +298,8 @@ mod tests {
             tombstones.purged("n1", version(101, 1)) && tombstones.purged("n2", version(102, 1))
         );
         assert_eq!(tombstones.merge("new", version(99_998, 1)), Merged::New { forgot: true });
-        assert_eq!(tombstones.merge("newer", version(99_999, 1)), Merged::New { forgot: true });
+        assert_eq!(tombstones.len(), TOMBSTONES_MAX, "as many as there are too many go");
+        assert_eq!(tombstones.merge("newer", version(99_999, 1)), Merged::New { forgot: false });
         assert!(tombstones.purged("n9", version(109, 1)));
         assert_eq!(tombstones.merge("early", version(108, 0)), Merged::Known, "others stay");
         let covers = |namespace| tombstones.covers(namespace, version(1, 1));

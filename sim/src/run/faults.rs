@@ -317,7 +317,12 @@ impl EffectHook for Watch {
         let verdict = self.decide(effect);
         if verdict != EffectVerdict::Go {
             let what = format!("{}: {verdict:?} at effect {} ({text})", self.node, effect.number);
-            self.court.evidence().tell(self.clock.now(), what);
+            let mut evidence = self.court.evidence();
+            evidence.tell(self.clock.now(), what);
+            if effect.change.kind == EffectKind::SyncData {
+                let path = effect.change.path.as_str().to_owned();
+                evidence.unsynced.insert((self.node.clone(), path));
+            }
         }
         verdict
     }

@@ -292,7 +292,7 @@ fn at_rest(machine: &Machine) -> Result<(), Violation> {
     no_orphan_at_rest::check(name, &image, |object| machine.fails_at(object))?;
     if !machine.syncs_lie {
         // Otherwise the index may know of what the device gave away; who asks for it finds out.
-        reference_in_ring_or_miss::check(name, &image)?;
+        reference_in_ring_or_miss::check(name, &image, |segment| machine.lost_unsynced(segment))?;
     }
     if let Some((ledger, walked)) = machine.books() {
         ledger_equals_disk::check_rest(name, &ledger, &walked)?;

@@ -479,6 +479,14 @@ impl Machine {
         self.mesh.as_ref().map(|mesh| mesh.spoilt(self.index.0))
     }
 
+    /// Whether the disk refused to sync an object or segment, and lost power once: what is read of it in between may
+    /// never have reached the disk.
+    pub(super) fn lost_unsynced(&self, id: SegmentId) -> bool {
+        let evidence = self.court.evidence();
+        let file = (self.name.clone(), Image::segment_path(id));
+        evidence.lost_power.contains(&self.index) && evidence.unsynced.contains(&file)
+    }
+
     /// Whether something of an object or segment is spoilt.
     pub(super) fn fails_at(&self, id: SegmentId) -> bool {
         self.wounds.meet(&Image::segment_path(id), (0, u64::MAX))

@@ -1,10 +1,13 @@
 //! What a follower hears of the deletes that its peer knows: in hello, and then in every answer, so that neither a
 //! long pass nor a page of large bodies keeps a node from hearing of one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use kura_core::{hlc::DRIFT_MAX, tries::ASIDE_PAUSE};
-use kura_env::Instant;
+use kura_env::{Instant, timeout};
 use tokio::sync::Mutex;
 
 use super::{
@@ -14,6 +17,9 @@ use super::{
     wire::{DELETES, DeleteKnown, DeletesKnown},
 };
 use crate::store::Taken;
+
+/// How long other work waits for them: whoever serves it waits as well, and gives up after half a minute.
+const BESIDE_MAX: Duration = Duration::from_secs(10);
 
 /// How far the deletes of a peer are known here.
 #[derive(Default)]
@@ -83,9 +89,10 @@ impl Source<'_> {
     ///
     /// If this node's store cannot take them in.
     pub(crate) async fn hear_deletes_beside(&self, print: u64) -> Result<(), PeerError> {
-        match self.hear_deletes(print).await {
-            Err(error @ PeerError::Store(_)) => Err(error),
-            Ok(()) | Err(_) => Ok(()),
+        let hearing = self.hear_deletes(print);
+        match timeout(&*self.shared.env.clock, BESIDE_MAX, hearing).await {
+            Ok(Err(error @ PeerError::Store(_))) => Err(error),
+            Ok(Ok(()) | Err(_)) | Err(_) => Ok(()),
         }
     }
 }

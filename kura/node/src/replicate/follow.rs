@@ -218,7 +218,9 @@ impl Follower {
         let (comparison, tries) = (&mut pass.comparison, &self.tries);
         let outcome = round(source, wanted, comparison, &is_suspect(tries), until).await;
         let Outcome { mut fetched, left, mut broken, is_cut_short } = outcome;
-        if is_cut_short && broken.is_none() {
+        // What else ended the round says when to come again.
+        let has_cause = broken.is_some() || fetched.cause.is_some() || fetched.is_unreachable;
+        if is_cut_short && !has_cause {
             self.shared.metrics.replication.passes_cut.inc();
             broken = Some(PeerError::Late { limit });
         }

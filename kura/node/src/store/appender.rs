@@ -260,7 +260,7 @@ impl Appender {
                     self.vouch(artifacts, reply).await;
                     self.tend_if_due().await;
                 }
-                Next::Command(Command::Delete(deletes, reply)) => {
+                Next::Command(Command::Delete(deletes, _turn, reply)) => {
                     self.delete(deletes, reply).await;
                     self.tend_if_due().await;
                 }
@@ -398,7 +398,7 @@ impl Appender {
                 Ok(Command::Forget(address, place)) => self.forget(&address, place).await,
                 Ok(Command::Vouch(artifacts, reply)) => self.vouch(artifacts, reply).await,
                 Ok(Command::FindRoom(bytes, reply)) => self.find_room(bytes, reply).await,
-                Ok(Command::Delete(deletes, reply)) => self.delete(deletes, reply).await,
+                Ok(Command::Delete(deletes, _turn, reply)) => self.delete(deletes, reply).await,
                 Ok(Command::Close(reply)) => closing = Some(reply),
                 Err(_) => break,
             }

@@ -7,7 +7,7 @@ use kura_core::{
     place::Place,
     record::{Version, header_bytes},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
     budget::Reservation,
@@ -25,7 +25,7 @@ pub(super) enum Command {
     /// Makes promises durable, and says which of them are made.
     Vouch(Vec<(Address, Place)>, oneshot::Sender<Vec<bool>>),
     /// Makes deletes of namespaces durable, and says what became of them.
-    Delete(Vec<Delete>, oneshot::Sender<Result<Taken, Refusal>>),
+    Delete(Vec<Delete>, Option<OwnedSemaphorePermit>, oneshot::Sender<Result<Taken, Refusal>>),
     /// Makes room on the volume for so many bytes of a body in flight.
     FindRoom(u64, oneshot::Sender<Result<(), Refusal>>),
     /// Ends the appender.

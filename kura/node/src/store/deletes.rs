@@ -21,14 +21,14 @@ use std::{
 use bytes::Bytes;
 use kura_core::{
     address::Address,
-    hlc::too_far_ahead,
+    hlc::{DRIFT_MAX, too_far_ahead},
     place::Place,
     record::{Area, SegmentId, Version},
     tombstones::{InvalidTombstones, Merged, Tombstones},
 };
 use kura_env::{Batch, Disk, DiskError, DiskErrorKind, DiskPath, Instant};
 use parking_lot::RwLock;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
     PLACES_SPACE, Store,
@@ -181,8 +181,8 @@ pub(crate) async fn load_file(disk: &dyn Disk) -> Result<SavedTombstones, DiskEr
 }
 
 /// As many deletes of clients as may wait.
-pub(super) fn turns() -> Semaphore {
-    Semaphore::new(DELETES_WAITING_MAX)
+pub(super) fn turns() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(DELETES_WAITING_MAX))
 }
 
 /// A purge that is under way.
@@ -241,10 +241,10 @@ impl Appender {
                 taken.ahead += 1;
                 continue;
             }
-            let version = version.unwrap_or_else(|| {
-                self.hlc = self.hlc.next(self.wall_ms());
-                Version { time: self.hlc.0, node: self.node }
-            });
+            let version = match version {
+                Some(version) => version,
+                None => self.delete_now()?,
+            };
             if let Merged::New { forgot } = tombstones.merge(&namespace, version) {
                 taken.new += 1;
                 forgotten += u64::from(forgot);
@@ -262,6 +262,18 @@ impl Appender {
             self.metrics.store.tombstones_forgotten.inc_by(forgotten);
         }
         Ok(taken)
+    }
+
+    /// The version of a delete of our own. Where that would be too far ahead of the clock, peers would take it in hours
+    /// later, and with it what was put meanwhile.
+    fn delete_now(&mut self) -> Result<Version, Refusal> {
+        let next = self.hlc.next(self.wall_ms());
+        if let Some(ahead) = too_far_ahead(next.0, self.wall_ms()) {
+            let (ahead_seconds, limit_seconds) = (ahead.as_secs(), DRIFT_MAX.as_secs());
+            return Err(Refusal::Ahead { ahead_seconds, limit_seconds });
+        }
+        self.hlc = next;
+        Ok(Version { time: next.0, node: self.node })
     }
 
     /// Replaces the file, and lets readers see what it says.
@@ -327,8 +339,12 @@ impl Appender {
     /// Has the file say which namespaces are purged, once the catalog has that synced: or a crash would keep some of
     /// the rows for ever.
     async fn save_purged(&mut self) -> Result<(), Refusal> {
-        let synced = self.stamps.commit(&self.env, Batch::default()).await;
-        synced.map_err(Refusal::Catalog)?;
+        if let Err(error) = self.stamps.commit(&self.env, Batch::default()).await {
+            tracing::warn!(%error, "the catalog could not be synced and is opened again");
+            self.reopen_catalog().await.map_err(Refusal::Catalog)?;
+            let synced = self.stamps.commit(&self.env, Batch::default()).await;
+            synced.map_err(Refusal::Catalog)?;
+        }
         let mut tombstones = Tombstones::clone(&self.deletes.known());
         for (namespace, version) in &self.purger.done {
             tombstones.purged(namespace, *version);
@@ -391,13 +407,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Busy`] while many deletes wait; [`Refusal::DiskFull`], [`Refusal::Disk`], [`Refusal::DiskStalled`], or [`Refusal::Draining`]: it may
+    /// [`Refusal::Busy`] while many deletes wait; [`Refusal::Ahead`] where the clock was set back by more than is believed; [`Refusal::DiskFull`], [`Refusal::Disk`], [`Refusal::DiskStalled`], or [`Refusal::Draining`]: it may
     /// be deleted or not.
     pub async fn delete(&self, namespace: String) -> Result<(), Refusal> {
-        let Ok(_turn) = self.0.delete_turns.try_acquire() else {
+        let Ok(turn) = self.0.delete_turns.clone().try_acquire_owned() else {
             return Err(Refusal::Busy { waiting: DELETES_WAITING_MAX, limit: DELETES_WAITING_MAX });
         };
-        self.tell_deletes(vec![Delete { namespace, version: None }]).await.map(drop)
+        let deletes = vec![Delete { namespace, version: None }];
+        self.tell_deletes(deletes, Some(turn)).await.map(drop)
     }
 
     /// Takes in deletes that a peer knows, but for those that are too far ahead of the clock here.
@@ -412,14 +429,19 @@ impl Store {
         let deletes = told.into_iter();
         let deletes =
             deletes.map(|(namespace, version)| Delete { namespace, version: Some(version) });
-        self.tell_deletes(deletes.collect()).await
+        self.tell_deletes(deletes.collect(), None).await
     }
 
-    async fn tell_deletes(&self, deletes: Vec<Delete>) -> Result<Taken, Refusal> {
+    /// `turn` is held until it is done, whoever still waits for it.
+    async fn tell_deletes(
+        &self,
+        deletes: Vec<Delete>,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Result<Taken, Refusal> {
         self.keep_moving()?;
         let told = async {
             let (reply, answer) = oneshot::channel();
-            self.send(Command::Delete(deletes, reply)).await?;
+            self.send(Command::Delete(deletes, turn, reply)).await?;
             answer.await.map_err(|_| Refusal::Draining)?
         };
         self.unless_stalled(told).await

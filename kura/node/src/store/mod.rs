@@ -184,7 +184,7 @@ struct Shared {
     /// Deletes of namespaces.
     deletes: Arc<Deletes>,
     /// Held by clients whose deletes wait.
-    delete_turns: Semaphore,
+    delete_turns: Arc<Semaphore>,
     /// What the store holds of its volume.
     books: Arc<Books>,
     /// What the volume has left.
