@@ -206,6 +206,7 @@ impl Machine {
             files: files.map(|file| (file.path.as_str().to_owned(), file.len_bytes)).collect(),
             places: self.rows(0),
             contents: self.rows(1),
+            feed: self.rows(2),
             versions: self.rows(5),
             read: Box::new(|path, offset, len| {
                 let len = u64::try_from(len).unwrap_or(u64::MAX);

@@ -49,7 +49,7 @@ const KNOWN: [&str; 10] = [
     "78: a bad setting",
     "74: the data directory cannot be used",
     "74: the data directory is of another version",
-    "RING or IDENTITY is damaged",
+    "RING, IDENTITY or TOMBSTONES is damaged",
 ];
 
 fn artifacts() -> Vec<(String, Bytes)> {
@@ -340,7 +340,7 @@ async fn a_data_directory_of_another_version_is_refused_until_it_is_gone() {
 async fn a_damaged_ring_is_made_again() {
     let mut operator = Operator::with_data().await;
     operator.rot("RING", 20);
-    operator.follow("RING or IDENTITY is damaged").await;
+    operator.follow("RING, IDENTITY or TOMBSTONES is damaged").await;
     operator.has_all_but(&[]).await;
 }
 
