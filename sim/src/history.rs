@@ -87,6 +87,8 @@ pub struct History {
     answers: u64,
     hits: u64,
     early_hits: u64,
+    /// Within this a miss is answered, if that is judged.
+    miss_limit: Option<Duration>,
     read_bytes: u64,
     /// How many nodes are each other's peers; none if they are not.
     mesh_nodes: usize,
@@ -157,6 +159,17 @@ impl History {
     #[must_use]
     pub fn is_spoilt(&self, node: NodeIndex, path: &str) -> bool {
         !self.spoilt.is_empty() && self.spoilt.contains(&(node, path.to_owned()))
+    }
+
+    /// From now on a miss that takes longer than this is held against the node.
+    pub fn misses_within(&mut self, limit: Duration) {
+        self.miss_limit = Some(limit);
+    }
+
+    /// Within which time a miss is answered; `None`: that is not judged.
+    #[must_use]
+    pub fn miss_limit(&self) -> Option<Duration> {
+        self.miss_limit
     }
 
     /// What nodes say to be here they promise for so long from now on; zero: they do not.

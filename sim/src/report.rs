@@ -44,7 +44,7 @@ pub struct CrashPoint {
     pub behind: [u64; 2],
 }
 
-/// What moved in a catch-up: from the beginning of a phase with `ready` and without clients until its
+/// What moved in a catch-up: from the beginning of a phase with `ready` or `agree` and without clients until its
 /// nodes were ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CatchUp {

@@ -3,6 +3,10 @@
 //! A bucket that fills at the rate of the ceiling and holds an eighth of a second of it. Whoever takes more than is in it
 //! waits until that would have come, behind those who took before. So the streams that share it move in turn, and as
 //! they take little at a time none of them stands still for long.
+//!
+//! What moves for clients over the same network goes first: it takes out of the bucket without waiting, up to
+//! three quarters of what comes in. The last quarter is left to peers whatever clients do, so that a node that joins
+//! a busy mesh gets on.
 
 use std::time::Duration;
 
@@ -11,10 +15,16 @@ use std::time::Duration;
 pub const RATE_MIN: u64 = 1024 * 1024;
 /// How long a bucket takes to fill.
 const FILLS_IN: Duration = Duration::from_millis(125);
+/// From how much of the time to come what moves for clients may be taken: they come in bursts.
+const AHEAD_MAX: Duration = Duration::from_secs(1);
 /// Pieces that a second is divided in: who takes one at a time keeps a hundred others waiting for four seconds.
 const PIECES_A_SECOND: u64 = 32;
 /// The largest piece.
 const PIECE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Of so many parts of what comes into a bucket, one is kept for peers. More: clients feel it when a node catches up
+/// while they use all of the network. Fewer: so many streams to peers share the lane that each stands still for too long.
+pub const LANES: u32 = 4;
 
 const NANOS: u128 = 1_000_000_000;
 
@@ -24,6 +34,8 @@ pub struct Bucket {
     rate: u64,
     /// When it will have what was taken from it: before now if there is something in it.
     owed_until: Duration,
+    /// Up to when clients have used what may be given away.
+    given_until: Duration,
 }
 
 impl Bucket {
@@ -31,7 +43,8 @@ impl Bucket {
     #[must_use]
     pub fn new(bytes_per_second: u64) -> Option<Self> {
         let rate = bytes_per_second.max(RATE_MIN);
-        (bytes_per_second > 0).then_some(Self { rate, owed_until: Duration::ZERO })
+        let (owed_until, given_until) = (Duration::ZERO, Duration::ZERO);
+        (bytes_per_second > 0).then_some(Self { rate, owed_until, given_until })
     }
 
     /// Bytes in a second.
@@ -50,12 +63,29 @@ impl Bucket {
     /// Takes bytes out of it at `now`, counted from any moment: how long they have to wait.
     #[must_use]
     pub fn take(&mut self, bytes: u64, now: Duration) -> Duration {
-        let nanos = (u128::from(bytes) * NANOS).div_ceil(u128::from(self.rate));
-        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let cost = self.cost(bytes);
         // It holds no more than it holds, however long nothing was taken.
         let full = now.saturating_sub(FILLS_IN);
         self.owed_until = self.owed_until.max(full).saturating_add(cost);
         self.owed_until.saturating_sub(now)
+    }
+
+    /// Takes out of it what moved for clients at `now`, as far as it may be given away: in any time no more than
+    /// comes in then and in the second behind it, less one part of [`LANES`]. Nobody waits for it, and what is beyond
+    /// is not made up for later.
+    pub fn give_way(&mut self, bytes: u64, now: Duration) {
+        let full = now.saturating_sub(FILLS_IN);
+        let since = self.given_until.max(full);
+        let may_be_given = (now + AHEAD_MAX).saturating_sub(since) / LANES * (LANES - 1);
+        let given = self.cost(bytes).min(may_be_given);
+        self.given_until = since + given / (LANES - 1) * LANES;
+        self.owed_until = self.owed_until.max(full).saturating_add(given);
+    }
+
+    /// The time in which so many bytes come into it.
+    fn cost(&self, bytes: u64) -> Duration {
+        let nanos = (u128::from(bytes) * NANOS).div_ceil(u128::from(self.rate));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 
@@ -94,7 +124,73 @@ mod tests {
         );
     }
 
+    #[test]
+    fn clients_go_first_and_leave_a_quarter() {
+        let at = Duration::from_millis;
+        // What peers get of a bucket in ten seconds.
+        let rate = 8 * RATE_MIN;
+        let moved = |of_clients: u64| {
+            let mut bucket = Bucket::new(rate).unwrap();
+            let (mut now, mut moved) = (at(1000), 0);
+            while now < at(11_000) {
+                // Clients come in bursts, four in a second.
+                if now.as_millis() % 250 == 0 {
+                    bucket.give_way(of_clients / 4, now);
+                }
+                let mut probe = bucket;
+                while probe.take(8 * 1024, now).is_zero() {
+                    bucket = probe;
+                    moved += 8 * 1024;
+                }
+                now += at(1);
+            }
+            moved as f64 / 10.0 / rate as f64
+        };
+        // What clients move of the rate, and what is left to peers.
+        for (of_clients, of_peers) in
+            [(0.0, 1.0), (0.25, 0.75), (0.5, 0.5), (0.75, 0.25), (1.0, 0.25), (9.0, 0.25)]
+        {
+            let got = moved((of_clients * rate as f64) as u64);
+            // The bucket was full, and clients may take a tenth of these ten seconds ahead.
+            assert!(
+                (of_peers - 0.1..of_peers + 0.03).contains(&got),
+                "{of_clients}: {got}, not {of_peers}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_clients_move_while_no_peer_does_is_forgotten() {
+        let mut bucket = Bucket::new(8 * RATE_MIN).unwrap();
+        let at = Duration::from_secs;
+        for second in 1..1000 {
+            bucket.give_way(800 * RATE_MIN, at(second));
+        }
+        assert!(bucket.take(0, at(999)) < AHEAD_MAX, "at most what they may take ahead");
+        assert_eq!(bucket.take(RATE_MIN, at(1000)), Duration::ZERO);
+    }
+
     proptest! {
+        /// Whatever clients do, peers have a quarter of the rate: who takes waits no longer than all that
+        /// peers took would at that.
+        #[test]
+        fn peers_keep_their_lane(
+            rate in RATE_MIN..1 << 32,
+            moves in proptest::collection::vec((0_u64..1 << 20, 0_u64..1 << 34, 0_u64..200_000_000), 1..100),
+        ) {
+            let mut bucket = Bucket::new(rate).unwrap();
+            let (mut now, mut total) = (Duration::from_secs(1), 0);
+            for (of_peers, of_clients, pause) in moves {
+                now += Duration::from_nanos(pause);
+                bucket.give_way(of_clients, now);
+                let wait = bucket.take(of_peers, now);
+                total += of_peers;
+                let longest = total as f64 / (rate as f64 / f64::from(LANES))
+                    + (FILLS_IN + AHEAD_MAX).as_secs_f64();
+                prop_assert!(wait.as_secs_f64() <= longest + 1e-6, "{wait:?}, at most {longest} s");
+            }
+        }
+
         /// In any span of time no more moves than the rate gives, what the bucket holds, and one piece more; and
         /// who waits does not wait for longer than that takes.
         #[test]

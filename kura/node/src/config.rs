@@ -102,6 +102,10 @@ pub struct PeerConfig {
     /// After how long a pass over a peer is cut, to go on after a pause. Too low: passes pause again
     /// and again. Too high: one that does not get on is not begun anew.
     pub pass_timeout: Duration,
+    /// How long a read that would be a miss waits for a peer of the same region that was heard to hold it; zero:
+    /// it does not, and nobody is asked. Too low: it is fetched, and the read is a miss all the same. Too high:
+    /// reads are slow misses where peers are slow.
+    pub read_through: Duration,
     /// Bytes of bodies in a second that are fetched from all peers together, and as many that are
     /// served to them; 0: as many as come. Too low: catching up takes long. Too high: clients share the
     /// network with peers that take all of it.

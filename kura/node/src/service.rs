@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     device::Device,
-    replicate::Replication,
+    replicate::{Ceilings, Replication},
     store::{Early, Reading, Store, Upload},
 };
 
@@ -272,9 +272,22 @@ impl Service {
             (life.store.clone(), life.early.clone())
         };
         match (store, early) {
-            (Some(store), _) => store.open(address).await,
+            (Some(store), _) => match store.open(address).await? {
+                Some(reading) => Ok(Some(reading)),
+                None if self.is_brought(address).await => store.open(address).await,
+                None => Ok(None),
+            },
             (None, Some(early)) => early.open(address).await,
             (None, None) => Ok(None),
+        }
+    }
+
+    /// Whether a peer has just delivered what was not here.
+    async fn is_brought(&self, address: &Address) -> bool {
+        let replication = self.0.read().replication.clone();
+        match replication.and_then(|replication| replication.reader()) {
+            Some(reader) => reader.bring(address).await,
+            None => false,
         }
     }
 
@@ -395,6 +408,11 @@ impl Service {
     /// The node has peers.
     pub(crate) fn replicates(&self, replication: Arc<Replication>) {
         self.0.write().replication = Some(replication);
+    }
+
+    /// The ceilings on bandwidth between peers, if the node has some.
+    pub(crate) fn ceilings(&self) -> Option<Arc<Ceilings>> {
+        self.0.read().replication.as_ref().map(|replication| replication.ceilings())
     }
 
     /// What is known of the mesh, as JSON.

@@ -1,6 +1,8 @@
 //! Reads and what is concluded from them: every body is compared, every miss of something that was
 //! acknowledged is asked about again.
 
+use std::time::Duration;
+
 use http::Method;
 use http_body_util::BodyExt as _;
 use kura_env::Instant;
@@ -15,7 +17,7 @@ use crate::{
     history::{NodeIndex, Owed},
     invariants::{
         acked_or_evicted::{self, Horizon},
-        deleted_stays_gone, promise_held, true_digest, used_survives, whole_body,
+        deleted_stays_gone, misses_are_quick, promise_held, true_digest, used_survives, whole_body,
     },
 };
 
@@ -130,14 +132,28 @@ impl Reader<'_> {
         }
     }
 
+    fn judge_miss(&self, path: &str, took: Duration) {
+        let mut evidence = self.court.evidence();
+        if let Some(limit) = evidence.history.miss_limit() {
+            evidence.judge(self.clock.now(), misses_are_quick::check(path, took, limit));
+        }
+    }
+
     async fn get_once(&mut self, ask: Ask<'_>, owed: Option<Owed>) -> Result<Seen, Failure> {
+        let asked = self.clock.now();
         let answer = self.connection.request(Method::GET, ask.path, Upload::empty()).await?;
+        let now = self.clock.now();
         self.court.evidence().history.saw_status(answer.status);
         match answer.status {
+            404 => {
+                self.judge_miss(ask.path, now.since(asked));
+                drain(answer).await?;
+                Ok(Seen::Miss)
+            }
             200 => self.body(ask, owed, answer).await.map(Seen::Hit),
             status => {
                 drain(answer).await?;
-                Ok(if status == 404 { Seen::Miss } else { Seen::Refused(status) })
+                Ok(Seen::Refused(status))
             }
         }
     }

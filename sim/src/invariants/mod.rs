@@ -19,6 +19,7 @@ pub mod ledger_equals_disk;
 pub mod link_is_used;
 pub mod live_answers;
 pub mod mesh_heals;
+pub mod misses_are_quick;
 pub mod never_full;
 pub mod no_orphan_at_rest;
 pub mod node_heals;
@@ -26,6 +27,7 @@ pub mod one_winner;
 pub mod promise_held;
 pub mod puts_answered;
 pub mod quiet_zone;
+pub mod reads_hit;
 pub mod ready_is_complete;
 pub mod reference_in_ring_or_miss;
 pub mod refresh_bounded;
@@ -51,7 +53,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 36] = [
+pub const ALL: [Invariant; 38] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -88,6 +90,8 @@ pub const ALL: [Invariant; 36] = [
     link_is_used::INVARIANT,
     fetch_settles::INVARIANT,
     fetched_once::INVARIANT,
+    reads_hit::INVARIANT,
+    misses_are_quick::INVARIANT,
 ];
 
 /// An invariant does not hold.

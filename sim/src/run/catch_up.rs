@@ -1,5 +1,5 @@
-//! What moves while nodes catch up with their peers: in phases that end with ready nodes and in which
-//! no client is at work.
+//! What moves while nodes catch up with their peers: in phases that end when nodes are ready or lack nothing, and in
+//! which no client is at work.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -29,7 +29,10 @@ impl Run {
     /// How things stand, if the phase that begins is a catch-up. To be asked before its nodes start.
     pub(super) fn outset(&self, phase: &Phase) -> Option<Outset> {
         let mesh = self.mesh.as_ref().filter(|_| phase.is_catch_up())?;
-        let awaited = self.scenario.positions(&phase.ready);
+        let mut awaited = self.scenario.positions(&phase.ready);
+        awaited.extend(self.scenario.positions(&phase.agree));
+        awaited.sort_unstable();
+        awaited.dedup();
         let names: BTreeSet<&String> = awaited.iter().map(|at| &self.machines[*at].name).collect();
         let lacking = mesh.lacking();
         let lacking = lacking.iter().filter(|missing| names.contains(&missing.node));

@@ -127,6 +127,9 @@ impl Run {
             mesh.assemble(&machines);
             court.evidence().history.span(machines.len());
         }
+        if let Some(limit) = scenario.expect.misses_within {
+            court.evidence().history.misses_within(limit);
+        }
         if scenario.node.survives_power_loss {
             court.evidence().history.promises_last(scenario.node.promise);
         }
@@ -374,6 +377,7 @@ fn peers(world: &World, hosts: &Hosts, scenario: &Scenario, position: usize) -> 
         region: scenario.zone_of_node(&scenario.nodes[position]).to_owned(),
         peer_wait: scenario.node.peer_wait,
         pass_timeout: scenario.node.pass_timeout,
+        read_through: scenario.node.read_through,
         bandwidth_bytes_per_second: scenario.node.bandwidth_bytes_per_second,
     }
 }

@@ -1,6 +1,7 @@
 //! The phases of a run: who is at work, what is done to the nodes as one begins, and when it ends.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -11,15 +12,18 @@ use sim_storage::Crash;
 
 use super::{
     Judgement, Run, catch_up::Outset, cleaning::Cleaning, heal::decided, machine::Machine,
+    mesh::Mesh,
 };
 use crate::{
     client::Actor,
-    invariants::mesh_heals,
+    invariants::{mesh_heals, reads_hit},
     scenario::{CrashLoop, Phase},
 };
 
 /// How often a phase that ends with ready nodes looks at them.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often one that ends when nodes lack nothing compares what they hold.
+const COMPARE: Duration = Duration::from_secs(1);
 
 /// Crashes one node again and again, until its storm is over.
 struct Squall {
@@ -41,12 +45,32 @@ impl Squall {
     }
 }
 
+/// Nodes that have to hold whatever the others do.
+struct Agreeing {
+    mesh: Arc<Mesh>,
+    names: BTreeSet<String>,
+}
+
+impl Agreeing {
+    /// A line for each that lacks something.
+    fn lacking(&self) -> Vec<String> {
+        let mut lacking: BTreeMap<String, usize> = BTreeMap::new();
+        for missing in self.mesh.lacking() {
+            if self.names.contains(&missing.node) {
+                *lacking.entry(missing.node).or_default() += 1;
+            }
+        }
+        let line = |(node, artifacts)| format!("{node} lacks {artifacts} artifacts");
+        lacking.into_iter().map(line).collect()
+    }
+}
+
 impl Run {
     pub(super) fn phase(&self, phase: &Phase) -> Result<(), Judgement> {
         self.tell(format!("phase {}", phase.name));
         self.restart(phase)?;
         let begun = self.world.now();
-        let moved = self.moved_between_nodes();
+        let (moved, read) = (self.moved_between_nodes(), self.read_so_far());
         let catch_up = self.begin(phase);
         let cleaning = self.clean(phase);
         let actors = self.employ(phase);
@@ -74,6 +98,7 @@ impl Run {
                 self.clocks_are_right()?;
                 self.ended(phase)?;
                 self.has_settled(phase, moved)?;
+                self.has_read(phase, read)?;
                 catch_up.map_or(Ok(()), |catch_up| self.caught_up(catch_up))
             }
             failed @ (Outcome::Deadlock(_) | Outcome::Panic { .. } | Outcome::Stalled(_)) => {
@@ -128,7 +153,9 @@ impl Run {
         let awaited: Vec<Arc<Machine>> = self.awaited(phase);
         let groups = self.groups.iter().filter(|group| phase.clients.contains(&group.spec.name));
         let groups: Vec<_> = groups.cloned().collect();
-        let has_end = !awaited.is_empty() || groups.iter().any(|group| group.spec.once);
+        let agreeing = self.agreeing(phase);
+        let (compares, look) = (agreeing.is_some(), agreeing.as_ref().map_or(LOOK, |_| COMPARE));
+        let has_end = !awaited.is_empty() || compares || groups.iter().any(|group| group.spec.once);
         let is_clean = cleaning.is_done();
         let mut look_at = Instant::default();
         move |world: &World| {
@@ -138,13 +165,22 @@ impl Run {
             if !has_end || world.now() < look_at {
                 return false;
             }
-            look_at = world.now() + LOOK;
+            look_at = world.now() + look;
             let done =
                 |group: &Arc<crate::client::ActorWorld>| !group.spec.once || group.is_finished();
             is_clean()
                 && groups.iter().all(done)
                 && awaited.iter().all(|machine| machine.unready().is_none())
+                && agreeing.as_ref().is_none_or(|agreeing| agreeing.lacking().is_empty())
         }
+    }
+
+    /// The nodes that have to lack nothing before a phase ends, if there are any.
+    fn agreeing(&self, phase: &Phase) -> Option<Agreeing> {
+        let mesh = self.mesh.clone().filter(|_| !phase.agree.is_empty())?;
+        let positions = self.scenario.positions(&phase.agree).into_iter();
+        let names = positions.map(|position| self.machines[position].name.clone());
+        Some(Agreeing { mesh, names: names.collect() })
     }
 
     fn awaited(&self, phase: &Phase) -> Vec<Arc<Machine>> {
@@ -152,10 +188,28 @@ impl Run {
         positions.map(|position| self.machines[position].clone()).collect()
     }
 
+    /// Reads that were hits, and reads that were misses. In a phase that is judged by them nobody writes.
+    fn read_so_far(&self) -> (u64, u64) {
+        let evidence = self.court.evidence();
+        let of = |status: u16| evidence.history.statuses().get(&status).copied().unwrap_or(0);
+        (of(200), of(404))
+    }
+
+    /// Judges what clients read in a phase; `before` is what they had read when it began.
+    fn has_read(&self, phase: &Phase, before: (u64, u64)) -> Result<(), Judgement> {
+        let Some(at_least) = phase.hits_min else { return Ok(()) };
+        let (hits, misses) = self.read_so_far();
+        let (hits, misses) = (hits - before.0, misses - before.1);
+        self.tell(format!("{hits} reads were hits, {misses} were misses"));
+        self.judged(reads_hit::check(&phase.name, hits, misses, at_least))
+    }
+
     /// Judges how a phase ended.
     fn ended(&self, phase: &Phase) -> Result<(), Judgement> {
         let awaited = self.awaited(phase);
-        let unready: Vec<String> = awaited.iter().filter_map(|machine| machine.unready()).collect();
+        let mut unready: Vec<String> =
+            awaited.iter().filter_map(|machine| machine.unready()).collect();
+        unready.extend(self.agreeing(phase).iter().flat_map(Agreeing::lacking));
         let verdict = mesh_heals::check_phase(&phase.name, &unready);
         self.court.evidence().judge(self.world.now(), verdict.clone());
         verdict.map_err(Judgement::NotHealed)

@@ -206,7 +206,7 @@ impl Scenario {
         ];
         let has_catch_up = self.mesh && self.phases.iter().any(Phase::is_catch_up);
         let allowed = if !has_catch_up {
-            "0, unless nodes of a mesh catch up: a phase with `ready` and without clients"
+            "0, unless nodes of a mesh catch up: a phase with `ready` or `agree` and without clients"
         } else if self.scale != 1 {
             "0, unless `scale` is 1: headers do not shrink with bodies"
         } else {

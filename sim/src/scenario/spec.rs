@@ -98,6 +98,8 @@ pub struct NodeSpec {
     pub peer_wait: Duration,
     /// After how long a pass over a peer is cut.
     pub pass_timeout: Duration,
+    /// How long a read of what is not here waits for a peer that holds it.
+    pub read_through: Duration,
     /// Bytes of bodies in a second from and to its peers; 0: as many as come.
     pub bandwidth_bytes_per_second: u64,
     /// For how long what was said to be here stays.
@@ -228,13 +230,17 @@ pub struct Phase {
     pub clean: Clean,
     /// Ends when these are ready, and they must be.
     pub ready: Vec<String>,
+    /// Ends when these lack nothing of what others hold, and they must not.
+    pub agree: Vec<String>,
     /// What the links between nodes carry in it at the most, in bytes; `None`: not judged.
     pub moved_bytes_max: Option<u64>,
+    /// The share of reads in it that must be hits, in millionths; `None`: not judged.
+    pub hits_min: Option<u64>,
 }
 
 impl Phase {
     /// Its lists of nodes, by key.
-    pub(super) fn node_lists(&self) -> [(&'static str, &[String]); 10] {
+    pub(super) fn node_lists(&self) -> [(&'static str, &[String]); 11] {
         [
             ("kill", &self.kill),
             ("wipe", &self.wipe),
@@ -244,6 +250,7 @@ impl Phase {
             ("spoil_nodes", &self.spoil.nodes),
             ("clean_on", &self.clean.nodes),
             ("ready", &self.ready),
+            ("agree", &self.agree),
             ("crash_loop", &self.crashes.nodes),
             ("clock_ahead", &self.clock_ahead),
         ]
@@ -254,7 +261,7 @@ impl Phase {
     #[must_use]
     pub fn is_catch_up(&self) -> bool {
         let is_quiet = self.clients.is_empty() && self.clean.namespaces.is_empty();
-        !self.ready.is_empty() && is_quiet
+        !(self.ready.is_empty() && self.agree.is_empty()) && is_quiet
     }
 }
 
@@ -366,6 +373,8 @@ pub struct Expect {
     pub writes_back_within: Option<Duration>,
     /// An honest put is answered within this, somehow; `None`: not judged.
     pub answers_within: Option<Duration>,
+    /// Within this a miss is answered; `None`: not judged.
+    pub misses_within: Option<Duration>,
     /// An honest put is acknowledged within this; `None`: not judged.
     pub puts_within: Option<Duration>,
     /// Statuses that clients must have seen.
@@ -447,6 +456,7 @@ pub(super) fn node(drawn: &Drawn) -> NodeSpec {
         drain_timeout: table.duration("drain_timeout"),
         peer_wait: table.duration("peer_wait"),
         pass_timeout: table.duration("pass_timeout"),
+        read_through: table.duration("read_through"),
         bandwidth_bytes_per_second: table.number("bandwidth_limit"),
         promise: table.duration("promise"),
         write_grace: table.duration("write_grace"),
@@ -544,7 +554,9 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
             nodes: table.texts("clean_on").to_vec(),
         },
         ready: table.texts("ready").to_vec(),
+        agree: table.texts("agree").to_vec(),
         moved_bytes_max: (moved > 0).then_some(moved),
+        hits_min: Some(table.number("hits_at_least")).filter(|share| *share > 0),
     }
 }
 
@@ -649,6 +661,7 @@ pub(super) fn expect(drawn: &Drawn) -> Expect {
         up_within: limit("up_within"),
         writes_back_within: limit("writes_back_within"),
         answers_within: limit("answers_within"),
+        misses_within: limit("misses_within"),
         puts_within: limit("puts_within"),
         statuses: statuses.filter_map(|status| u16::try_from(*status).ok()).collect(),
         ring_turns_min: table.number("ring_turns_min"),

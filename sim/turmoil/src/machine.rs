@@ -317,6 +317,7 @@ fn config(position: usize, addrs: &[IpAddr]) -> NodeConfig {
             region: "here".to_owned(),
             peer_wait: PEER_WAIT,
             pass_timeout: Duration::from_secs(1800),
+            read_through: Duration::ZERO,
             bandwidth_bytes_per_second: 512 << 20,
         }),
         drain_timeout: Duration::from_secs(30),

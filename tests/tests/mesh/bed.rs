@@ -226,6 +226,7 @@ fn config(number: usize, peers: Vec<String>) -> NodeConfig {
             region: "here".to_owned(),
             peer_wait: Duration::from_secs(60),
             pass_timeout: Duration::from_secs(1800),
+            read_through: Duration::ZERO,
             bandwidth_bytes_per_second: 512 << 20,
         }),
         drain_timeout: Duration::from_secs(30),

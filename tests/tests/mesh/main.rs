@@ -4,5 +4,6 @@
 mod bed;
 mod clocks;
 mod puppet;
+mod read_through;
 mod stories;
 mod trouble;

@@ -24,6 +24,8 @@ pub(crate) struct Asked {
     pub(crate) what: String,
     /// The rows of a request for bodies, the ranges of a comparison.
     pub(crate) rows: usize,
+    /// The keys of those that are rows of artifacts.
+    pub(crate) keys: Vec<String>,
 }
 
 /// What it answers.
@@ -66,8 +68,12 @@ pub(crate) fn unreadable() -> Told {
 }
 
 pub(crate) fn hello(node: u64) -> Told {
+    hello_from(node, "there")
+}
+
+pub(crate) fn hello_from(node: u64, region: &str) -> Told {
     let life = json!({ "node": node, "incarnation": 1, "head": 1 });
-    Told::json(&json!({ "life": life, "region": "there", "state": "serving" }))
+    Told::json(&json!({ "life": life, "region": region, "state": "serving" }))
 }
 
 pub(crate) fn compared(rows: &[Value]) -> Told {
@@ -123,12 +129,14 @@ struct Puppet {
 impl Puppet {
     async fn talk(&self, mut stream: Box<dyn Stream>) {
         while let Some((what, body)) = request(&mut stream).await {
-            let rows = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            let rows = rows.as_array().map_or(0, Vec::len);
+            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            let all = body.as_array().map_or(&[][..], Vec::as_slice);
+            let keys = all.iter().filter_map(|row| row["key"].as_str());
+            let (rows, keys) = (all.len(), keys.map(str::to_owned).collect());
             let is_waiting = what.contains("wait_ms=20000");
             let what = what.trim_start_matches("/peer/v1/");
             let what = what.split('?').next().unwrap_or_default().to_owned();
-            let asked = Asked { at: self.clock.now(), what, rows };
+            let asked = Asked { at: self.clock.now(), what, rows, keys };
             self.log.lock().unwrap().push(asked.clone());
             let told = (self.answer)(&asked);
             if is_waiting {

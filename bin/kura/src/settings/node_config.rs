@@ -33,6 +33,7 @@ impl Settings {
             region: self.name(Key::Region).to_owned(),
             peer_wait: self.duration(Key::PeerWait),
             pass_timeout: self.duration(Key::PassTimeout),
+            read_through: self.duration(Key::ReadThrough),
             bandwidth_bytes_per_second: self.known_bytes(Key::BandwidthLimit),
         }
     }

@@ -25,6 +25,7 @@ pub(crate) enum Key {
     Region,
     PeerWait,
     PassTimeout,
+    ReadThrough,
     BandwidthLimit,
     Capacity,
     Segment,

@@ -36,7 +36,7 @@ pub(crate) static SECTIONS: [Section; 7] = [
 ];
 
 /// Every setting, by section. The order is that of [`Key`].
-pub(crate) static SETTINGS: [Setting; 31] = [
+pub(crate) static SETTINGS: [Setting; 32] = [
     Setting {
         key: Key::DataDir,
         toml: "node.data_dir",
@@ -203,7 +203,8 @@ pub(crate) static SETTINGS: [Setting; 31] = [
         default: DefaultValue::Fixed(Value::Name(Cow::Borrowed("default"))),
         meaning: "The region that this node is in. Peers learn it and `/status/cluster` shows it.",
         stakes: Stakes::Choice(
-            "It decides nothing yet: every node fetches from every peer, whatever the region.",
+            "Every node fetches from every peer, whatever the region. Reads go through to peers of \
+             the same region alone (`sync.read_through`).",
         ),
     },
     Setting {
@@ -240,6 +241,20 @@ pub(crate) static SETTINGS: [Setting; 31] = [
         },
     },
     Setting {
+        key: Key::ReadThrough,
+        toml: "sync.read_through",
+        variable: "KURA_SYNC_READ_THROUGH_MS",
+        flag: "sync-read-through",
+        kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(20) },
+        default: DefaultValue::Fixed(Value::Duration(Duration::ZERO)),
+        meaning: "How long a read of what is not here waits for a peer of the same region that is known to \
+                  hold it, and of which it has still to be fetched. Zero: such a read is a miss at once.",
+        stakes: Stakes::Ends {
+            too_low: "What a peer delivers a little later is fetched, and the read is a miss all the same.",
+            too_high: "While peers are slow, reads of what they hold are slow misses.",
+        },
+    },
+    Setting {
         key: Key::BandwidthLimit,
         toml: "sync.bandwidth_limit",
         variable: "KURA_REPLICATION_BANDWIDTH_LIMIT_BYTES_PER_SECOND",
@@ -247,7 +262,9 @@ pub(crate) static SETTINGS: [Setting; 31] = [
         kind: Kind::Bytes { min: 0, max: TIB },
         default: DefaultValue::Fixed(Value::Bytes(512 * MIB)),
         meaning: "How many bytes of bodies are fetched from all peers together in a second at the most, \
-                  and as many are served to them. Less than 1MiB counts as 1MiB; zero is no limit.",
+                  and as many are served to them. What moves for clients goes first, and leaves a quarter of that \
+                  at the least: so set it to what the network of this node carries. Less than 1MiB counts as 1MiB; \
+                  zero is no limit.",
         stakes: Stakes::Ends {
             too_low: "A node that lacks much takes long to catch up, and is not ready until then.",
             too_high: "Peers that catch up take the network from clients.",

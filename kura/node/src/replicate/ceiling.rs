@@ -1,5 +1,5 @@
 //! Bodies between peers move no faster than the ceiling on bandwidth says: those that are fetched, and those that are
-//! served, each by themselves.
+//! served, each by themselves. What moves for clients in the same direction goes first.
 //!
 //! Who has to wait does so between two pieces, so every stream moves on after a while. Neither end takes that for a
 //! stream that stands still: on this side nobody waits for bytes meanwhile, and on the other the wait is far below
@@ -13,6 +13,26 @@ use parking_lot::Mutex;
 
 use crate::metrics::Metrics;
 
+/// The ceilings of both directions.
+pub(crate) struct Ceilings {
+    /// For bodies that are fetched. What clients send goes first.
+    pub(crate) fetching: Ceiling,
+    /// For bodies that are served. What clients are sent goes first.
+    pub(crate) serving: Ceiling,
+}
+
+impl Ceilings {
+    /// Of so many bytes in a second, each; 0 is none.
+    pub(crate) fn new(
+        clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
+        bytes_per_second: u64,
+    ) -> Arc<Self> {
+        let ceiling = || Ceiling::new(clock.clone(), metrics.clone(), bytes_per_second);
+        Arc::new(Self { fetching: ceiling(), serving: ceiling() })
+    }
+}
+
 /// A ceiling that the streams of one direction share.
 pub(crate) struct Ceiling {
     clock: Arc<dyn Clock>,
@@ -22,8 +42,7 @@ pub(crate) struct Ceiling {
 }
 
 impl Ceiling {
-    /// Of so many bytes in a second; 0 is none.
-    pub(crate) fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, bytes_per_second: u64) -> Self {
+    fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, bytes_per_second: u64) -> Self {
         let bucket = Bucket::new(bytes_per_second);
         let piece_bytes = bucket.map_or(usize::MAX, |bucket| bucket.piece_bytes());
         Self { clock, metrics, bucket: bucket.map(Mutex::new), piece_bytes }
@@ -32,6 +51,13 @@ impl Ceiling {
     /// How much a stream should move at a time.
     pub(crate) fn piece_bytes(&self) -> usize {
         self.piece_bytes
+    }
+
+    /// So many bytes moved for clients: peers have that much less.
+    pub(crate) fn give_way(&self, bytes: usize) {
+        let Some(bucket) = &self.bucket else { return };
+        let now = self.clock.now().since(Instant::default());
+        bucket.lock().give_way(bytes as u64, now);
     }
 
     /// Waits until so many bytes may move.

@@ -51,7 +51,13 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    pub(crate) fn new(env: Env, authority: String, metrics: Arc<Metrics>) -> Self {
+    /// To a peer as it was configured.
+    pub(crate) fn to(name: &str, env: Env, metrics: Arc<Metrics>) -> Self {
+        let authority = name.strip_prefix("http://").unwrap_or(name).trim_end_matches('/');
+        Self::new(env, authority.to_owned(), metrics)
+    }
+
+    fn new(env: Env, authority: String, metrics: Arc<Metrics>) -> Self {
         let connections = TaskSet::new(env.tasks.clone());
         Self { env, authority, idle: Mutex::default(), connections, metrics }
     }

@@ -10,6 +10,7 @@ use kura_core::{
     tries::Blame,
 };
 use kura_env::timeout;
+use tokio::sync::Semaphore;
 
 use super::{
     Shared,
@@ -26,9 +27,13 @@ use crate::{service::Refusal, store::Upload};
 pub(crate) struct Source<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) client: &'a Client,
+    /// The number of the peer among those that were configured.
+    pub(crate) number: usize,
     /// The peer as it was configured.
     pub(crate) name: &'a str,
     pub(crate) heard: &'a Heard,
+    /// How many requests for bodies may be under way at once.
+    pub(crate) permits: &'a Semaphore,
 }
 
 impl Source<'_> {
@@ -158,7 +163,7 @@ async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched
     let Some(first) = first_room(source, &mut left, &mut fetched).await? else {
         return Ok(fetched);
     };
-    let _permit = shared.fetches.acquire().await;
+    let _permit = source.permits.acquire().await;
     let answer = match client.send(Method::POST, BODIES, question(&left)).await {
         Ok(answer) => answer,
         Err(error) => {
@@ -330,7 +335,7 @@ async fn receive(
             Err(error) => return Ok(Received::Cut { in_body: true, error }),
         };
         source.shared.mesh.moved(source.name);
-        source.shared.mesh.fetching.pass(data.len()).await;
+        source.shared.mesh.ceilings.fetching.pass(data.len()).await;
         left -= data.len() as u64;
         upload.write(data).await.map_err(PeerError::storing)?;
     }

@@ -39,6 +39,8 @@ pub(crate) struct Follower {
     shared: Arc<Shared>,
     /// As it was configured.
     name: String,
+    /// Its number among all.
+    number: usize,
     client: Client,
     backoff: Backoff,
     jitter: Box<dyn EntropyStream>,
@@ -76,14 +78,13 @@ enum End {
 }
 
 impl Follower {
-    pub(crate) fn new(shared: Arc<Shared>, name: String) -> Self {
-        let authority = name.strip_prefix("http://").unwrap_or(&name).trim_end_matches('/');
-        let (env, metrics) = (shared.env.clone(), shared.metrics.clone());
-        let client = Client::new(env, authority.to_owned(), metrics);
+    pub(crate) fn new(shared: Arc<Shared>, (number, name): (usize, String)) -> Self {
+        let client = Client::to(&name, shared.env.clone(), shared.metrics.clone());
         let jitter = shared.env.entropy.stream("peer back-off");
         Self {
             shared,
             name,
+            number,
             client,
             backoff: Backoff::default(),
             jitter,
@@ -167,8 +168,8 @@ impl Follower {
     }
 
     fn source(&self) -> Source<'_> {
-        let Self { shared, client, name, heard, .. } = self;
-        Source { shared, client, name, heard }
+        let Self { shared, client, name, number, heard, .. } = self;
+        Source { shared, client, number: *number, name, heard, permits: &shared.fetches }
     }
 
     fn now(&self) -> Instant {

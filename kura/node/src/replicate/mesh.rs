@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::{
     aside::Aside,
-    ceiling::Ceiling,
+    ceiling::Ceilings,
     compare::Learned,
     error::{PeerError, Trouble},
     fetch::Fetched,
@@ -32,10 +32,8 @@ pub(crate) struct Mesh {
     metrics: Arc<Metrics>,
     peers: Mutex<Peers>,
     changed: Notify,
-    /// For bodies that are fetched.
-    pub(crate) fetching: Ceiling,
-    /// For bodies that are served.
-    pub(crate) serving: Ceiling,
+    /// For bodies, in both directions.
+    pub(crate) ceilings: Arc<Ceilings>,
 }
 
 struct Peers {
@@ -54,12 +52,11 @@ impl Mesh {
         let by_name = config.peers.iter().map(|name| (name.clone(), Peer::default())).collect();
         let peers = Mutex::new(Peers { by_name, moved: clock.now() });
         let rate = config.bandwidth_bytes_per_second;
-        let ceiling = || Ceiling::new(clock.clone(), metrics.clone(), rate);
-        let (fetching, serving) = (ceiling(), ceiling());
+        let ceilings = Ceilings::new(&clock, &metrics, rate);
         let limit = &metrics.replication.bandwidth_configured_limit_bytes_per_second;
         limit.set(i64::try_from(rate).unwrap_or(i64::MAX));
         let changed = Notify::new();
-        Arc::new(Self { clock, config, metrics, peers, changed, fetching, serving })
+        Arc::new(Self { clock, config, metrics, peers, changed, ceilings })
     }
 
     /// Peers are asked from now on.
@@ -69,6 +66,17 @@ impl Mesh {
 
     pub(crate) fn region(&self) -> &str {
         &self.config.region
+    }
+
+    /// How long a read waits for a peer that was heard to hold what is not here; zero: it does not.
+    pub(crate) fn read_through(&self) -> Duration {
+        self.config.read_through
+    }
+
+    /// Whether the peer is known to be in the region of this node.
+    pub(crate) fn is_near(&self, name: &str) -> bool {
+        let peers = self.peers.lock();
+        peers.by_name.get(name).is_some_and(|peer| peer.is_in(&self.config.region))
     }
 
     /// After how long a pass is cut.

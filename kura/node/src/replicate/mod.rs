@@ -22,6 +22,7 @@ mod follow;
 mod frames;
 mod mesh;
 mod peer;
+mod read_through;
 mod round;
 mod server;
 mod wire;
@@ -29,9 +30,16 @@ mod wire;
 use std::sync::Arc;
 
 use kura_env::{Env, Listener, TaskHandle};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-use self::{claims::Claims, follow::Follower, mesh::Mesh};
+pub(crate) use self::ceiling::Ceilings;
+use self::{
+    claims::Claims,
+    follow::Follower,
+    mesh::Mesh,
+    read_through::{Market, Reader},
+};
 use crate::{
     config::PeerConfig, metrics::Metrics, service::Service, store::Store, surface::Surface,
 };
@@ -39,7 +47,9 @@ use crate::{
 /// Everything that replication runs on, for as long as the node lives.
 pub(crate) struct Replication {
     mesh: Arc<Mesh>,
-    followers: parking_lot::Mutex<Vec<TaskHandle>>,
+    followers: Mutex<Vec<TaskHandle>>,
+    /// Fetches what reads ask for, from when peers are followed until they are not any more.
+    reader: Mutex<Option<Arc<Reader>>>,
 }
 
 /// What the followers of all peers share.
@@ -51,12 +61,15 @@ pub(crate) struct Shared {
     pub(crate) claims: Arc<Claims>,
     /// Requests for bodies that may be under way at once.
     pub(crate) fetches: Arc<Semaphore>,
+    /// What peers of this region hold that is not here yet.
+    pub(crate) market: Market,
 }
 
 impl Replication {
     pub(crate) fn new(env: &Env, config: PeerConfig, metrics: &Arc<Metrics>) -> Arc<Self> {
         let mesh = Mesh::new(env.clock.clone(), config, metrics.clone());
-        Arc::new(Self { mesh, followers: parking_lot::Mutex::default() })
+        let (followers, reader) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { mesh, followers, reader })
     }
 
     /// Serves peers until `drain` turns true. Answers from the first moment; what needs the store
@@ -81,7 +94,9 @@ impl Replication {
         service: &Service,
         metrics: &Arc<Metrics>,
     ) {
+        let wait = self.mesh.read_through();
         let shared = Arc::new(Shared {
+            market: Market::new(metrics.clone(), !wait.is_zero()),
             env: env.clone(),
             store: store.clone(),
             mesh: self.mesh.clone(),
@@ -91,7 +106,8 @@ impl Replication {
         });
         self.mesh.begin();
         let mut followers = self.followers.lock();
-        for peer in self.mesh.names() {
+        *self.reader.lock() = Reader::new(&shared, wait);
+        for peer in self.mesh.names().into_iter().enumerate() {
             let follower = Follower::new(shared.clone(), peer);
             followers.push(env.tasks.spawn("follower", Box::pin(follower.run())));
         }
@@ -100,8 +116,19 @@ impl Replication {
         followers.push(env.tasks.spawn("readiness", Box::pin(watch)));
     }
 
+    /// The ceilings on bandwidth between peers.
+    pub(crate) fn ceilings(&self) -> Arc<Ceilings> {
+        self.mesh.ceilings.clone()
+    }
+
+    /// Fetches what reads ask for, if this node does that.
+    pub(crate) fn reader(&self) -> Option<Arc<Reader>> {
+        self.reader.lock().clone()
+    }
+
     /// Stops following.
     pub(crate) fn stop(&self) {
+        self.reader.lock().take();
         self.followers.lock().clear();
     }
 

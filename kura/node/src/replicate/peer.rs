@@ -182,6 +182,11 @@ impl Peer {
         pass.done + self.set_aside_total as u64
     }
 
+    /// Whether it said that it is in this region.
+    pub(crate) fn is_in(&self, region: &str) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.region == region)
+    }
+
     pub(crate) fn is_passing(&self) -> bool {
         self.pass.is_some()
     }

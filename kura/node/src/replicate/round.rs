@@ -45,6 +45,8 @@ pub(crate) async fn round(
     let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
     let mut page: Option<Page<'_>> = None;
     let mut broken = None;
+    let stall = source.shared.market.stall(source);
+    stall.put(&wanted);
     let is_late = || until.is_some_and(|until| source.shared.env.clock.now() >= until);
     loop {
         let leftovers = fetched.failed.len() + fetched.untried.len();
@@ -68,9 +70,12 @@ pub(crate) async fn round(
             biased;
             Some((rows, done)) = under_way.next() => match done {
                 Ok(mut done) => {
+                    stall.take(&rows);
                     source.shared.mesh.resolved(source.name, &done);
                     streak.note(done.is_answer(), done.is_cut);
-                    wanted.extend(std::mem::take(&mut done.later));
+                    let later = std::mem::take(&mut done.later);
+                    stall.put(&later);
+                    wanted.extend(later);
                     fetched.add(done);
                 }
                 Err(error) => {
@@ -82,7 +87,9 @@ pub(crate) async fn round(
                 Ok(mut learned) => {
                     source.shared.mesh.learned(source.name, &learned);
                     put_off(source, &mut fetched, std::mem::take(&mut learned.ahead));
-                    wanted.extend(comparison.take(source, learned));
+                    let more = comparison.take(source, learned);
+                    stall.put(&more);
+                    wanted.extend(more);
                 }
                 Err(error) => broken = Some(error),
             },

@@ -249,7 +249,7 @@ impl Sending {
             let Some(next) = self.next().await? else { return Ok(None) };
             self.rest = next;
         }
-        let ceiling = &self.mesh.serving;
+        let ceiling = &self.mesh.ceilings.serving;
         let piece = self.rest.split_to(self.rest.len().min(ceiling.piece_bytes()));
         ceiling.pass(piece.len()).await;
         Ok(Some(piece))

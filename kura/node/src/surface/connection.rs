@@ -50,6 +50,7 @@ pub(crate) async fn serve(
         stream,
         activity.clone(),
         surface.count().connections.byte_counters(),
+        surface.gives_way(),
         surface.config.drain_body_bytes_max,
     );
     let streams = TaskSet::new(surface.env.tasks.clone());

@@ -18,6 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
+use crate::replicate::Ceilings;
 
 /// How much is thrown away at a time while lingering.
 const DISCARD_BYTES: usize = 16 * 1024;
@@ -28,6 +29,8 @@ pub(crate) struct Guarded {
     activity: Arc<Activity>,
     bytes_in: Counter,
     bytes_out: Counter,
+    /// Peers give way to what moves here.
+    ceilings: Option<Arc<Ceilings>>,
     closing: Closing,
     /// How many more bytes may be thrown away.
     discard_bytes_left: u64,
@@ -47,6 +50,7 @@ impl Guarded {
         stream: Box<dyn Stream>,
         activity: Arc<Activity>,
         (bytes_in, bytes_out): (Counter, Counter),
+        ceilings: Option<Arc<Ceilings>>,
         discard_bytes_max: u64,
     ) -> Self {
         Self {
@@ -54,6 +58,7 @@ impl Guarded {
             activity,
             bytes_in,
             bytes_out,
+            ceilings,
             closing: Closing::No,
             discard_bytes_left: discard_bytes_max,
         }
@@ -63,6 +68,9 @@ impl Guarded {
         match written {
             Poll::Ready(Ok(count)) if *count > 0 => {
                 self.bytes_out.inc_by(*count as u64);
+                if let Some(ceilings) = &self.ceilings {
+                    ceilings.serving.give_way(*count);
+                }
                 self.activity.sent();
             }
             // The watch of the connection wakes its task every few seconds, and hyper tries again
@@ -102,6 +110,9 @@ impl AsyncRead for Guarded {
         let came = &buf.filled()[before..];
         if !came.is_empty() {
             self.bytes_in.inc_by(came.len() as u64);
+            if let Some(ceilings) = &self.ceilings {
+                ceilings.fetching.give_way(came.len());
+            }
             self.activity.received(came);
         }
         Poll::Ready(Ok(()))

@@ -40,6 +40,7 @@ use crate::{
         CloseLabels, CloseReason, MethodLabel, Metrics, Port, PortMetrics, RefusalLabels,
         RequestLabels, SurfaceLabel,
     },
+    replicate::Ceilings,
     service::Service,
 };
 
@@ -137,6 +138,14 @@ impl Surface {
             tracing::warn!(%method, path, reason = rule.name, cause, "a request failed");
         } else {
             tracing::debug!(%method, path, reason = rule.name, cause, "a request was refused");
+        }
+    }
+
+    /// What gives way to the bytes of this port.
+    fn gives_way(&self) -> Option<Arc<Ceilings>> {
+        match self.port {
+            Port::Public => self.service.ceilings(),
+            Port::Peers => None,
         }
     }
 

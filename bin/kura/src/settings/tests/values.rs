@@ -87,6 +87,7 @@ fn peers_or_a_port_for_them_make_a_peer_plane() {
     assert_eq!(of_peers.region, "default");
     assert_eq!(of_peers.peer_wait, Duration::from_secs(60));
     assert_eq!(of_peers.pass_timeout, Duration::from_secs(1800));
+    assert_eq!(of_peers.read_through, Duration::ZERO);
     assert_eq!(of_peers.bandwidth_bytes_per_second, 512 << 20);
     let of_port = peers(Said::least().flag(Key::PeerPort, "7443"));
     assert_eq!(of_port.peers, [""; 0]);
@@ -113,6 +114,7 @@ fn every_setting_reaches_the_node() {
         .variable("KURA_SYNC_PEER_WAIT_MS", "1008")
         .variable("KURA_BOOTSTRAP_TIMEOUT_MS", "1009")
         .variable("KURA_REPLICATION_BANDWIDTH_LIMIT_BYTES_PER_SECOND", "1010")
+        .variable("KURA_SYNC_READ_THROUGH_MS", "1011")
         .variable("KURA_CAS_CAPACITY_BYTES", "64MiB")
         .variable("KURA_SEGMENT_BYTES", "2MiB")
         .variable("KURA_MAX_BODY_BYTES", "1MiB")
@@ -148,6 +150,7 @@ fn every_setting_reaches_the_node() {
     assert_eq!(peers.region, "eu-1");
     assert_eq!(peers.peer_wait, Duration::from_millis(1008));
     assert_eq!(peers.pass_timeout, Duration::from_millis(1009));
+    assert_eq!(peers.read_through, Duration::from_millis(1011));
     assert_eq!(peers.bandwidth_bytes_per_second, 1010);
 }
 
