@@ -148,13 +148,13 @@ mod tests {
         };
         // What clients move of the rate, and what is left to peers.
         for (of_clients, of_peers) in
-            [(0.0, 1.0), (0.25, 0.75), (0.5, 0.5), (0.75, 0.25), (1.0, 0.25), (9.0, 0.25)]
+            [(0, 1.0), (25, 0.75), (50, 0.5), (75, 0.25), (100, 0.25), (900, 0.25)]
         {
-            let got = moved((of_clients * rate as f64) as u64);
+            let got = moved(of_clients * rate / 100);
             // The bucket was full, and clients may take a tenth of these ten seconds ahead.
             assert!(
                 (of_peers - 0.1..of_peers + 0.03).contains(&got),
-                "{of_clients}: {got}, not {of_peers}"
+                "{of_clients} %: {got}, not {of_peers}"
             );
         }
     }

@@ -88,7 +88,7 @@ mod tests {
 
     fn row(key: usize, time: u64) -> FeedRow {
         FeedRow {
-            address: Address::new("team", Space::Plain, &format!("key-{key}")).unwrap(),
+            address: Address::new("team", Space::Plain, format!("key-{key}")).unwrap(),
             version: Version { time, node: 1 },
             body_bytes: 1,
             digest: Digest::of(b"x"),
