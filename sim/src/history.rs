@@ -87,8 +87,8 @@ pub struct History {
     answers: u64,
     hits: u64,
     early_hits: u64,
-    /// Within this a miss is answered, if that is judged.
-    miss_limit: Option<Duration>,
+    /// Within this the answer to a GET begins, if that is judged.
+    read_limit: Option<Duration>,
     read_bytes: u64,
     /// How many nodes are each other's peers; none if they are not.
     mesh_nodes: usize,
@@ -161,15 +161,15 @@ impl History {
         !self.spoilt.is_empty() && self.spoilt.contains(&(node, path.to_owned()))
     }
 
-    /// From now on a miss that takes longer than this is held against the node.
-    pub fn misses_within(&mut self, limit: Duration) {
-        self.miss_limit = Some(limit);
+    /// From now on an answer to a GET that begins later than this is held against the node.
+    pub fn reads_within(&mut self, limit: Duration) {
+        self.read_limit = Some(limit);
     }
 
-    /// Within which time a miss is answered; `None`: that is not judged.
+    /// Within which time the answer to a GET begins; `None`: that is not judged.
     #[must_use]
-    pub fn miss_limit(&self) -> Option<Duration> {
-        self.miss_limit
+    pub fn read_limit(&self) -> Option<Duration> {
+        self.read_limit
     }
 
     /// What nodes say to be here they promise for so long from now on; zero: they do not.

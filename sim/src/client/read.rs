@@ -17,7 +17,7 @@ use crate::{
     history::{NodeIndex, Owed},
     invariants::{
         acked_or_evicted::{self, Horizon},
-        deleted_stays_gone, misses_are_quick, promise_held, true_digest, used_survives, whole_body,
+        deleted_stays_gone, promise_held, reads_are_quick, true_digest, used_survives, whole_body,
     },
 };
 
@@ -132,28 +132,23 @@ impl Reader<'_> {
         }
     }
 
-    fn judge_miss(&self, path: &str, took: Duration) {
+    fn judge_time(&self, path: &str, took: Duration) {
         let mut evidence = self.court.evidence();
-        if let Some(limit) = evidence.history.miss_limit() {
-            evidence.judge(self.clock.now(), misses_are_quick::check(path, took, limit));
+        if let Some(limit) = evidence.history.read_limit() {
+            evidence.judge(self.clock.now(), reads_are_quick::check(path, took, limit));
         }
     }
 
     async fn get_once(&mut self, ask: Ask<'_>, owed: Option<Owed>) -> Result<Seen, Failure> {
         let asked = self.clock.now();
         let answer = self.connection.request(Method::GET, ask.path, Upload::empty()).await?;
-        let now = self.clock.now();
+        self.judge_time(ask.path, self.clock.now().since(asked));
         self.court.evidence().history.saw_status(answer.status);
         match answer.status {
-            404 => {
-                self.judge_miss(ask.path, now.since(asked));
-                drain(answer).await?;
-                Ok(Seen::Miss)
-            }
             200 => self.body(ask, owed, answer).await.map(Seen::Hit),
             status => {
                 drain(answer).await?;
-                Ok(Seen::Refused(status))
+                Ok(if status == 404 { Seen::Miss } else { Seen::Refused(status) })
             }
         }
     }

@@ -19,7 +19,6 @@ pub mod ledger_equals_disk;
 pub mod link_is_used;
 pub mod live_answers;
 pub mod mesh_heals;
-pub mod misses_are_quick;
 pub mod never_full;
 pub mod no_orphan_at_rest;
 pub mod node_heals;
@@ -27,6 +26,7 @@ pub mod one_winner;
 pub mod promise_held;
 pub mod puts_answered;
 pub mod quiet_zone;
+pub mod reads_are_quick;
 pub mod reads_hit;
 pub mod ready_is_complete;
 pub mod reference_in_ring_or_miss;
@@ -91,7 +91,7 @@ pub const ALL: [Invariant; 38] = [
     fetch_settles::INVARIANT,
     fetched_once::INVARIANT,
     reads_hit::INVARIANT,
-    misses_are_quick::INVARIANT,
+    reads_are_quick::INVARIANT,
 ];
 
 /// An invariant does not hold.

@@ -127,8 +127,8 @@ impl Run {
             mesh.assemble(&machines);
             court.evidence().history.span(machines.len());
         }
-        if let Some(limit) = scenario.expect.misses_within {
-            court.evidence().history.misses_within(limit);
+        if let Some(limit) = scenario.expect.reads_within {
+            court.evidence().history.reads_within(limit);
         }
         if scenario.node.survives_power_loss {
             court.evidence().history.promises_last(scenario.node.promise);

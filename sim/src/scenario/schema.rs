@@ -410,8 +410,8 @@ pub const FIELDS: &[Field] = &[
         "after the phases every node acknowledges a put within this; 0: not judged"),
     field(Expect, "answers_within", duration(0), Is("0"),
         "an honest put to a node that serves is answered within this, with any status; 0: not judged"),
-    field(Expect, "misses_within", duration(0), Is("0"),
-        "a read of what is not here is answered within this; 0: not judged"),
+    field(Expect, "reads_within", duration(0), Is("0"),
+        "the answer to a GET begins within this, hit or miss; 0: not judged"),
     field(Expect, "puts_within", duration(0), Is("0"),
         "an honest put to a node that can take it is acknowledged within this, whatever its peers do; \
          0: not judged"),

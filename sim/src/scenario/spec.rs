@@ -373,8 +373,8 @@ pub struct Expect {
     pub writes_back_within: Option<Duration>,
     /// An honest put is answered within this, somehow; `None`: not judged.
     pub answers_within: Option<Duration>,
-    /// Within this a miss is answered; `None`: not judged.
-    pub misses_within: Option<Duration>,
+    /// Within this the answer to a GET begins; `None`: not judged.
+    pub reads_within: Option<Duration>,
     /// An honest put is acknowledged within this; `None`: not judged.
     pub puts_within: Option<Duration>,
     /// Statuses that clients must have seen.
@@ -661,7 +661,7 @@ pub(super) fn expect(drawn: &Drawn) -> Expect {
         up_within: limit("up_within"),
         writes_back_within: limit("writes_back_within"),
         answers_within: limit("answers_within"),
-        misses_within: limit("misses_within"),
+        reads_within: limit("reads_within"),
         puts_within: limit("puts_within"),
         statuses: statuses.filter_map(|status| u16::try_from(*status).ok()).collect(),
         ring_turns_min: table.number("ring_turns_min"),
