@@ -85,6 +85,7 @@ pub struct History {
     acked_bytes: u64,
     statuses: BTreeMap<u16, u64>,
     answers: u64,
+    asked: u64,
     hits: u64,
     early_hits: u64,
     /// Within this the answer to a GET begins, if that is judged.
@@ -261,6 +262,17 @@ impl History {
     #[must_use]
     pub fn answers(&self) -> u64 {
         self.answers
+    }
+
+    /// A body was asked for.
+    pub fn count_read(&mut self) {
+        self.asked += 1;
+    }
+
+    /// How often a body was asked for.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.asked
     }
 
     /// A whole body was read back.

@@ -45,7 +45,7 @@ pub struct CrashPoint {
 }
 
 /// What moved in a catch-up: from the beginning of a phase with `ready` or `agree` and without clients until its
-/// nodes were ready.
+/// nodes were ready, or lacked nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CatchUp {
     /// The phase.

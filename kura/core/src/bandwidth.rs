@@ -17,8 +17,9 @@ pub const RATE_MIN: u64 = 1024 * 1024;
 const FILLS_IN: Duration = Duration::from_millis(125);
 /// From how much of the time to come what moves for clients may be taken: they come in bursts.
 const AHEAD_MAX: Duration = Duration::from_secs(1);
-/// Pieces that a second is divided in: who takes one at a time keeps a hundred others waiting for four seconds.
-const PIECES_A_SECOND: u64 = 32;
+/// Pieces that a second is divided in at low rates. With clients that use all that they may, who takes one at a time keeps
+/// two hundred others waiting for eight seconds.
+const PIECES_A_SECOND: u64 = 128;
 /// The largest piece.
 const PIECE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -76,9 +77,9 @@ impl Bucket {
     pub fn give_way(&mut self, bytes: u64, now: Duration) {
         let full = now.saturating_sub(FILLS_IN);
         let since = self.given_until.max(full);
-        let may_be_given = (now + AHEAD_MAX).saturating_sub(since) / LANES * (LANES - 1);
+        let may_be_given = (now + AHEAD_MAX).saturating_sub(since) * (LANES - 1) / LANES;
         let given = self.cost(bytes).min(may_be_given);
-        self.given_until = since + given / (LANES - 1) * LANES;
+        self.given_until = since + given * LANES / (LANES - 1);
         self.owed_until = self.owed_until.max(full).saturating_add(given);
     }
 
@@ -98,9 +99,9 @@ mod tests {
     #[test]
     fn no_ceiling_is_no_bucket_and_a_low_one_is_the_lowest() {
         for (asked, rate, piece_bytes) in [
-            (1, RATE_MIN, 32 * 1024),
-            (RATE_MIN, RATE_MIN, 32 * 1024),
-            (2 * RATE_MIN, 2 * RATE_MIN, 64 * 1024),
+            (1, RATE_MIN, 8 * 1024),
+            (RATE_MIN, RATE_MIN, 8 * 1024),
+            (2 * RATE_MIN, 2 * RATE_MIN, 16 * 1024),
             (512 * RATE_MIN, 512 * RATE_MIN, 64 * 1024),
         ] {
             let bucket = Bucket::new(asked).unwrap();
@@ -156,6 +157,33 @@ mod tests {
                 (of_peers - 0.1..of_peers + 0.03).contains(&got),
                 "{of_clients} %: {got}, not {of_peers}"
             );
+        }
+    }
+
+    #[test]
+    fn no_stream_stands_still_for_so_long_that_it_is_given_up() {
+        let mut bucket = Bucket::new(RATE_MIN).unwrap();
+        let (mut now, mut longest) = (Duration::from_secs(1), Duration::ZERO);
+        for _ in 0..100 {
+            // Each of so many takes its turn while clients use all that they may.
+            for _ in 0..256 {
+                bucket.give_way(RATE_MIN, now);
+                longest = longest.max(bucket.take(bucket.piece_bytes() as u64, now));
+            }
+            now += longest;
+        }
+        assert!(longest < crate::limits::IDLE_TIMEOUT / 2, "{longest:?}");
+    }
+
+    #[test]
+    fn the_lane_holds_against_the_smallest_moves() {
+        for rate in [RATE_MIN, 1 << 29, 1 << 40] {
+            let mut bucket = Bucket::new(rate).unwrap();
+            for _ in 0..2_000_000 {
+                bucket.give_way(1460, Duration::from_secs(1));
+            }
+            let wait = bucket.take(0, Duration::from_secs(1));
+            assert!(wait <= (FILLS_IN + AHEAD_MAX) * (LANES - 1) / LANES, "{rate}: {wait:?}");
         }
     }
 

@@ -23,8 +23,11 @@ pub const BATCH_BYTES_MAX: u64 = 1024 * 1024;
 /// Requests for bodies under way at once, to all peers together. Too low: a WAN stays idle between
 /// answers. Too high: bodies crowd each other out of staging.
 pub const FETCHES_MAX: usize = 16;
-/// Reads that a node fetches for at once, where reads go through to peers. What comes beyond is a miss.
-pub const READS_THROUGH_MAX: usize = 16;
+/// Artifacts that a node fetches for reads at once from one peer, where reads go through to peers. What comes beyond is
+/// a miss.
+pub const READS_THROUGH_MAX: usize = 4;
+/// The longest that a read may wait for a peer: well below the time after which a read that has not begun is given up.
+pub const READ_THROUGH_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a node holds back its answer to a follower when there is nothing new.
 pub const FEED_WAIT: Duration = Duration::from_secs(20);
 /// Time for a connection to a peer to come about.

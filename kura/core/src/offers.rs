@@ -16,6 +16,8 @@ pub const OFFERS_MAX: usize = 16 * 1024;
 pub struct Offers {
     rows: BTreeMap<Address, BTreeMap<usize, FeedRow>>,
     count: usize,
+    /// How many of each peer, where there are any.
+    of_peer: BTreeMap<usize, usize>,
 }
 
 impl Offers {
@@ -31,33 +33,48 @@ impl Offers {
             return false;
         }
         self.count += 1;
+        *self.of_peer.entry(peer).or_default() += 1;
         self.rows.entry(row.address.clone()).or_default().insert(peer, row);
         true
     }
 
-    /// What peer `peer` told of `address` is fetched, or cannot be had from it.
-    pub fn take(&mut self, peer: usize, address: &Address) {
-        let Some(of_address) = self.rows.get_mut(address) else { return };
-        self.count -= usize::from(of_address.remove(&peer).is_some());
+    /// What peer `peer` told in `row` is fetched, or cannot be had from it. What it told later of the same address
+    /// stays.
+    pub fn take(&mut self, peer: usize, row: &FeedRow) {
+        let Some(of_address) = self.rows.get_mut(&row.address) else { return };
+        if of_address.get(&peer).is_none_or(|known| known.version != row.version) {
+            return;
+        }
+        of_address.remove(&peer);
         if of_address.is_empty() {
-            self.rows.remove(address);
+            self.rows.remove(&row.address);
+        }
+        self.count -= 1;
+        if let Some(left) = self.of_peer.get_mut(&peer) {
+            *left -= 1;
         }
     }
 
     /// Nothing of what peer `peer` told is to be fetched any more.
     pub fn forget(&mut self, peer: usize) {
-        let mut gone = 0;
-        self.rows.retain(|_, of_address| {
-            gone += usize::from(of_address.remove(&peer).is_some());
-            !of_address.is_empty()
-        });
-        self.count -= gone;
+        let gone = self.of_peer.remove(&peer).unwrap_or(0);
+        if gone > 0 {
+            self.rows.retain(|_, of_address| {
+                of_address.remove(&peer);
+                !of_address.is_empty()
+            });
+            self.count -= gone;
+        }
     }
 
-    /// The latest version of `address` that any peer told, and who did: the lowest number of several.
+    /// The latest version of `address` that any peer told that can be asked, and who did: the lowest number of several.
     #[must_use]
-    pub fn find(&self, address: &Address) -> Option<(usize, &FeedRow)> {
-        let of_address = self.rows.get(address)?.iter();
+    pub fn find(
+        &self,
+        address: &Address,
+        can_be_asked: impl Fn(usize) -> bool,
+    ) -> Option<(usize, &FeedRow)> {
+        let of_address = self.rows.get(address)?.iter().filter(|(peer, _)| can_be_asked(**peer));
         let latest = of_address.reduce(
             |best, next| {
                 if next.1.version > best.1.version { next } else { best }
@@ -99,25 +116,30 @@ mod tests {
     fn the_latest_version_is_found_and_gone_when_its_peer_is_done() {
         let mut offers = Offers::default();
         let address = row(1, 0).address;
-        assert!(offers.find(&address).is_none());
+        assert!(offers.find(&address, |_| true).is_none());
         for (peer, time) in [(2, 5), (0, 7), (1, 7)] {
             assert!(offers.put(peer, row(1, time)));
         }
-        let found =
-            |offers: &Offers| offers.find(&address).map(|(peer, row)| (peer, row.version.time));
+        let found = |offers: &Offers| {
+            offers.find(&address, |_| true).map(|(peer, row)| (peer, row.version.time))
+        };
         assert_eq!(
             found(&offers),
             Some((0, 7)),
             "the lowest number of those with the latest version"
         );
-        offers.take(0, &address);
+        let other = offers.find(&address, |peer| peer != 0).map(|(peer, _)| peer);
+        assert_eq!(other, Some(1), "of those that can be asked");
+        offers.take(0, &row(1, 5));
+        assert_eq!(found(&offers), Some((0, 7)), "it told a later one");
+        offers.take(0, &row(1, 7));
         assert_eq!(found(&offers), Some((1, 7)));
         offers.forget(1);
         assert_eq!(found(&offers), Some((2, 5)));
         assert!(offers.put(2, row(1, 9)), "the same peer again");
         assert_eq!((found(&offers), offers.len()), (Some((2, 9)), 1));
-        offers.take(2, &address);
-        offers.take(2, &address);
+        offers.take(2, &row(1, 9));
+        offers.take(2, &row(1, 9));
         assert!(found(&offers).is_none() && offers.is_empty());
     }
 
@@ -130,7 +152,7 @@ mod tests {
         assert!(!offers.put(0, row(OFFERS_MAX, 1)));
         assert!(offers.put(0, row(3, 2)), "of what is known the newer is");
         assert_eq!(offers.len(), OFFERS_MAX);
-        offers.take(0, &row(5, 1).address);
+        offers.take(0, &row(5, 1));
         assert!(offers.put(1, row(OFFERS_MAX, 1)), "there is room again");
         offers.forget(0);
         assert_eq!(offers.len(), 1);
@@ -150,7 +172,7 @@ mod tests {
                         model.insert((peer, key));
                     }
                     1 => {
-                        offers.take(peer, &row(key, 1).address);
+                        offers.take(peer, &row(key, 1));
                         model.remove(&(peer, key));
                     }
                     _ => {
@@ -160,7 +182,7 @@ mod tests {
                 }
                 prop_assert_eq!(offers.len(), model.len());
                 for key in 0..5 {
-                    let found = offers.find(&row(key, 1).address).map(|(peer, _)| peer);
+                    let found = offers.find(&row(key, 1).address, |_| true).map(|(peer, _)| peer);
                     let first = model.iter().filter(|(_, of)| *of == key).map(|(peer, _)| *peer).min();
                     prop_assert_eq!(found, first);
                 }

@@ -274,21 +274,28 @@ impl Service {
         match (store, early) {
             (Some(store), _) => match store.open(address).await? {
                 Some(reading) => Ok(Some(reading)),
-                None if self.is_brought(address).await => store.open(address).await,
-                None => Ok(None),
+                None => self.open_brought(&store, address).await,
             },
             (None, Some(early)) => early.open(address).await,
             (None, None) => Ok(None),
         }
     }
 
-    /// Whether a peer has just delivered what was not here.
-    async fn is_brought(&self, address: &Address) -> bool {
+    /// Opens what is not here, if a peer delivers it.
+    async fn open_brought(
+        &self,
+        store: &Store,
+        address: &Address,
+    ) -> Result<Option<Reading>, Refusal> {
         let replication = self.0.read().replication.clone();
-        match replication.and_then(|replication| replication.reader()) {
-            Some(reader) => reader.bring(address).await,
-            None => false,
+        let reader = replication.and_then(|replication| replication.reader());
+        let Some(reader) = reader else { return Ok(None) };
+        if !reader.bring(address).await {
+            return Ok(None);
         }
+        let found = store.open(address).await?;
+        reader.was_found(found.is_some());
+        Ok(found)
     }
 
     /// What [`Service::open`] would find.

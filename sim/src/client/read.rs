@@ -141,8 +141,10 @@ impl Reader<'_> {
 
     async fn get_once(&mut self, ask: Ask<'_>, owed: Option<Owed>) -> Result<Seen, Failure> {
         let asked = self.clock.now();
-        let answer = self.connection.request(Method::GET, ask.path, Upload::empty()).await?;
+        self.court.evidence().history.count_read();
+        let answer = self.connection.request(Method::GET, ask.path, Upload::empty()).await;
         self.judge_time(ask.path, self.clock.now().since(asked));
+        let answer = answer?;
         self.court.evidence().history.saw_status(answer.status);
         match answer.status {
             200 => self.body(ask, owed, answer).await.map(Seen::Hit),

@@ -199,6 +199,13 @@ impl Scenario {
 
     /// Whether what is expected of catch-ups has one to be judged by, and sizes as they are.
     fn check_expectations(&self, document: &Document) -> Result<(), ScenarioError> {
+        if let Some(phase) = self.phases.iter().find(|phase| !phase.agree.is_empty() && !self.mesh)
+        {
+            let found = format!("{:?}", phase.agree);
+            let allowed = "nothing, unless the nodes are a mesh".to_owned();
+            let path = format!("phase.{}.agree", phase.name);
+            return Err(document.blame(&path, Problem::Illegal { found, allowed }));
+        }
         let Expect { link_used, fetched_at_most, .. } = &self.expect;
         let given = [
             ("expect.link_used", link_used.map(|it| it.share)),

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use kura_core::limits::READ_THROUGH_WAIT_MAX;
+
 use super::{
     setting::{DefaultValue, Key, Section, Setting, Stakes},
     value::{Choice, GIB, KIB, Kind, MIB, PEER_PORT, TIB, Value},
@@ -245,7 +247,7 @@ pub(crate) static SETTINGS: [Setting; 32] = [
         toml: "sync.read_through",
         variable: "KURA_SYNC_READ_THROUGH_MS",
         flag: "sync-read-through",
-        kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(20) },
+        kind: Kind::Duration { min: Duration::ZERO, max: READ_THROUGH_WAIT_MAX },
         default: DefaultValue::Fixed(Value::Duration(Duration::ZERO)),
         meaning: "How long a read of what is not here waits for a peer of the same region that is known to \
                   hold it, and of which it has still to be fetched. Zero: such a read is a miss at once.",

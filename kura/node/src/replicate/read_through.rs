@@ -1,5 +1,5 @@
-//! Reads that would be misses, of what a peer of the same region was heard to hold: fetched at once, ahead of all that
-//! waits to be fetched.
+//! Reads that would be misses, of what a peer of the same region was heard to hold: fetched at once, and not queued
+//! behind all that waits to be fetched.
 //!
 //! Off unless `sync.read_through` says how long a read may wait. What a read asked for is fetched to its end also when
 //! the read did not wait so long, and when its client is gone: the next one finds it.
@@ -47,9 +47,18 @@ impl Market {
         Stall { market: self, peer: is_open.then_some(source.number) }
     }
 
-    fn find(&self, address: &Address) -> Option<(usize, FeedRow)> {
+    /// The latest version of `address` that a peer offers that can be asked.
+    fn find(
+        &self,
+        address: &Address,
+        can_be_asked: impl Fn(usize) -> bool,
+    ) -> Option<(usize, FeedRow)> {
         let offers = self.offers.lock();
-        offers.find(address).map(|(peer, row)| (peer, row.clone()))
+        offers.find(address, can_be_asked).map(|(peer, row)| (peer, row.clone()))
+    }
+
+    fn take(&self, peer: usize, row: &FeedRow) {
+        self.offers.lock().take(peer, row);
     }
 }
 
@@ -67,7 +76,7 @@ impl Stall<'_> {
     pub(crate) fn take(&self, rows: &[FeedRow]) {
         let Some(peer) = self.peer else { return };
         let mut offers = self.market.offers.lock();
-        rows.iter().for_each(|row| offers.take(peer, &row.address));
+        rows.iter().for_each(|row| offers.take(peer, row));
     }
 }
 
@@ -87,8 +96,6 @@ pub(crate) struct Reader {
     wait: Duration,
     /// By number of the peer. Connections of its own: those of its follower may be full of bodies.
     peers: Vec<Arc<Neighbour>>,
-    /// Reads that are fetched for at once.
-    places: Arc<Semaphore>,
     under_way: UnderWay,
     fetching: Arc<TaskSet>,
 }
@@ -98,8 +105,8 @@ struct Neighbour {
     name: String,
     client: Client,
     heard: Heard,
-    /// Requests for bodies at once: not those of followers, which may all be waiting for large ones.
-    permits: Semaphore,
+    /// What is fetched from it for reads at once. One that stands still keeps nobody from asking others.
+    places: Arc<Semaphore>,
 }
 
 impl Reader {
@@ -111,15 +118,14 @@ impl Reader {
         let (env, metrics) = (&shared.env, &shared.metrics);
         let neighbour = |(number, name): (usize, String)| {
             let client = Client::to(&name, env.clone(), metrics.clone());
-            let (heard, permits) = (Heard::default(), Semaphore::new(READS_THROUGH_MAX));
-            Arc::new(Neighbour { number, name, client, heard, permits })
+            let (heard, places) = (Heard::default(), Arc::new(Semaphore::new(READS_THROUGH_MAX)));
+            Arc::new(Neighbour { number, name, client, heard, places })
         };
         let peers = shared.mesh.names().into_iter().enumerate().map(neighbour).collect();
-        let places = Arc::new(Semaphore::new(READS_THROUGH_MAX));
         let fetching = TaskSet::new(env.tasks.clone());
         let clock = env.clock.clone();
         let (shared, under_way) = (shared.clone(), UnderWay::default());
-        Some(Arc::new(Self { shared, clock, wait, peers, places, under_way, fetching }))
+        Some(Arc::new(Self { shared, clock, wait, peers, under_way, fetching }))
     }
 
     /// A read of `address` would be a miss: fetches it if a peer of this region was heard to hold it. Whether it is
@@ -128,10 +134,7 @@ impl Reader {
         let Some(fetched) = self.fetched(address) else { return false };
         let count = &self.shared.metrics.replication;
         match timeout(&*self.clock, self.wait, fetched).await {
-            Ok(Ok(true)) => {
-                count.read_through_hits.inc();
-                true
-            }
+            Ok(Ok(true)) => true,
             Ok(Ok(false) | Err(_)) => {
                 count.read_through_failures.inc();
                 false
@@ -143,43 +146,71 @@ impl Reader {
         }
     }
 
+    /// What was brought is read, or was deleted meanwhile, or is not wanted here.
+    pub(crate) fn was_found(&self, is_found: bool) {
+        let count = &self.shared.metrics.replication;
+        if is_found { &count.read_through_hits } else { &count.read_through_failures }.inc();
+    }
+
     /// What comes of fetching `address`, which begins now unless another read has begun it; nothing if nobody offers
-    /// it, or too many are fetched for.
+    /// it, or too much is fetched from those that do.
     fn fetched(&self, address: &Address) -> Option<Fetched> {
-        if let Some(fetched) = self.under_way.lock().get(address) {
+        let mut under_way = self.under_way.lock();
+        if let Some(fetched) = under_way.get(address) {
             return Some(fetched.clone());
         }
-        let (peer, row) = self.shared.market.find(address)?;
-        let neighbour = self.peers.get(peer)?.clone();
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            self.shared.metrics.replication.read_through_shed.inc();
+        let place = |peer: usize| self.peers.get(peer)?.places.clone().try_acquire_owned().ok();
+        let has_place = |peer| self.peers.get(peer).is_some_and(Neighbour::has_place);
+        let market = &self.shared.market;
+        let Some((peer, row)) = market.find(address, has_place) else {
+            if market.find(address, |_| true).is_some() {
+                self.shared.metrics.replication.read_through_shed.inc();
+            }
             return None;
         };
+        let (neighbour, place) = (self.peers.get(peer)?.clone(), place(peer)?);
         let (tell, told) = oneshot::channel();
         let told = told.shared();
-        // Before the task begins, which may be at once, and end.
-        self.under_way.lock().insert(address.clone(), told.clone());
+        under_way.insert(address.clone(), told.clone());
+        drop(under_way);
         let (under_way, address) = (self.under_way.clone(), address.clone());
         let entry = Entry { under_way, address, _place: place };
-        let shared = self.shared.clone();
-        self.fetching.spawn("read through", async move {
-            let _entry = entry;
-            let Neighbour { number, name, client, heard, permits } = &*neighbour;
-            let source = Source { shared: &shared, client, number: *number, name, heard, permits };
-            let fetched = fetch(source, vec![row]).await;
-            // What goes wrong its follower meets as well, and sees to it.
-            let is_here = fetched.is_ok_and(|fetched| fetched.applied > 0);
-            // Nobody waits any more: the reads took too long.
-            tell.send(is_here).ok();
-        });
+        self.fetching
+            .spawn("read through", bring(self.shared.clone(), neighbour, row, entry, tell));
         Some(told)
+    }
+}
+
+/// Fetches what a read asked for, and tells whether it came.
+async fn bring(
+    shared: Arc<Shared>,
+    neighbour: Arc<Neighbour>,
+    row: FeedRow,
+    _entry: Entry,
+    tell: oneshot::Sender<bool>,
+) {
+    let Neighbour { number, name, client, heard, places: _ } = &*neighbour;
+    // Nobody waits for these: a place was had before.
+    let permits = &Semaphore::new(1);
+    let source = Source { shared: &shared, client, number: *number, name, heard, permits };
+    let fetched = fetch(source, vec![row.clone()]).await;
+    // What goes wrong its follower meets as well, and sees to it; the next read asks somebody else.
+    shared.market.take(*number, &row);
+    let is_here = fetched.is_ok_and(|fetched| fetched.applied > 0);
+    // Nobody waits any more: the reads took too long.
+    tell.send(is_here).ok();
+}
+
+impl Neighbour {
+    fn has_place(self: &Arc<Self>) -> bool {
+        self.places.available_permits() > 0
     }
 }
 
 /// Whether what is fetched came.
 type Fetched = future::Shared<oneshot::Receiver<bool>>;
 
-/// What is fetched for reads now: one for each of [`READS_THROUGH_MAX`] places.
+/// What is fetched for reads now: one for each place at each peer.
 type UnderWay = Arc<Mutex<BTreeMap<Address, Fetched>>>;
 
 /// Stands in the list of what is under way until it is dropped.

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header};
 use kura_core::{
     address::{Address, Space},
     digest::Digest,
+    limits::READ_THROUGH_WAIT_MAX,
 };
 use kura_env::{Elapsed, timeout};
 
@@ -33,6 +34,7 @@ const SEQUENCE: &str = "x-kura-sequence";
 
 /// How long a read may take to begin; then it is a miss, and the client goes on without.
 const READ_PATIENCE: Duration = Duration::from_secs(20);
+const _: () = assert!(READ_THROUGH_WAIT_MAX.as_secs() * 2 <= READ_PATIENCE.as_secs());
 
 /// A request for what is missing of many is no longer: 16,000 digests.
 const VOUCH_BYTES_MAX: usize = 65 * 16_000;
