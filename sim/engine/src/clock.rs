@@ -1,5 +1,5 @@
 //! Virtual time as a node sees it: the monotonic clock is the world's, the wall clock has the
-//! node's own skew.
+//! node's own skew and drift.
 
 use std::sync::Arc;
 
@@ -18,8 +18,9 @@ impl Clock for SimClock {
     }
 
     fn wall(&self) -> Wall {
-        let skew_ms = self.shared.hosts.lock().wall_skew_ms(self.node);
-        let passed_ms = self.shared.now_nanos() / 1_000_000;
+        let now_nanos = self.shared.now_nanos();
+        let skew_ms = self.shared.hosts.lock().wall_skew_ms(self.node, now_nanos);
+        let passed_ms = now_nanos / 1_000_000;
         let straight_ms = self.shared.config.wall_at_start.0.saturating_add(passed_ms);
         Wall(straight_ms.saturating_add_signed(skew_ms))
     }

@@ -55,11 +55,19 @@ struct Host {
     power: Power,
     life: u32,
     wall_skew_ms: i64,
+    wall_drift: WallDrift,
     /// When the node's one CPU has done all the work charged to it.
     cpu_free_nanos: u64,
     /// How many streams of a purpose this life has asked for.
     streams: BTreeMap<&'static str, u64>,
     next_port: u16,
+}
+
+/// How a wall clock goes on getting more wrong.
+#[derive(Clone, Copy, Default)]
+struct WallDrift {
+    since_nanos: u64,
+    per_million: i64,
 }
 
 /// Ephemeral ports are taken from here up to the last one, and then from here again.
@@ -88,6 +96,7 @@ impl Hosts {
             power: Power::Up,
             life: 1,
             wall_skew_ms: 0,
+            wall_drift: WallDrift::default(),
             cpu_free_nanos: 0,
             streams: BTreeMap::new(),
             next_port: EPHEMERAL_PORT_FIRST,
@@ -149,8 +158,23 @@ impl Hosts {
         self.nodes().find(|&node| &*self.at(node).name == name)
     }
 
-    pub(crate) fn wall_skew_ms(&self, node: NodeId) -> i64 {
-        self.at(node).wall_skew_ms
+    /// How far the wall clock of a node is off by now.
+    pub(crate) fn wall_skew_ms(&self, node: NodeId, now_nanos: u64) -> i64 {
+        let Host { wall_skew_ms, wall_drift: WallDrift { since_nanos, per_million }, .. } =
+            self.at(node);
+        let drifted_nanos = i128::from(now_nanos.saturating_sub(*since_nanos))
+            * i128::from(*per_million)
+            / 1_000_000;
+        let drifted_ms = i64::try_from(drifted_nanos / 1_000_000).unwrap_or(0);
+        wall_skew_ms.saturating_add(drifted_ms)
+    }
+
+    /// Lets the wall clock of a node run faster or slower than time from now on.
+    pub(crate) fn set_wall_drift(&mut self, node: NodeId, per_million: i64, now_nanos: u64) {
+        let skew_ms = self.wall_skew_ms(node, now_nanos);
+        let host = self.at_mut(node);
+        host.wall_skew_ms = skew_ms;
+        host.wall_drift = WallDrift { since_nanos: now_nanos, per_million };
     }
 
     pub(crate) fn set_wall_skew_ms(&mut self, node: NodeId, skew_ms: i64) {

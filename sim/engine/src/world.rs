@@ -236,6 +236,18 @@ impl World {
         self.shared.hosts.lock().set_wall_skew_ms(node, skew_ms);
     }
 
+    /// Lets a node's wall clock gain so many millionths of the time that passes from now on, or lose
+    /// them. What it is off by already stays.
+    pub fn set_wall_drift(&self, node: NodeId, per_million: i64) {
+        self.shared.record(
+            Event::Fault,
+            [u64::from(node.number()), per_million.cast_unsigned()],
+            || format!("{node} wall drift {per_million} ppm"),
+        );
+        let now_nanos = self.shared.now_nanos();
+        self.shared.hosts.lock().set_wall_drift(node, per_million, now_nanos);
+    }
+
     /// Puts work of `cost_nanos` behind what the node's one CPU has to do; returns when it is done.
     /// Waiting for that is the caller's.
     #[must_use = "the work takes time only for who waits until then"]

@@ -1,6 +1,8 @@
 //! The nodes of a run as each other's peers: who is cut off from whom, what each holds, and whether
 //! a node that turns ready may do so.
 
+mod cuts;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -15,8 +17,9 @@ use kura_core::{
 use kura_env::Instant;
 use kura_node::service::State;
 use parking_lot::Mutex;
-use sim_engine::{Cut, NodeId, World};
+use sim_engine::World;
 
+use self::cuts::Cuts;
 use super::{dials::Answered, losses, machine::Machine, spoil::Hurt};
 use crate::{
     court::Court,
@@ -29,7 +32,7 @@ use crate::{
         mesh_heals::Path,
         ready_is_complete::{self, Mine, Peer},
     },
-    scenario::{ALL_NODES, Phase, Scenario, SpoilHow},
+    scenario::{Phase, Scenario, SpoilHow},
 };
 
 /// How often a node is looked at until it is ready.
@@ -49,8 +52,7 @@ pub(super) struct Mesh {
     is_repaired: bool,
     /// Emptied at the end, because machines and mesh hold each other.
     members: Mutex<Vec<Arc<Machine>>>,
-    /// Pairs of positions, the lower first, that were ever cut off from each other.
-    cuts: Mutex<BTreeMap<(usize, usize), Severed>>,
+    cuts: Mutex<Cuts>,
     spoilt: Mutex<Vec<BTreeSet<Bytes>>>,
     /// When each node, by position, last heard a whole answer from a peer.
     heard: Mutex<BTreeMap<(usize, SocketAddr), Heard>>,
@@ -107,13 +109,6 @@ struct Heard {
     revived: Option<Instant>,
 }
 
-/// How two nodes are cut off from each other.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Severed {
-    Now,
-    Until(Instant),
-}
-
 /// A peer at the start of a node.
 struct Standing {
     position: usize,
@@ -149,45 +144,6 @@ impl Mesh {
 
     fn members(&self) -> Vec<Arc<Machine>> {
         self.members.lock().clone()
-    }
-
-    /// Cuts and freezes what a phase says.
-    pub(super) fn sever(&self, scenario: &Scenario, phase: &Phase, others: &[NodeId]) {
-        let members = self.members();
-        let how = if phase.cut_refuses { Cut::Refuse } else { Cut::Silent };
-        for (a, b) in pairs(scenario, &phase.cut) {
-            self.cuts.lock().insert((a, b), Severed::Now);
-            self.world.network().cut(members[a].host, members[b].host, how);
-        }
-        for frozen in scenario.positions(&phase.freeze) {
-            for (position, machine) in members.iter().enumerate() {
-                if position != frozen {
-                    let pair = (frozen.min(position), frozen.max(position));
-                    self.cuts.lock().insert(pair, Severed::Now);
-                    self.world.network().cut(members[frozen].host, machine.host, Cut::Silent);
-                }
-            }
-            for other in others {
-                self.world.network().cut(members[frozen].host, *other, Cut::Silent);
-            }
-        }
-    }
-
-    /// Heals all that was cut off.
-    pub(super) fn rejoin(&self, others: &[NodeId]) {
-        let members = self.members();
-        let now = self.world.now();
-        let mut cuts = self.cuts.lock();
-        let severed = cuts.iter_mut().filter(|(_, severed)| **severed == Severed::Now);
-        for ((a, b), severed) in severed {
-            *severed = Severed::Until(now);
-            self.world.network().heal(members[*a].host, members[*b].host);
-        }
-        for other in others {
-            for machine in &members {
-                self.world.network().heal(machine.host, *other);
-            }
-        }
     }
 
     /// Spoils what a phase says: artifacts drawn from all that each node holds.
@@ -437,16 +393,6 @@ impl Mesh {
         was_kept_apart && is_given_up
     }
 
-    /// Whether two nodes were cut off from each other at any time since.
-    fn was_cut(&self, (a, b): (usize, usize), since: Instant) -> bool {
-        match self.cuts.lock().get(&(a.min(b), a.max(b))) {
-            Some(Severed::Now) => true,
-            // What was healed as the node started never was in its way.
-            Some(Severed::Until(healed)) => *healed > since,
-            None => false,
-        }
-    }
-
     /// What bytes between the nodes go through at the worst.
     pub(super) fn path(&self, scenario: &Scenario) -> Path {
         let slowest = scenario.links.iter().map(|link| link.bandwidth_bytes_per_second).min();
@@ -462,19 +408,4 @@ impl Mesh {
 /// The name by which peers know a machine.
 fn machine_peer(machine: &Machine) -> String {
     machine.peer_addr.to_string()
-}
-
-/// The pairs of nodes, the lower position first, of which exactly one is in a group of the list.
-fn pairs(scenario: &Scenario, groups: &[String]) -> Vec<(usize, usize)> {
-    let is_in = |position: usize, group: &String| {
-        let node = &scenario.nodes[position];
-        node == group || scenario.zone_of_node(node) == group
-    };
-    let count = scenario.nodes.len();
-    let all = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
-    let apart = |(a, b): &(usize, usize)| {
-        let is_cut = |group| group == ALL_NODES || is_in(*a, group) != is_in(*b, group);
-        groups.iter().any(is_cut)
-    };
-    all.filter(apart).collect()
 }

@@ -104,7 +104,7 @@ impl Run {
         world.record_journal(options.recorder);
         let court = Court::default();
         let hosts = topology::build(&world, &scenario);
-        court.evidence().history.deletes.skewed(scenario.lags_by);
+        court.evidence().history.deletes.skewed(scenario.lags_by_at_most());
         let weather = Arc::new(Weather::new(scenario.faults.clone()));
         let mesh = scenario.mesh.then(|| Mesh::new(&world, &court, &scenario, seed));
         let machines = scenario.nodes.iter().enumerate().map(|(position, name)| {

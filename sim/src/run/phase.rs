@@ -71,10 +71,10 @@ impl Run {
         self.restart(phase)?;
         let begun = self.world.now();
         let (moved, read) = (self.moved_between_nodes(), self.read_so_far());
-        let catch_up = self.begin(phase);
+        let storm = Arc::new(());
+        let catch_up = self.begin(phase, &storm);
         let cleaning = self.clean(phase);
         let actors = self.employ(phase);
-        let storm = Arc::new(());
         self.crash_again_and_again(phase, &storm);
         let outcome = match self.world.run_until(self.end_of(phase, &cleaning), begun + phase.lasts)
         {
@@ -107,8 +107,9 @@ impl Run {
         }
     }
 
-    /// Does to the nodes what the phase says. What they lack as they start, if it is a catch-up.
-    fn begin(&self, phase: &Phase) -> Option<Outset> {
+    /// Does to the nodes what the phase says; what comes and goes does so for as long as somebody
+    /// holds `storm`. What they lack as they start, if it is a catch-up.
+    fn begin(&self, phase: &Phase, storm: &Arc<()>) -> Option<Outset> {
         let named = |names: &[String]| self.scenario.positions(names);
         for position in named(&phase.kill) {
             self.machines[position].kill();
@@ -118,7 +119,7 @@ impl Run {
         }
         if let Some(mesh) = &self.mesh {
             mesh.spoil(&self.scenario, phase);
-            mesh.sever(&self.scenario, phase, &self.strangers());
+            mesh.sever(&self.scenario, phase, (&self.strangers(), storm));
         }
         self.set_clocks(phase);
         let outset = self.outset(phase);

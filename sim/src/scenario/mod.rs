@@ -21,8 +21,8 @@ pub use quantity::{MILLION, Unit};
 pub use read::{Document, Entry, Written, read, set};
 pub use schema::{FIELDS, Field, Kind, NODES_MAX, Preset, Section, Shape, markdown};
 pub use spec::{
-    CatalogFate, Clean, ClientSpec, CrashLoop, DiskSpec, Expect, FaultSpec, Link, LinkUsed, Mix,
-    NodeSpec, Phase, Retry, Spoil, SpoilHow, Zone,
+    CatalogFate, Clean, ClientSpec, CrashLoop, CutHow, DiskSpec, Expect, FaultSpec, Flaps, Link,
+    LinkUsed, Mix, NodeSpec, Phase, Retry, Spoil, SpoilHow, Zone,
 };
 pub use value::Value;
 
@@ -229,6 +229,13 @@ impl Scenario {
         Ok(())
     }
 
+    /// How far a wall clock may lag behind those of others at any time.
+    #[must_use]
+    pub fn lags_by_at_most(&self) -> Duration {
+        let in_phases = self.phases.iter().map(Phase::lags_by_at_most).max();
+        self.lags_by + in_phases.unwrap_or_default()
+    }
+
     /// The zone in which a node stands.
     #[must_use]
     pub fn zone_of_node(&self, node: &str) -> &str {
@@ -409,6 +416,27 @@ clients = [\"a\", \"b\"]
             ),
         ];
         assert_complaints(&table);
+    }
+
+    #[test]
+    fn cuts_that_flap_and_clocks_that_lag_are_read() {
+        let phase = |keys: &str| {
+            let text = format!("{SMALL}{keys}\n");
+            Scenario::of(&read("s.toml", &text).unwrap(), 0).unwrap()
+        };
+        let plain = phase("cut = [\"all\"]");
+        assert_eq!(plain.phases[0].flaps, None);
+        assert_eq!(plain.phases[0].cut_how, CutHow::Silent);
+        assert_eq!(plain.lags_by_at_most(), Duration::ZERO);
+        let flaps = phase("cut = [\"all\"]\ncut_how = \"one-way-in\"\nflap_down = \"3s\"");
+        let (down, up) = (Duration::from_secs(3), Duration::from_secs(5));
+        assert_eq!(flaps.phases[0].flaps, Some(Flaps { down, up }));
+        assert_eq!(flaps.phases[0].cut_how, CutHow::OneWayIn);
+        let clocks = "clock_by = \"2s\"\nclock_drift = \"1%\"";
+        let lags = phase(&format!("clock_behind = [\"all\"]\n{clocks}"));
+        assert_eq!(lags.lags_by_at_most(), Duration::from_millis(2100), "1% of ten seconds");
+        let ahead = phase(&format!("clock_ahead = [\"all\"]\n{clocks}"));
+        assert_eq!(ahead.lags_by_at_most(), Duration::ZERO);
     }
 
     /// What is said when the first text is replaced by the second begins with the third.

@@ -344,11 +344,20 @@ pub const FIELDS: &[Field] = &[
     field(Phase, "cut", Kind::Texts, Is(""),
         "zones or nodes, each cut off from every node outside of it while it lasts; `all`: each node \
          from each other"),
-    field(Phase, "cut_how", Kind::Choice(&["refuse", "silent"]), Is("silent"),
-        "whether connections over the cut are refused and reset, or hear nothing"),
+    field(Phase, "cut_how", Kind::Choice(&["refuse", "silent", "one-way-out", "one-way-in"]), Is("silent"),
+        "whether connections over the cut are refused and reset, or hear nothing; or only nobody outside hears what is \
+         cut off, or that hears nobody outside, and the other way works. With `all`, of two nodes the first is the \
+         one that is cut off"),
+    field(Phase, "flap_down", duration(0), Is("0"),
+        "each cut between two nodes comes and goes by itself: so long it is there, drawn each time between half and one \
+         and a half of this; 0: it stays"),
+    field(Phase, "flap_up", duration(1_000_000), Is("5s"), "and so long it is not, drawn alike"),
     field(Phase, "freeze", Kind::Texts, Is(""), "nodes from and to which nothing moves while it lasts"),
     field(Phase, "clock_ahead", Kind::Texts, Is(""), "nodes whose wall clock is set ahead while it lasts; `all`"),
-    field(Phase, "clock_by", duration(0), Is("0"), "by how much"),
+    field(Phase, "clock_behind", Kind::Texts, Is(""), "nodes whose wall clock is set back while it lasts; `all`"),
+    field(Phase, "clock_by", duration(0), Is("0"), "by how much, either way"),
+    field(Phase, "clock_drift", SHARE, Is("0"),
+        "how much faster those run that are ahead, and slower those that are behind, as a share of the time that passes"),
     field(Phase, "spoil", count(0, 100_000), Is("0"),
         "so many artifacts, drawn, cannot be read whole any more on the nodes of `spoil_nodes`"),
     field(Phase, "spoil_nodes", Kind::Texts, Is(""), "whose disks those are; `all`"),

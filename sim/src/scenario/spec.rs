@@ -8,8 +8,9 @@ use fault_injection::{
 use sim_storage::Keep;
 
 use super::{
-    drawn::Drawn,
+    drawn::{Drawn, Table},
     pressure::{DiskPressure, disk_pressure},
+    quantity::MILLION,
     schema::Section,
 };
 use crate::draw::Draw;
@@ -216,14 +217,20 @@ pub struct Phase {
     pub crashes: CrashLoop,
     /// Zones or nodes that are cut off while it lasts.
     pub cut: Vec<String>,
-    /// Whether whoever is cut off is told.
-    pub cut_refuses: bool,
+    /// How.
+    pub cut_how: CutHow,
+    /// How the cuts come and go meanwhile; `None`: they stay.
+    pub flaps: Option<Flaps>,
     /// Nodes from and to which nothing moves.
     pub freeze: Vec<String>,
     /// Nodes whose wall clock is set ahead while it lasts.
     pub clock_ahead: Vec<String>,
+    /// Nodes whose wall clock is set back while it lasts.
+    pub clock_behind: Vec<String>,
     /// By how much.
     pub clock_by: Duration,
+    /// By how many millionths of the time that passes those go on getting more wrong.
+    pub clock_drift: u64,
     /// What cannot be read any more.
     pub spoil: Spoil,
     /// What an operator deletes as it begins.
@@ -253,6 +260,7 @@ impl Phase {
             ("agree", &self.agree),
             ("crash_loop", &self.crashes.nodes),
             ("clock_ahead", &self.clock_ahead),
+            ("clock_behind", &self.clock_behind),
         ]
     }
 
@@ -263,6 +271,38 @@ impl Phase {
         let is_quiet = self.clients.is_empty() && self.clean.namespaces.is_empty();
         !(self.ready.is_empty() && self.agree.is_empty()) && is_quiet
     }
+
+    /// How far a clock that it sets back may lag behind those of others in it.
+    #[must_use]
+    pub fn lags_by_at_most(&self) -> Duration {
+        if self.clock_behind.is_empty() {
+            return Duration::ZERO;
+        }
+        let drifts = u128::from(self.clock_drift) * self.lasts.as_nanos() / u128::from(MILLION);
+        self.clock_by + Duration::from_nanos(u64::try_from(drifts).unwrap_or(u64::MAX))
+    }
+}
+
+/// How a phase cuts nodes off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutHow {
+    /// Both ends are told: connections are refused and reset.
+    Refuse,
+    /// Neither hears anything.
+    Silent,
+    /// Nobody outside hears what is cut off, which hears all.
+    OneWayOut,
+    /// What is cut off hears nobody outside, and is heard.
+    OneWayIn,
+}
+
+/// Cuts that come and go: each for between half and one and a half of this, drawn every time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flaps {
+    /// For how long it is cut.
+    pub down: Duration,
+    /// For how long it is not.
+    pub up: Duration,
 }
 
 /// Nodes that crash again and again.
@@ -532,10 +572,18 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
             down_for: table.duration("crash_down_for"),
         },
         cut: table.texts("cut").to_vec(),
-        cut_refuses: table.text("cut_how") == "refuse",
+        cut_how: match table.text("cut_how") {
+            "refuse" => CutHow::Refuse,
+            "one-way-out" => CutHow::OneWayOut,
+            "one-way-in" => CutHow::OneWayIn,
+            _ => CutHow::Silent,
+        },
+        flaps: flaps(&table),
         freeze: table.texts("freeze").to_vec(),
         clock_ahead: table.texts("clock_ahead").to_vec(),
+        clock_behind: table.texts("clock_behind").to_vec(),
         clock_by: table.duration("clock_by"),
+        clock_drift: table.number("clock_drift"),
         spoil: Spoil {
             artifacts: table.number("spoil"),
             nodes: table.texts("spoil_nodes").to_vec(),
@@ -558,6 +606,11 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         moved_bytes_max: (moved > 0).then_some(moved),
         hits_min: Some(table.number("hits_at_least")).filter(|share| *share > 0),
     }
+}
+
+fn flaps(table: &Table<'_>) -> Option<Flaps> {
+    let (down, up) = (table.duration("flap_down"), table.duration("flap_up"));
+    (!down.is_zero()).then_some(Flaps { down, up })
 }
 
 /// Whether a fault is in the plan of this seed.

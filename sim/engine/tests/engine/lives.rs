@@ -185,6 +185,27 @@ fn connects_of_the_dying_leave_nothing_behind() {
 }
 
 #[test]
+fn a_wall_clock_that_drifts_keeps_what_it_has_drifted() {
+    let (world, [node, other]) = world_of::<2>(WorldConfig::from_seed(1));
+    let off = |world: &World| {
+        let wall = |node| world.clock(node).wall().0.cast_signed();
+        wall(node) - wall(other)
+    };
+    world.set_wall_skew(node, -2_000);
+    world.set_wall_drift(node, 100);
+    world.run_to(at(Duration::from_secs(1_000)));
+    assert_eq!(off(&world), -1_900, "100 ppm of 1000 s");
+    world.set_wall_drift(node, -500);
+    assert_eq!(off(&world), -1_900);
+    world.run_to(at(Duration::from_secs(2_000)));
+    assert_eq!(off(&world), -2_400);
+    world.set_wall_drift(node, 0);
+    world.set_wall_skew(node, 0);
+    world.run_to(at(Duration::from_secs(3_000)));
+    assert_eq!(off(&world), 0);
+}
+
+#[test]
 fn wall_clocks_have_a_skew_of_their_own() {
     let (world, [first, second]) = world_of::<2>(WorldConfig::from_seed(1));
     world.set_wall_skew(first, -300_000);

@@ -130,6 +130,47 @@ fn a_flow_that_needs_less_than_its_share_gets_all_it_needs() {
     });
 }
 
+/// Three flows share a link of 10 MB/s, and one of them has to go through one of 1 MB/s as well,
+/// in front of the shared link or behind it.
+fn shares(narrow_first: bool) -> [Duration; 3] {
+    let (world, [first, second, third, to]) = world_of::<4>(config(1));
+    let network = world.network();
+    let narrow = LinkConfig { bandwidth_bytes_per_second: Some(1_000_000), ..LINK };
+    let (shared, narrow) = (network.add_link("shared", LINK), network.add_link("narrow", narrow));
+    let both = if narrow_first { [narrow, shared] } else { [shared, narrow] };
+    network.route(first, to, &both);
+    network.route(second, to, &[shared]);
+    network.route(third, to, &[shared]);
+    let here = world.clone();
+    run(&world, async move {
+        let streams = [
+            pair(&here, first, to).await,
+            pair(&here, second, to).await,
+            pair(&here, third, to).await,
+        ];
+        let begin = here.now();
+        let [one, two, three] = streams;
+        // What each gets in ten seconds at its max-min share: 1, 4.5 and 4.5 MB/s.
+        let (one, two, three) = join3(
+            transfer(&here, one, 10_000_000),
+            transfer(&here, two, 45_000_000),
+            transfer(&here, three, 45_000_000),
+        )
+        .await;
+        [one, two, three].map(|end| end.since(begin))
+    })
+}
+
+#[test]
+fn what_a_flow_cannot_use_of_a_shared_link_goes_to_the_others_in_equal_parts() {
+    for narrow_first in [true, false] {
+        for took in shares(narrow_first) {
+            let (took, expected) = (took.as_secs_f64(), 10.01);
+            assert!((took / expected - 1.0).abs() < 0.015, "{took} s, {narrow_first}");
+        }
+    }
+}
+
 #[test]
 fn the_narrowest_link_of_a_route_sets_the_rate() {
     let (world, [from, to]) = world_of::<2>(config(1));
