@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
@@ -25,9 +25,14 @@ pub const SMALL: [&str; 2] = ["--cas-capacity=160MiB", "--segment=16MiB"];
 /// What a failing test shows of a node's log.
 const LOG_LINES_SHOWN: usize = 60;
 
+/// Loopback, and a port that the system chooses.
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// Where a node lives; outlasts the processes that run in it.
 pub struct Home {
     data_dir: PathBuf,
+    /// Where its nodes listen; port 0 is one that the system chooses for each.
+    listen: SocketAddr,
     /// Holds the logs, and the data directory unless that lies elsewhere.
     directory: TempDir,
 }
@@ -35,11 +40,17 @@ pub struct Home {
 impl Default for Home {
     fn default() -> Self {
         let directory = tempfile::tempdir().expect("there is room for a directory");
-        Self { data_dir: directory.path().join("data"), directory }
+        Self { data_dir: directory.path().join("data"), listen: ANYWHERE, directory }
     }
 }
 
 impl Home {
+    /// A home whose nodes all listen on `addr`.
+    #[must_use]
+    pub fn at(addr: SocketAddr) -> Self {
+        Self { listen: addr, ..Self::default() }
+    }
+
     /// A home whose data directory is `data_dir`.
     #[must_use]
     pub fn with_data_in(data_dir: &Path) -> Self {
@@ -65,15 +76,16 @@ impl Home {
         entries.expect("the node has made its staging directory").count()
     }
 
-    /// The command that runs a node here, on loopback and a port that the system chooses.
+    /// The command that runs a node here.
     #[must_use]
     pub fn command(&self, flags: &[&str]) -> Command {
+        let (ip, port) = (self.listen.ip(), self.listen.port());
         let mut command = Command::new(program::kura());
         command
             .env_clear()
             .env("RUST_BACKTRACE", "1")
             .arg("serve")
-            .args(["--bind=127.0.0.1", "--port=0", "--data-dir"])
+            .args([&format!("--bind={ip}"), &format!("--port={port}"), "--data-dir"])
             .arg(&self.data_dir)
             .args(flags)
             .stdin(Stdio::null());
@@ -89,7 +101,7 @@ impl Home {
         command.stdout(Stdio::piped()).stderr(log.expect("the log can be written"));
         let mut child = command.spawn().expect("kura can be started");
         let said = Some(first_line(&mut child));
-        Kura { child, addr: SocketAddr::from(([127, 0, 0, 1], 0)), log_path, said }
+        Kura { child, addr: self.listen, log_path, said }
     }
 
     /// Starts a node and waits until it listens.

@@ -1,4 +1,5 @@
-//! One HTTP/1 connection of an actor: hyper over the simulated network.
+//! One HTTP/1 connection of an actor: hyper over the network of its place, which is the simulated one, or a real one in
+//! tests of real processes.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -3,6 +3,9 @@
 //! Honest ones put, get and head as build tools do; others die in the middle of a body, fall
 //! silent, or lie about its digest or length. Everything an actor does follows from its own stream
 //! of random numbers.
+//!
+//! They reach the world through a [`Place`](connection::Place) alone: given a real one, the same actors, readers and
+//! history judge real nodes.
 
 mod actor;
 mod clean;

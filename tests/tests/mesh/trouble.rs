@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use fault_injection::{Dial, Dials, End, Flow, Link};
+use kura_node::config::NodeConfig;
 use serde_json::Value;
 use sim_storage::SimDiskConfig;
 
@@ -291,4 +293,38 @@ fn peer_wait(config: &mut kura_node::config::NodeConfig, seconds: u64) {
     if let Some(peers) = &mut config.peers {
         peers.peer_wait = Duration::from_secs(seconds);
     }
+}
+
+/// The first host reaches the second one through a link on the third; the second one follows nobody.
+fn through_a_link(config: &mut NodeConfig) {
+    let is_first = config.listen.ip().to_string() == "10.0.0.1";
+    let peers = if is_first { vec!["http://10.0.0.3:7000".to_owned()] } else { Vec::new() };
+    config.peers.as_mut().expect("it has some").peers = peers;
+}
+
+#[test]
+fn connections_that_a_firewall_forgot_cost_one_time_out_and_not_one_each() {
+    let mut bed = Bed::new(8, 3, through_a_link);
+    let (net, clock, tasks) = bed.seams(2);
+    let link = Link::new(clock, net, tasks);
+    let (way_in, target) = ("10.0.0.3:7000".parse().unwrap(), "10.0.0.2:7000".parse().unwrap());
+    let proxied = link.clone();
+    let _proxy = bed.run(async move { proxied.proxy(End::Near, way_in, target).await }).unwrap();
+    bed.start(1);
+    bed.start(0);
+    bed.until_ready(0, 60 * SECOND);
+    for number in 0..64 {
+        bed.put(1, &format!("early {number}"), body(number, 100_000)).unwrap();
+    }
+    bed.pass(SECOND);
+    assert!(link.counts().open > 8, "bodies came on {} connections", link.counts().open);
+
+    let forgets = Dial { flow: Flow::Swallowed, ..Dial::default() };
+    link.turn(Dials { back: forgets, ..Dials::default() });
+    bed.pass(SECOND);
+    link.turn(Dials::default());
+    bed.put(1, "late", body(64, 1000)).unwrap();
+    // What stands still is given up after 30 s, and a pause of some seconds follows.
+    bed.pass(45 * SECOND);
+    assert!(bed.get(0, "late").is_some(), "{}", bed.service(0).cluster());
 }

@@ -37,8 +37,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Edges for a package's own tests alone: a wrapper is shown over a simulated device.
-const TEST_EDGES: &[(&str, &[&str])] = &[("fault-injection", &["sim-storage"])];
+/// Edges for a package's own tests alone: a wrapper is shown over a simulated device, a link over a simulated network.
+const TEST_EDGES: &[(&str, &[&str])] = &[("fault-injection", &["sim-engine", "sim-storage"])];
 
 /// What may stand in `kura-core`: nothing that reads a clock, draws a number, waits or logs.
 const PURE: &[&str] =

@@ -30,12 +30,35 @@ const IDLE_CONNECTIONS_MAX: usize = FETCHES_MAX + 1;
 
 type Sender = SendRequest<Full<Bytes>>;
 
+/// Connections that nobody uses.
+#[derive(Default)]
+struct Kept(Mutex<Vec<Sender>>);
+
+impl Kept {
+    fn take(&self) -> Option<Sender> {
+        self.0.lock().pop()
+    }
+
+    fn keep(&self, sender: Sender) {
+        let mut kept = self.0.lock();
+        if kept.len() < IDLE_CONNECTIONS_MAX {
+            kept.push(sender);
+        }
+    }
+
+    /// One of the connections stood still. Whatever forgot it, a firewall or a host that went away, has forgotten those that
+    /// nobody used as well: each of them would cost another time-out and a longer pause.
+    fn give_up(&self) {
+        self.0.lock().clear();
+    }
+}
+
 /// Requests to one peer.
 pub(crate) struct Client {
     env: Env,
     /// `host:port`.
     authority: String,
-    idle: Mutex<Vec<Sender>>,
+    idle: Arc<Kept>,
     connections: Arc<TaskSet>,
     metrics: Arc<Metrics>,
 }
@@ -47,6 +70,7 @@ pub(crate) struct Answer {
     sender: Sender,
     pace: Pace,
     metrics: Arc<Metrics>,
+    idle: Arc<Kept>,
     deletes: u64,
 }
 
@@ -59,7 +83,7 @@ impl Client {
 
     fn new(env: Env, authority: String, metrics: Arc<Metrics>) -> Self {
         let connections = TaskSet::new(env.tasks.clone());
-        Self { env, authority, idle: Mutex::default(), connections, metrics }
+        Self { env, authority, idle: Arc::default(), connections, metrics }
     }
 
     /// Asks, and reads the whole answer as JSON.
@@ -98,8 +122,7 @@ impl Client {
         body: Bytes,
     ) -> Result<Answer, PeerError> {
         loop {
-            let kept = self.idle.lock().pop();
-            let (mut sender, is_kept) = match kept {
+            let (mut sender, is_kept) = match self.idle.take() {
                 Some(sender) if sender.is_closed() => continue,
                 Some(sender) => (sender, true),
                 None => (self.connect().await?, false),
@@ -115,15 +138,15 @@ impl Client {
                 sender.send_request(request).await
             };
             let sent = timeout(&*self.env.clock, IDLE_TIMEOUT, sending);
-            match sent.await.map_err(|elapsed| idle(&self.metrics, elapsed))? {
+            match sent.await.map_err(|elapsed| idle(&self.metrics, &self.idle, elapsed))? {
                 Ok(response) => {
                     let told = response.headers().get(DELETES_PRINT);
                     let deletes = told.and_then(|told| told.to_str().ok()?.parse().ok());
                     let deletes = deletes.unwrap_or_default();
                     let body = checked(response)?;
                     let (env, metrics) = (self.env.clone(), self.metrics.clone());
-                    let pace = Pace::default();
-                    return Ok(Answer { env, body, sender, pace, metrics, deletes });
+                    let (pace, idle) = (Pace::default(), self.idle.clone());
+                    return Ok(Answer { env, body, sender, pace, metrics, idle, deletes });
                 }
                 // The peer closed it while nobody looked. Everything asked here can be asked again.
                 Err(_) if is_kept => {}
@@ -138,10 +161,7 @@ impl Client {
         if !matches!(answer.next().await, Ok(None)) {
             return;
         }
-        let mut idle = self.idle.lock();
-        if idle.len() < IDLE_CONNECTIONS_MAX {
-            idle.push(answer.sender);
-        }
+        self.idle.keep(answer.sender);
     }
 
     async fn connect(&self) -> Result<Sender, PeerError> {
@@ -180,7 +200,7 @@ impl Answer {
         loop {
             let began = self.env.clock.now();
             let frame = timeout(&*self.env.clock, IDLE_TIMEOUT, self.body.frame());
-            let frame = frame.await.map_err(|elapsed| idle(&self.metrics, elapsed))?;
+            let frame = frame.await.map_err(|elapsed| idle(&self.metrics, &self.idle, elapsed))?;
             let Some(frame) = frame else { return Ok(None) };
             let Ok(data) = frame?.into_data() else { continue };
             let waited = self.env.clock.now().since(began);
@@ -207,7 +227,8 @@ fn checked(response: Response<Incoming>) -> Result<Incoming, PeerError> {
     }
 }
 
-fn idle(metrics: &Metrics, elapsed: Elapsed) -> PeerError {
+fn idle(metrics: &Metrics, kept: &Kept, elapsed: Elapsed) -> PeerError {
     metrics.replication.idle_timeouts.inc();
+    kept.give_up();
     PeerError::Idle(elapsed)
 }
