@@ -4,5 +4,6 @@
 mod bed;
 mod clocks;
 mod puppet;
+mod resume;
 mod stories;
 mod trouble;

@@ -28,7 +28,7 @@ use super::{
     compare::Comparison,
     deletes::Heard,
     error::PeerError,
-    fetch::{Fetched, Source},
+    fetch::{Failed, Fetched, Source},
     round::{Lacking, Outcome, lacking, put_off, round},
     wire::{FEED, FeedPage, HELLO, Hello, Life},
 };
@@ -225,12 +225,12 @@ impl Follower {
             broken = Some(PeerError::Late { limit });
         }
         let cause = fetched.cause.take();
-        if fetched.delivered > 0 {
+        if fetched.got_on() {
             // Whatever failed, the pass gets on.
             self.backoff.succeed();
         }
-        pass.wanted = left;
-        pass.wanted.extend(self.judge(fetched));
+        let again = self.judge(fetched);
+        pass.wanted = self.shared.partials.first(left.into_iter().chain(again));
         if pass.wanted.is_empty() && pass.comparison.is_over() && broken.is_none() {
             return Ok(());
         }
@@ -244,9 +244,14 @@ impl Follower {
         let before = std::mem::take(&mut self.tries);
         let tries = |row: &FeedRow| before.get(&row.address.encode()).copied().unwrap_or_default();
         let mut again = Vec::new();
-        for (row, blame) in fetched.failed {
+        for Failed { row, blame, kept_bytes } in fetched.failed {
             let mut tries = tries(&row);
-            match tries.fail(blame, others_came) {
+            let fate = if tries.moves_on(row.body_bytes, kept_bytes) {
+                Fate::Again
+            } else {
+                tries.fail(blame, others_came)
+            };
+            match fate {
                 Fate::Again => {
                     self.tries.insert(row.address.encode(), tries);
                     again.push(row);
@@ -311,7 +316,7 @@ impl Follower {
         let outcome = round(self.source(), rows, &mut Comparison::nothing(), &|_| true, None).await;
         let Outcome { fetched, left, broken, .. } = outcome;
         let now = self.now();
-        let failed = fetched.failed.into_iter().map(|(row, _)| row);
+        let failed = fetched.failed.into_iter().map(|it| it.row);
         // What was not asked for comes first the next time.
         for row in left.into_iter().chain(fetched.untried).chain(failed).chain(fetched.declined) {
             self.aside.put(row, now);
@@ -345,6 +350,10 @@ impl Follower {
             round(self.source(), wanted, &mut nothing, &is_suspect(&self.tries), None).await;
         put_off(self.source(), &mut fetched, ahead);
         let cause = fetched.cause.take();
+        if fetched.moved > 0 {
+            // A large body gets on, though the page does not.
+            self.backoff.succeed();
+        }
         let again = self.judge(fetched);
         if let Some(error) = broken {
             return Err(error);

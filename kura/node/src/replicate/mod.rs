@@ -21,6 +21,7 @@ mod fetch;
 mod follow;
 mod frames;
 mod mesh;
+mod partials;
 mod peer;
 mod round;
 mod server;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use kura_env::{Env, Listener, TaskHandle};
 use tokio::sync::{Semaphore, watch};
 
-use self::{claims::Claims, follow::Follower, mesh::Mesh};
+use self::{claims::Claims, follow::Follower, mesh::Mesh, partials::Partials};
 use crate::{
     config::PeerConfig, metrics::Metrics, service::Service, store::Store, surface::Surface,
 };
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) mesh: Arc<Mesh>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) claims: Arc<Claims>,
+    pub(crate) partials: Arc<Partials>,
     /// Requests for bodies that may be under way at once.
     pub(crate) fetches: Arc<Semaphore>,
 }
@@ -81,12 +83,15 @@ impl Replication {
         service: &Service,
         metrics: &Arc<Metrics>,
     ) {
+        let partials = Partials::new(env.clock.clone(), store.clone(), metrics.clone());
+        let partials = Arc::new(partials);
         let shared = Arc::new(Shared {
             env: env.clone(),
             store: store.clone(),
             mesh: self.mesh.clone(),
             metrics: metrics.clone(),
             claims: Claims::new(),
+            partials: partials.clone(),
             fetches: Arc::new(Semaphore::new(kura_core::limits::FETCHES_MAX)),
         });
         self.mesh.begin();
@@ -96,6 +101,7 @@ impl Replication {
             followers.push(env.tasks.spawn("follower", Box::pin(follower.run())));
         }
         let (mesh, store, service) = (self.mesh.clone(), store.clone(), service.clone());
+        followers.push(env.tasks.spawn("partials", Box::pin(partials.watch())));
         let watch = mesh::watch(mesh, store, service);
         followers.push(env.tasks.spawn("readiness", Box::pin(watch)));
     }

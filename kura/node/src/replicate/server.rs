@@ -27,13 +27,13 @@ use super::{
     compare,
     mesh::Mesh,
     wire::{
-        Ask, BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, COMPARE, DELETES, DELETES_PRINT,
-        DeletesKnown, FEED, FeedPage, FeedQuery, HELLO, Hello, Life, Row,
+        Ask, BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_REST_FOLLOWS, BODY_UNREADABLE, COMPARE,
+        DELETES, DELETES_PRINT, DeletesKnown, FEED, FeedPage, FeedQuery, HELLO, Hello, Life, Row,
     },
 };
 use crate::{
     metrics::{Metrics, ReplicationMetrics},
-    service::Refusal,
+    service::{Meta, Refusal},
     store::{Reading, Store},
     surface::{Surface, activity::Activity, answer},
 };
@@ -209,7 +209,8 @@ async fn bodies(
         return no_list(BATCH_ROWS_MAX, "rows");
     };
     // A row of a kind that is unknown here cannot be held here.
-    let rows: Vec<Option<FeedRow>> = rows.iter().map(Row::read).collect();
+    let rows: Vec<Option<(FeedRow, u64)>> =
+        rows.iter().map(|row| row.read().map(|it| (it, row.from))).collect();
     let metrics = plane.surface.metrics.clone();
     let print = store.deletes_print();
     let (mesh, rows, rest) = (plane.mesh.clone(), rows.into_iter(), Bytes::new());
@@ -230,7 +231,8 @@ async fn bodies(
 /// Bodies on their way to a peer, one after the other.
 struct Sending {
     store: Store,
-    rows: std::vec::IntoIter<Option<FeedRow>>,
+    /// And from where on of the body.
+    rows: std::vec::IntoIter<Option<(FeedRow, u64)>>,
     reading: Option<Reading>,
     /// Read, and not sent yet.
     rest: Bytes,
@@ -265,17 +267,19 @@ impl Sending {
         let Some(row) = self.rows.next() else { return Ok(None) };
         let count = &self.metrics.replication;
         let opened = match row {
-            Some(row) => self.store.open_version(&row.address, row.version).await,
+            Some((row, from)) => open(&self.store, &row, from).await,
             None => Ok(None),
         };
         // The first bytes are read before the body is announced, so that what cannot be read costs
         // this artifact and not the answer.
         let first = match opened {
-            Ok(Some(mut reading)) => reading.next().await.map(|first| Some((reading, first))),
+            Ok(Some((mut reading, from))) => {
+                reading.next().await.map(|first| Some((reading, from, first)))
+            }
             Ok(None) => Ok(None),
             Err(refusal) => Err(refusal),
         };
-        let (reading, first) = match first {
+        let (reading, from, first) = match first {
             Ok(Some(begun)) => begun,
             Ok(None) | Err(Refusal::Damaged { .. }) => {
                 count.served_missing.inc();
@@ -288,12 +292,42 @@ impl Sending {
             }
         };
         count.served.inc();
-        let mut frame = vec![BODY_FOLLOWS];
-        frame.extend(reading.meta().len_bytes.to_le_bytes());
+        let mut frame = announcement(reading.meta().len_bytes, from);
         frame.extend_from_slice(&first.unwrap_or_default());
         self.reading = Some(reading);
         Ok(Some(frame.into()))
     }
+}
+
+/// Opens the body of `row`, behind `from` bytes of it if they are not all of it; and how many these are.
+///
+/// Who has the beginning of a body has that of the one with this digest: the rest of another one is of no use to it.
+async fn open(store: &Store, row: &FeedRow, from: u64) -> Result<Option<(Reading, u64)>, Refusal> {
+    let Some(mut reading) = store.open_version(&row.address, row.version).await? else {
+        return Ok(None);
+    };
+    let Meta { len_bytes, digest, .. } = reading.meta().clone();
+    if from == 0 || from >= len_bytes {
+        return Ok(Some((reading, 0)));
+    }
+    if digest != row.digest {
+        return Ok(None);
+    }
+    reading.begin_at(from);
+    Ok(Some((reading, from)))
+}
+
+/// What stands before a body, or before what lies behind its first `from` bytes.
+fn announcement(len_bytes: u64, from: u64) -> Vec<u8> {
+    if from == 0 {
+        let mut frame = vec![BODY_FOLLOWS];
+        frame.extend(len_bytes.to_le_bytes());
+        return frame;
+    }
+    let mut frame = vec![BODY_REST_FOLLOWS];
+    frame.extend(from.to_le_bytes());
+    frame.extend((len_bytes - from).to_le_bytes());
+    frame
 }
 
 fn json<T: Serialize>(value: &T) -> Response {

@@ -6,7 +6,7 @@
 //! | `GET /peer/v1/feed?incarnation=&from=&rows=&wait_ms=&deletes=` | [`FeedPage`]; 410 if the cursor is of no use |
 //! | `GET /peer/v1/deletes` | [`DeletesKnown`] |
 //! | `POST /peer/v1/compare`, a list of [`Ask`]s | [`Compared`]: of the first of them in their order |
-//! | `POST /peer/v1/bodies`, a list of [`Row`]s | for each in order: a byte 1, the length (8 bytes, little-endian) and the body; or a byte 0: not here; or a byte 2: cannot be read |
+//! | `POST /peer/v1/bodies`, a list of [`Row`]s | for each in order: a byte 1, the length (8 bytes, little-endian) and the body; or a byte 0: not here; or a byte 2: cannot be read; or, of a row with `from`, a byte 3, that offset, the length of the rest (8 bytes each) and the rest |
 //!
 //! While the node reads its data back, hello says so, and the others are answered 503 with
 //! `Retry-After`. A node that cannot answer because something is wrong with it says 500.
@@ -42,6 +42,9 @@ pub(crate) const BODY_MISSING: u8 = 0;
 pub(crate) const BODY_UNREADABLE: u8 = 2;
 /// A body follows.
 pub(crate) const BODY_FOLLOWS: u8 = 1;
+/// What lies behind an offset of a body follows. Sent only to who asked for it: a node that does not know of offsets
+/// sends the whole body.
+pub(crate) const BODY_REST_FOLLOWS: u8 = 3;
 
 /// Who a node is, and what its feed holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -152,8 +155,8 @@ pub(crate) struct Compared {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(print: &u64) -> bool {
-    *print == 0
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What is told of a range; nothing if it is the same.
@@ -223,6 +226,9 @@ pub(crate) struct Row {
     node: u64,
     bytes: u64,
     digest: String,
+    /// In a request for bodies: who asks has all that lies before this offset.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) from: u64,
 }
 
 impl From<&FeedRow> for Row {
@@ -235,6 +241,7 @@ impl From<&FeedRow> for Row {
             node: row.version.node,
             bytes: row.body_bytes,
             digest: row.digest.to_string(),
+            from: 0,
         }
     }
 }
