@@ -318,6 +318,7 @@ fn config(position: usize, addrs: &[IpAddr]) -> NodeConfig {
             peer_wait: PEER_WAIT,
             pass_timeout: Duration::from_secs(1800),
             bandwidth_bytes_per_second: 512 << 20,
+            limits: kura_core::limits::PeerLimits::FIRST,
         }),
         drain_timeout: Duration::from_secs(30),
     }

@@ -227,6 +227,7 @@ fn config(number: usize, peers: Vec<String>) -> NodeConfig {
             peer_wait: Duration::from_secs(60),
             pass_timeout: Duration::from_secs(1800),
             bandwidth_bytes_per_second: 512 << 20,
+            limits: kura_core::limits::PeerLimits::FIRST,
         }),
         drain_timeout: Duration::from_secs(30),
     }

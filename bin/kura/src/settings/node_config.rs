@@ -34,6 +34,7 @@ impl Settings {
             peer_wait: self.duration(Key::PeerWait),
             pass_timeout: self.duration(Key::PassTimeout),
             bandwidth_bytes_per_second: self.known_bytes(Key::BandwidthLimit),
+            limits: kura_core::limits::PeerLimits::FIRST,
         }
     }
 

@@ -70,6 +70,7 @@ replication_metrics! {
         set_aside: "Artifacts that failed too often and rest before they are tried again",
         rows_unknown: "Rows of a peer without a meaning here",
         deletes_unknown: "Deletes that a peer told of whose namespace cannot be one here",
+        limits_raised: "Limits of peers that were below the least there may be and were taken for that",
         claim_waits: "Fetches that waited because another peer was delivering the artifact",
         room_waits: "Fetches that waited for room in memory or staging",
         bandwidth_waits: "Pieces of bodies from and to peers that waited for the ceiling on bandwidth",

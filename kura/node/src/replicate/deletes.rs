@@ -47,7 +47,7 @@ impl Source<'_> {
     ///
     /// If the peer does not tell, or this node's store cannot take them in.
     pub(crate) async fn hear_deletes(&self, print: u64) -> Result<(), PeerError> {
-        let Self { shared, client, name, heard } = *self;
+        let Self { shared, client, name, heard, .. } = *self;
         let now = shared.env.clock.now();
         let is_due = heard.due.lock().is_some_and(|due| due <= now);
         if print == heard.print() && !is_due {

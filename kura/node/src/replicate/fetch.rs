@@ -6,7 +6,7 @@ use bytes::{Buf as _, Bytes};
 use http::Method;
 use kura_core::{
     feed::FeedRow,
-    limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, ROOM_TIMEOUT, SMALL_BODY_BYTES},
+    limits::{PeerLimits, ROOM_TIMEOUT, SMALL_BODY_BYTES},
     resume::has_moved_on,
     tries::Blame,
 };
@@ -30,6 +30,8 @@ pub(crate) struct Source<'a> {
     /// The peer as it was configured.
     pub(crate) name: &'a str,
     pub(crate) heard: &'a Heard,
+    /// What this node and the peer both take and tell.
+    pub(crate) limits: PeerLimits,
 }
 
 impl Source<'_> {
@@ -117,13 +119,19 @@ impl Fetched {
 pub(crate) fn take_unit(
     wanted: &mut VecDeque<FeedRow>,
     is_suspect: impl Fn(&FeedRow) -> bool,
+    limits: PeerLimits,
 ) -> Vec<FeedRow> {
+    let PeerLimits { batch_rows, batch_bytes, message_bytes, .. } = limits;
     let mut unit: Vec<FeedRow> = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut asked_bytes) = (0, 0);
     while let Some(row) = wanted.front() {
         let is_small = row.body_bytes <= SMALL_BODY_BYTES && !is_suspect(row);
-        let fits = is_small && bytes + row.body_bytes <= BATCH_BYTES_MAX;
-        if !unit.is_empty() && (!fits || unit.len() >= BATCH_ROWS_MAX) {
+        asked_bytes += row_bytes_max(row);
+        let fits = is_small
+            && bytes + row.body_bytes <= batch_bytes
+            && asked_bytes <= message_bytes
+            && unit.len() < batch_rows;
+        if !unit.is_empty() && !fits {
             break;
         }
         bytes += row.body_bytes;
@@ -133,6 +141,12 @@ pub(crate) fn take_unit(
         }
     }
     unit
+}
+
+/// What a row takes in a request at the most: six bytes for a character that JSON escapes, and its numbers.
+fn row_bytes_max(row: &FeedRow) -> usize {
+    const NUMBERS_BYTES: usize = 320;
+    NUMBERS_BYTES + 6 * (row.address.namespace().len() + row.address.key().len())
 }
 
 /// Fetches the bodies of `unit` from a peer. Rows that somebody else is fetching already are waited
@@ -524,23 +538,32 @@ mod tests {
 
     #[test]
     fn small_bodies_go_together_and_large_ones_alone() {
-        let units = |sizes: &[u64]| {
+        let units_within = |limits: PeerLimits, sizes: &[u64]| {
             let mut wanted: VecDeque<_> = sizes.iter().map(|size| row(*size)).collect();
             let mut units = Vec::new();
             while !wanted.is_empty() {
-                let unit = take_unit(&mut wanted, |row| row.body_bytes == 7);
+                let unit = take_unit(&mut wanted, |row| row.body_bytes == 7, limits);
                 assert!(!unit.is_empty());
                 units.push(unit.len());
             }
             units
         };
+        let first = PeerLimits::FIRST;
+        let units = |sizes: &[u64]| units_within(first, sizes);
         let small = SMALL_BODY_BYTES;
+        let (rows_max, bytes_max) = (first.batch_rows, first.batch_bytes);
         assert_eq!(units(&[1, 2, small, small + 1, 3, 4]), [3, 1, 2]);
         assert_eq!(units(&[small + 1, small + 1]), [1, 1]);
-        assert_eq!(units(&vec![0; BATCH_ROWS_MAX + 1]), [BATCH_ROWS_MAX, 1]);
-        let full = usize::try_from(BATCH_BYTES_MAX / small).unwrap();
+        assert_eq!(units(&vec![0; rows_max + 1]), [rows_max, 1]);
+        let full = usize::try_from(bytes_max / small).unwrap();
         assert_eq!(units(&vec![small; full + 2]), [full, 2]);
         assert_eq!(units(&[u64::MAX]), [1]);
         assert_eq!(units(&[1, 7, 7, 2, 3]), [1, 1, 1, 2], "suspects go alone");
+        let few = PeerLimits { batch_rows: 2, ..first };
+        assert_eq!(units_within(few, &[1, 2, 3]), [2, 1]);
+        let light = PeerLimits { batch_bytes: 5, ..first };
+        assert_eq!(units_within(light, &[3, 2, 1, 9, 1]), [2, 1, 1, 1]);
+        let short = PeerLimits { message_bytes: 2 * row_bytes_max(&row(1)), ..first };
+        assert_eq!(units_within(short, &[1; 5]), [2, 2, 1]);
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use kura_core::{
     backoff::Backoff,
     feed::{Cursor, FeedRow},
-    limits::{FEED_WAIT, MYSELF_PAUSE, PAGE_ROWS_MAX},
+    limits::{FEED_WAIT, MYSELF_PAUSE, PeerLimits},
     tries::{Fate, Tries},
 };
 use kura_env::{EntropyStream, Instant};
@@ -53,6 +53,8 @@ pub(crate) struct Follower {
     tries: BTreeMap<Vec<u8>, Tries>,
     aside: Aside,
     heard: Heard,
+    /// What this node and the peer both take and tell, by its last hello.
+    limits: PeerLimits,
     /// What was lost here up to this number is back, or is not to be had from this peer.
     repaired: u64,
 }
@@ -80,6 +82,7 @@ impl Follower {
         let authority = name.strip_prefix("http://").unwrap_or(&name).trim_end_matches('/');
         let (env, metrics) = (shared.env.clone(), shared.metrics.clone());
         let client = Client::new(env, authority.to_owned(), metrics);
+        let limits = shared.mesh.limits();
         let jitter = shared.env.entropy.stream("peer back-off");
         Self {
             shared,
@@ -93,6 +96,7 @@ impl Follower {
             tries: BTreeMap::new(),
             aside: Aside::new(),
             heard: Heard::default(),
+            limits,
             repaired: 0,
         }
     }
@@ -131,6 +135,9 @@ impl Follower {
         }
         self.shared.mesh.met(&self.name, hello.clone());
         let life = hello.life.ok_or(PeerError::Recovering)?;
+        let (limits, raised) = self.shared.mesh.limits().towards(hello.limits.into());
+        self.shared.metrics.replication.limits_raised.inc_by(raised);
+        self.limits = limits;
         // Before anything is compared: nothing that is deleted need be fetched.
         self.source().hear_deletes(hello.deletes).await?;
         if self.pass.as_ref().is_some_and(|pass| pass.incarnation != life.incarnation) {
@@ -167,8 +174,8 @@ impl Follower {
     }
 
     fn source(&self) -> Source<'_> {
-        let Self { shared, client, name, heard, .. } = self;
-        Source { shared, client, name, heard }
+        let Self { shared, client, name, heard, limits, .. } = self;
+        Source { shared, client, name, heard, limits: *limits }
     }
 
     fn now(&self) -> Instant {
@@ -336,8 +343,9 @@ impl Follower {
         wait_ms: u128,
     ) -> Result<Cursor, PeerError> {
         let Cursor { incarnation, sequence } = cursor;
+        let rows = self.limits.page_rows;
         let path = format!(
-            "{FEED}?incarnation={incarnation}&from={sequence}&rows={PAGE_ROWS_MAX}\
+            "{FEED}?incarnation={incarnation}&from={sequence}&rows={rows}\
              &wait_ms={wait_ms}&deletes={}",
             self.heard.print()
         );

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kura_core::{
     feed::FeedRow,
+    limits::PeerLimits,
     readiness::{self, Own, Rules, Standing},
     reconcile::{self, Other},
 };
@@ -69,6 +70,11 @@ impl Mesh {
 
     pub(crate) fn region(&self) -> &str {
         &self.config.region
+    }
+
+    /// What this node takes from a peer in one request, and tells in one answer.
+    pub(crate) fn limits(&self) -> PeerLimits {
+        self.config.limits
     }
 
     /// After how long a pass is cut.

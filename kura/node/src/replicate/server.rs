@@ -15,10 +15,7 @@ use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use kura_core::{
     feed::{Cursor, FeedRow, Follow},
-    limits::{
-        BATCH_ROWS_MAX, COMPARE_BYTES_MAX, FEED_WAIT, ITEMS_KNOWN_MAX, MESSAGE_BYTES_MAX,
-        PAGE_ROWS_MAX, SPANS_MAX,
-    },
+    limits::{COMPARE_BYTES_MAX, FEED_WAIT, PeerLimits},
 };
 use kura_env::timeout;
 use serde::{Serialize, de::DeserializeOwned};
@@ -27,8 +24,8 @@ use super::{
     compare,
     mesh::Mesh,
     wire::{
-        Ask, BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_REST_FOLLOWS, BODY_UNREADABLE, COMPARE,
-        DELETES, DELETES_PRINT, DeletesKnown, FEED, FeedPage, FeedQuery, HELLO, Hello, Life, Row,
+        Ask, BODIES, BODY_MISSING, BODY_UNREADABLE, COMPARE, CompareQuery, DELETES, DELETES_PRINT,
+        DeletesKnown, FEED, FeedPage, FeedQuery, HELLO, Hello, Life, Row, announcement,
     },
 };
 use crate::{
@@ -83,6 +80,10 @@ impl Plane {
         response
     }
 
+    fn limits(&self) -> PeerLimits {
+        self.mesh.limits()
+    }
+
     fn count(&self) -> &ReplicationMetrics {
         &self.surface.metrics.replication
     }
@@ -100,6 +101,7 @@ async fn hello(State(plane): State<Plane>) -> Response {
         region: plane.mesh.region().to_owned(),
         state: plane.surface.service.readiness().state,
         deletes: store.map_or(0, |store| store.deletes_print()),
+        limits: plane.limits().into(),
     })
 }
 
@@ -113,6 +115,7 @@ async fn feed(
     let _turn = activity.turn();
     let FeedQuery { incarnation, from, rows, wait_ms, deletes } = query;
     let cursor = Cursor { incarnation, sequence: from };
+    let page_rows = plane.limits().page_rows.max(1);
     if store.extent().follow(cursor) == Follow::Wait {
         let wait = Duration::from_millis(wait_ms).min(FEED_WAIT);
         // Time that ran out is an answer as well: nothing new.
@@ -121,7 +124,7 @@ async fn feed(
     let page = match store.extent().follow(cursor) {
         Follow::Gone => return gone(),
         Follow::Wait => page_of(&store, &[], from),
-        Follow::Rows { from } => match store.feed(from, rows.clamp(1, PAGE_ROWS_MAX)).await {
+        Follow::Rows { from } => match store.feed(from, rows.clamp(1, page_rows)).await {
             // Rows that were dropped while it was read are not in it.
             Ok(_) if store.extent().follow(cursor) == Follow::Gone => return gone(),
             Ok(page) => page_of(&store, &page.rows, page.next),
@@ -181,22 +184,34 @@ fn no_list(rows_max: usize, what: &str) -> Response {
 async fn compare(
     State(plane): State<Plane>,
     Extension(activity): Extension<Arc<Activity>>,
+    Query(query): Query<CompareQuery>,
     body: Body,
 ) -> Response {
     let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
+    let limits = plane.limits();
+    let PeerLimits { spans, items_known, message_bytes, .. } = limits;
     let is_right = |ask: &Ask| {
-        ask.known.as_ref().map_or(ask.sum.is_some(), |known| known.len() <= ITEMS_KNOWN_MAX)
+        ask.known.as_ref().map_or(ask.sum.is_some(), |known| known.len() <= items_known)
     };
-    let asks = read_list(body, (SPANS_MAX, COMPARE_BYTES_MAX)).await;
+    let asks = read_list(body, (spans, message_bytes.min(COMPARE_BYTES_MAX))).await;
     let Some(asks) = asks.filter(|asks: &Vec<Ask>| asks.iter().all(is_right)) else {
-        return no_list(SPANS_MAX, "ranges");
+        return no_list(spans, "ranges");
     };
     // The peer waits for us, and not the other way round.
     let _turn = activity.turn();
-    match compare::tell(&store, &asks).await {
+    match compare::tell(&store, &asks, told_at_most(limits, query)).await {
         Ok(told) => json(&told),
         Err(refusal) => plane.failed(&refusal),
     }
+}
+
+/// How much of a comparison is told: what this node tells at the most, and what was asked for. Less than the least is
+/// not asked for by anybody who wants to come to an end.
+fn told_at_most(ours: PeerLimits, query: CompareQuery) -> PeerLimits {
+    let CompareQuery { rows, parts } = query;
+    let page_rows = rows.unwrap_or(ours.page_rows);
+    let parts = parts.unwrap_or(ours.parts);
+    ours.towards(PeerLimits { page_rows, parts, ..ours }).0
 }
 
 async fn bodies(
@@ -205,8 +220,9 @@ async fn bodies(
     body: Body,
 ) -> Response {
     let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
-    let Some(rows) = read_list::<Row>(body, (BATCH_ROWS_MAX, MESSAGE_BYTES_MAX)).await else {
-        return no_list(BATCH_ROWS_MAX, "rows");
+    let PeerLimits { batch_rows, message_bytes, .. } = plane.limits();
+    let Some(rows) = read_list::<Row>(body, (batch_rows, message_bytes)).await else {
+        return no_list(batch_rows, "rows");
     };
     // A row of a kind that is unknown here cannot be held here.
     let rows: Vec<Option<(FeedRow, u64)>> =
@@ -315,19 +331,6 @@ async fn open(store: &Store, row: &FeedRow, from: u64) -> Result<Option<(Reading
     }
     reading.begin_at(from);
     Ok(Some((reading, from)))
-}
-
-/// What stands before a body, or before what lies behind its first `from` bytes.
-fn announcement(len_bytes: u64, from: u64) -> Vec<u8> {
-    if from == 0 {
-        let mut frame = vec![BODY_FOLLOWS];
-        frame.extend(len_bytes.to_le_bytes());
-        return frame;
-    }
-    let mut frame = vec![BODY_REST_FOLLOWS];
-    frame.extend(from.to_le_bytes());
-    frame.extend((len_bytes - from).to_le_bytes());
-    frame
 }
 
 fn json<T: Serialize>(value: &T) -> Response {
