@@ -25,6 +25,7 @@ pub mod reconcile;
 pub mod record;
 pub mod recovery;
 pub mod refresh;
+pub mod resume;
 pub mod ring;
 pub mod scrub;
 pub mod stamp;

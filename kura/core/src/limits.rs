@@ -44,3 +44,105 @@ pub const LEFTOVERS_MAX: usize = 1000;
 pub const MYSELF_PAUSE: Duration = Duration::from_secs(60);
 /// The longest body of a request or an answer that is not a body of an artifact.
 pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What a node takes from a peer in one request, and tells in one answer. It stands in hello, so that nodes of versions
+/// with other limits can talk: who asks keeps within the smaller of its own and the peer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerLimits {
+    /// Rows in an answer.
+    pub page_rows: usize,
+    /// Ranges in a question.
+    pub spans: usize,
+    /// Marks of a range in a question.
+    pub items_known: usize,
+    /// Parts that a range is told in, and one for what is left over.
+    pub parts: u64,
+    /// Bodies in one request.
+    pub batch_rows: usize,
+    /// Bytes of bodies in one request for several.
+    pub batch_bytes: u64,
+    /// Bytes of a request.
+    pub message_bytes: usize,
+}
+
+impl PeerLimits {
+    /// Those of a node that does not say, and so of the first version that does.
+    pub const FIRST: Self = Self {
+        page_rows: PAGE_ROWS_MAX,
+        spans: SPANS_MAX,
+        items_known: ITEMS_KNOWN_MAX,
+        parts: PARTS_MAX,
+        batch_rows: BATCH_ROWS_MAX,
+        batch_bytes: BATCH_BYTES_MAX,
+        message_bytes: MESSAGE_BYTES_MAX,
+    };
+
+    /// The least that a node may have. Below them two nodes would not come to an end with each other.
+    pub const LEAST: Self = Self {
+        page_rows: 16,
+        spans: 2,
+        items_known: 8,
+        parts: 4,
+        batch_rows: 4,
+        batch_bytes: SMALL_BODY_BYTES,
+        message_bytes: 64 * 1024,
+    };
+
+    /// What to keep within towards a peer with the limits `theirs`; and how many of those are below the least, and are
+    /// taken for that.
+    #[must_use]
+    pub fn towards(self, theirs: Self) -> (Self, u64) {
+        let least = Self::LEAST;
+        let mut raised = 0;
+        let mut smaller = |ours: usize, theirs: usize, least: usize| {
+            raised += u64::from(theirs < least);
+            ours.min(theirs.max(least))
+        };
+        let page_rows = smaller(self.page_rows, theirs.page_rows, least.page_rows);
+        let spans = smaller(self.spans, theirs.spans, least.spans);
+        let items_known = smaller(self.items_known, theirs.items_known, least.items_known);
+        let batch_rows = smaller(self.batch_rows, theirs.batch_rows, least.batch_rows);
+        let message_bytes = smaller(self.message_bytes, theirs.message_bytes, least.message_bytes);
+        let mut smaller = |ours: u64, theirs: u64, least: u64| {
+            raised += u64::from(theirs < least);
+            ours.min(theirs.max(least))
+        };
+        let parts = smaller(self.parts, theirs.parts, least.parts);
+        let batch_bytes = smaller(self.batch_bytes, theirs.batch_bytes, least.batch_bytes);
+        let agreed =
+            Self { page_rows, spans, items_known, parts, batch_rows, batch_bytes, message_bytes };
+        (agreed, raised)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_keeps_within_the_smaller_limits_and_no_lower_than_the_least() {
+        let (first, least) = (PeerLimits::FIRST, PeerLimits::LEAST);
+        let zero = PeerLimits {
+            page_rows: 0,
+            spans: 0,
+            items_known: 0,
+            parts: 0,
+            batch_rows: 0,
+            batch_bytes: 0,
+            message_bytes: 0,
+        };
+        let larger = PeerLimits { page_rows: usize::MAX, spans: 1000, ..first };
+        let mixed = PeerLimits { page_rows: 50, batch_rows: 1, ..larger };
+        for (ours, theirs, agreed, raised) in [
+            (first, first, first, 0),
+            (first, least, least, 0),
+            (least, first, least, 0),
+            (first, larger, first, 0),
+            (larger, first, first, 0),
+            (first, zero, least, 7),
+            (first, mixed, PeerLimits { page_rows: 50, batch_rows: 4, ..first }, 1),
+        ] {
+            assert_eq!(ours.towards(theirs), (agreed, raised), "{ours:?} {theirs:?}");
+        }
+    }
+}

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::resume::has_moved_on;
+
 /// How often an artifact that a peer cannot deliver is tried before it is set aside.
 pub const TRIES_MAX: u32 = 5;
 /// How often an artifact is tried while the peer delivers nothing at all. More, because nothing is
@@ -40,9 +42,21 @@ pub enum Fate {
 pub struct Tries {
     artifact: u32,
     peer: u32,
+    /// The furthest that its body came.
+    reached_bytes: u64,
 }
 
 impl Tries {
+    /// Its body broke in the middle, and so much of it is kept. Whether it got on since it did so last, which is no
+    /// failure of anybody, and clears those before: what begins anew each time, or stands still, is one.
+    pub fn moves_on(&mut self, body_bytes: u64, kept_bytes: u64) -> bool {
+        let moves_on = has_moved_on(body_bytes, self.reached_bytes, kept_bytes);
+        if moves_on {
+            *self = Self { reached_bytes: kept_bytes, ..Self::default() };
+        }
+        moves_on
+    }
+
     /// Counts one more failure. `others_came` says that the peer delivered other artifacts
     /// meanwhile, so that it is this one after all.
     pub fn fail(&mut self, blame: Blame, others_came: bool) -> Fate {
@@ -101,6 +115,23 @@ mod tests {
         assert_eq!(failures(Blame::Artifact, false), TRIES_MAX);
         assert_eq!(failures(Blame::Peer, true), TRIES_MAX);
         assert_eq!(failures(Blame::Peer, false), PEER_TRIES_MAX);
+    }
+
+    #[test]
+    fn a_body_that_comes_further_each_time_has_not_failed() {
+        let (body_bytes, step) = (64 << 20, 1 << 20);
+        let mut tries = Tries::default();
+        for reached in 1..=64 {
+            assert!(tries.moves_on(body_bytes, reached * step), "{reached}");
+        }
+        assert!(!tries.moves_on(body_bytes, 64 * step), "as far as before");
+        assert!(!tries.moves_on(body_bytes, 5 * step), "it began anew");
+        assert!(!Tries::default().moves_on(body_bytes, 0));
+        for _ in 1..TRIES_MAX {
+            assert_eq!(tries.fail(Blame::Artifact, false), Fate::Again);
+        }
+        assert!(tries.moves_on(body_bytes, 65 * step));
+        assert_eq!(tries.fail(Blame::Artifact, false), Fate::Again, "a new count");
     }
 
     #[test]

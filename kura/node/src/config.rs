@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use kura_core::limits::PeerLimits;
+
 /// Settings of one node.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -110,4 +112,6 @@ pub struct PeerConfig {
     /// served to them; 0: as many as come. Too low: catching up takes long. Too high: clients share the
     /// network with peers that take all of it.
     pub bandwidth_bytes_per_second: u64,
+    /// What is taken from a peer in one request, and told in one answer.
+    pub limits: PeerLimits,
 }

@@ -17,7 +17,7 @@ use prometheus_client::{
 };
 
 pub use host::{HostCounter, HostMetrics};
-pub use replication::ReplicationMetrics;
+pub use replication::{ReasonLabels, ReplicationMetrics};
 pub use space::{SpaceLevels, SpaceMetrics};
 pub use store::StoreMetrics;
 

@@ -15,7 +15,8 @@ pub const INVARIANT: Invariant = Invariant {
     demands: "connections to a peer that fail in a row are no more than one talk under way plus the \
               back-off allow (2 s doubling to 60 s, at least half of each); requests for bodies that \
               fail in a row at a peer that can be reached are no more than twice what is under way \
-              at once, for each talk that the back-off allows",
+              at once, for each talk that the back-off allows; one that breaks behind 64 KiB has not \
+              failed, because a large body is gone on with from there",
     checked: "whenever a connection from a node to a peer fails, or a request for bodies does",
 };
 

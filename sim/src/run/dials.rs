@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use kura_core::resume::STEP_BYTES_MIN;
 use kura_env::{BoxFuture, Clock, Instant, Listener, Net, NetError, Stream};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -89,6 +90,11 @@ impl Count {
         self.failed(&self.fetches, addr, retries_bounded::check_fetches);
     }
 
+    /// A request broke off behind bytes that need not come again.
+    fn fetch_moved_on(&self, addr: SocketAddr) {
+        self.fetches.lock().remove(&addr);
+    }
+
     fn failed(
         &self,
         failing: &Mutex<BTreeMap<SocketAddr, Failing>>,
@@ -113,9 +119,7 @@ impl Count {
         let moves = about != About::Other && status == 200;
         (self.on_answer)(addr, Answered { at: self.clock.now(), moves });
         match (about, status) {
-            (About::Bodies, 200) => {
-                self.fetches.lock().remove(&addr);
-            }
+            (About::Bodies, 200) => self.fetch_moved_on(addr),
             (About::Bodies, _) => self.fetch_failed(addr),
             (About::List | About::Other, _) => {}
         }
@@ -176,6 +180,7 @@ struct Talk {
 struct Asked {
     about: About,
     answer: Answer,
+    received_bytes: u64,
 }
 
 impl Talk {
@@ -190,7 +195,8 @@ impl Talk {
         } else {
             return;
         };
-        self.asked.get_or_insert(Asked { about, answer: Answer::default() });
+        let answer = Answer::default();
+        self.asked.get_or_insert(Asked { about, answer, received_bytes: 0 });
     }
 
     /// The peer has sent these bytes; none of them at its end.
@@ -199,6 +205,7 @@ impl Talk {
             return self.broke();
         }
         let Some(asked) = &mut self.asked else { return };
+        asked.received_bytes += data.len() as u64;
         asked.answer.take(data);
         if let Some(status) = asked.answer.ended() {
             let about = asked.about;
@@ -209,8 +216,13 @@ impl Talk {
 
     /// Nothing more comes from the peer.
     fn broke(&mut self) {
-        if self.asked.take().is_some_and(|asked| asked.about == About::Bodies) {
+        let Some(Asked { about: About::Bodies, received_bytes, .. }) = self.asked.take() else {
+            return;
+        };
+        if received_bytes < STEP_BYTES_MIN {
             self.count.fetch_failed(self.addr);
+        } else {
+            self.count.fetch_moved_on(self.addr);
         }
     }
 }
@@ -371,6 +383,10 @@ mod tests {
         let whole: &[&[u8]] = &[HEAD, b"5\r\nhello\r\n0\r\n\r\n"];
         assert!(!talks(&[(BODIES, cut, 20), (BODIES, whole, 1), (BODIES, cut, 20)]));
         assert!(!talks(&[(HELLO, &[], 99)]), "another request");
+        let some = vec![b'x'; 80 << 10];
+        let moved: &[&[u8]] = &[HEAD, b"20000\r\n", &some];
+        assert!(!talks(&[(BODIES, moved, 99)]), "each brought some of a large body");
+        assert!(!talks(&[(BODIES, cut, 20), (BODIES, moved, 1), (BODIES, cut, 20)]));
         let unended: &[&[u8]] = &[HEAD, b"5\r\nhello\r\n"];
         assert!(!talks(&[(BODIES, unended, 99)]), "who has all bodies may go before the end");
     }

@@ -25,6 +25,7 @@ mod watch;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use fault_injection::Plan;
+use kura_core::limits::PeerLimits;
 use kura_env::Instant;
 use kura_node::{config::PeerConfig, service::State};
 use parking_lot::Mutex;
@@ -379,6 +380,11 @@ fn peers(world: &World, hosts: &Hosts, scenario: &Scenario, position: usize) -> 
         pass_timeout: scenario.node.pass_timeout,
         read_through: scenario.node.read_through,
         bandwidth_bytes_per_second: scenario.node.bandwidth_bytes_per_second,
+        limits: if scenario.node.narrow.contains(&scenario.nodes[position]) {
+            PeerLimits::LEAST
+        } else {
+            PeerLimits::FIRST
+        },
     }
 }
 

@@ -153,6 +153,7 @@ impl Scenario {
             all_in(format!("co_tenant.{}.nodes", tenant.name), &tenant.nodes, &nodes)?;
         }
         all_in("node.small".to_owned(), &self.node.small, &nodes)?;
+        all_in("node.narrow".to_owned(), &self.node.narrow, &nodes)?;
         all_in("topology.lagging".to_owned(), &self.lagging, &nodes)?;
         for phase in &self.phases {
             let path = |key: &str| format!("phase.{}.{key}", phase.name);

@@ -252,6 +252,8 @@ pub const FIELDS: &[Field] = &[
     field(Node, "segment", bytes(1 << 12), Is("512MiB"), "size of a segment"),
     field(Node, "capacity", bytes(0), Is("0"), "what the ring may hold; 0: half of the disk"),
     field(Node, "small", Kind::Texts, Is(""), "nodes whose ring may hold `small_capacity` instead"),
+    field(Node, "narrow", Kind::Texts, Is(""),
+        "nodes that take and tell the least in one request of a peer that a version may"),
     field(Node, "small_capacity", bytes(0), Is("0"), "what their ring may hold; 0: half of the disk"),
     field(Node, "staging_budget", bytes(1), Is("8GiB"), "bytes of bodies in flight on disk"),
     field(Node, "memory_budget", bytes(1), Is("256MiB"), "bytes of bodies in flight in memory"),

@@ -69,7 +69,9 @@ pub struct NodeSpec {
     pub capacity_bytes: Option<u64>,
     /// Nodes that have another capacity.
     pub small: Vec<String>,
-    /// And which.
+    /// Nodes with the least limits towards peers.
+    pub narrow: Vec<String>,
+    /// The capacity of those of `small`.
     pub small_capacity_bytes: Option<u64>,
     /// Bytes of bodies in flight on disk.
     pub staging_bytes_max: u64,
@@ -247,7 +249,7 @@ pub struct Phase {
 
 impl Phase {
     /// Its lists of nodes, by key.
-    pub(super) fn node_lists(&self) -> [(&'static str, &[String]); 11] {
+    pub(super) fn node_lists(&self) -> [(&'static str, &[String]); 12] {
         [
             ("kill", &self.kill),
             ("wipe", &self.wipe),
@@ -481,6 +483,7 @@ pub(super) fn node(drawn: &Drawn) -> NodeSpec {
         segment_bytes: table.number("segment"),
         capacity_bytes: nonzero(table.number("capacity")),
         small: table.texts("small").to_vec(),
+        narrow: table.texts("narrow").to_vec(),
         small_capacity_bytes: nonzero(table.number("small_capacity")),
         staging_bytes_max: table.number("staging_budget"),
         memory_bytes_max: table.number("memory_budget"),

@@ -5,5 +5,6 @@ mod bed;
 mod clocks;
 mod puppet;
 mod read_through;
+mod resume;
 mod stories;
 mod trouble;

@@ -26,6 +26,8 @@ pub(crate) struct Asked {
     pub(crate) rows: usize,
     /// The keys of those that are rows of artifacts.
     pub(crate) keys: Vec<String>,
+    /// From where on the body of the first of these rows is asked for.
+    pub(crate) from: u64,
 }
 
 /// What it answers.
@@ -34,15 +36,17 @@ pub(crate) struct Told {
     body: Vec<u8>,
     /// How long it rests before each byte of the body, if it drips.
     drip: Option<Duration>,
+    /// The connection ends behind so many bytes of the body, if that is not all.
+    cut: Option<usize>,
 }
 
 impl Told {
     pub(crate) fn json(value: &Value) -> Self {
-        Self { status: 200, body: value.to_string().into_bytes(), drip: None }
+        Self { status: 200, body: value.to_string().into_bytes(), drip: None, cut: None }
     }
 
     pub(crate) fn failure() -> Self {
-        Self { status: 500, body: b"no\n".to_vec(), drip: None }
+        Self { status: 500, body: b"no\n".to_vec(), drip: None, cut: None }
     }
 
     /// The bodies of an answer, each in its frame.
@@ -53,7 +57,22 @@ impl Told {
             body.extend((one.len() as u64).to_le_bytes());
             body.extend_from_slice(one);
         }
-        Self { status: 200, body, drip: None }
+        Self { status: 200, body, drip: None, cut: None }
+    }
+
+    /// What lies behind `from` of a body.
+    pub(crate) fn rest(from: u64, rest: &[u8]) -> Self {
+        let mut body = vec![3];
+        body.extend(from.to_le_bytes());
+        body.extend((rest.len() as u64).to_le_bytes());
+        body.extend_from_slice(rest);
+        Self { status: 200, body, drip: None, cut: None }
+    }
+
+    /// The connection ends behind so many bytes.
+    pub(crate) fn cut_after(mut self, bytes: usize) -> Self {
+        self.cut = Some(bytes);
+        self
     }
 
     pub(crate) fn dripping(mut self, pause: Duration) -> Self {
@@ -64,7 +83,7 @@ impl Told {
 
 /// It holds the artifact, and cannot read it.
 pub(crate) fn unreadable() -> Told {
-    Told { status: 200, body: vec![2], drip: None }
+    Told { status: 200, body: vec![2], drip: None, cut: None }
 }
 
 pub(crate) fn hello(node: u64) -> Told {
@@ -130,13 +149,14 @@ impl Puppet {
     async fn talk(&self, mut stream: Box<dyn Stream>) {
         while let Some((what, body)) = request(&mut stream).await {
             let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            let from = body[0]["from"].as_u64().unwrap_or(0);
             let all = body.as_array().map_or(&[][..], Vec::as_slice);
             let keys = all.iter().filter_map(|row| row["key"].as_str());
             let (rows, keys) = (all.len(), keys.map(str::to_owned).collect());
             let is_waiting = what.contains("wait_ms=20000");
             let what = what.trim_start_matches("/peer/v1/");
             let what = what.split('?').next().unwrap_or_default().to_owned();
-            let asked = Asked { at: self.clock.now(), what, rows, keys };
+            let asked = Asked { at: self.clock.now(), what, rows, from, keys };
             self.log.lock().unwrap().push(asked.clone());
             let told = (self.answer)(&asked);
             if is_waiting {
@@ -149,10 +169,13 @@ impl Puppet {
             );
             let mut bytes = head.into_bytes();
             if told.drip.is_none() {
-                bytes.extend_from_slice(&told.body);
+                bytes.extend_from_slice(&told.body[..told.cut.unwrap_or(told.body.len())]);
             }
             // An error is the end of the talk: the node has gone.
             if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+                return;
+            }
+            if told.cut.is_some() {
                 return;
             }
             let Some(pause) = told.drip else { continue };

@@ -141,6 +141,51 @@ fn an_artifact_that_was_set_aside_is_tried_again() {
 }
 
 #[test]
+fn rows_of_a_space_that_is_unknown_here_are_skipped_and_counted() {
+    let mut bed = Bed::new(12, 2, |_| ());
+    let known = body(1, 1000);
+    let mut later = row("later", &known);
+    later["space"] = 250.into();
+    pretend(&bed, 1, move |asked| match asked.what.as_str() {
+        "hello" => hello(77),
+        "compare" => compared(&[row("key", &known), later.clone()]),
+        "feed" => feed(std::slice::from_ref(&later), 2),
+        _ => Told::bodies(std::slice::from_ref(&known)),
+    });
+    bed.start(0);
+    bed.until_ready(0, 60 * SECOND);
+    bed.pass(SECOND);
+    assert_eq!(bed.get(0, "key"), Some(body(1, 1000)));
+    assert!(bed.metrics(0).replication.rows_unknown.get() >= 2);
+}
+
+#[test]
+fn a_peer_is_asked_for_no_more_than_it_takes() {
+    let mut bed = Bed::new(13, 2, |_| ());
+    let rows: Vec<Value> = (0..60).map(|n| row(&format!("key-{n}"), &body(1, 100))).collect();
+    let log = pretend(&bed, 1, move |asked| match asked.what.as_str() {
+        "hello" => {
+            let life = serde_json::json!({ "node": 77, "incarnation": 1, "head": 1 });
+            let limits = serde_json::json!({ "batch_rows": 7, "spans": 0 });
+            Told::json(&serde_json::json!({
+                "life": life, "region": "there", "state": "serving", "limits": limits
+            }))
+        }
+        "compare" => compared(&rows),
+        "feed" => feed(&[], 1),
+        _ => Told::bodies(&vec![body(1, 100); asked.rows]),
+    });
+    bed.start(0);
+    bed.until_ready(0, 60 * SECOND);
+    let log = log.lock().unwrap();
+    let asked = log.iter().filter(|asked| asked.what == "bodies").map(|asked| asked.rows);
+    let mut asked: Vec<usize> = asked.collect();
+    asked.sort_unstable();
+    assert_eq!(asked, [4, 7, 7, 7, 7, 7, 7, 7, 7]);
+    assert_eq!(bed.metrics(0).replication.limits_raised.get(), 1, "the ranges");
+}
+
+#[test]
 fn a_sick_peer_does_not_hold_readiness_for_ever() {
     let mut bed = strangers(Bed::new(6, 2, |_| ()));
     bed.start(0);

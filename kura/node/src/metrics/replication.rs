@@ -1,18 +1,31 @@
 //! What replication counts.
 
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
 
-use super::{Level, counter};
+use super::{Level, counter, counters};
+
+/// Labels of what is counted by its reason.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// The name of the reason.
+    pub reason: &'static str,
+}
 
 /// One line a counter or a gauge: its name in code and in the text, and its help.
 macro_rules! replication_metrics {
     (
         counters { $($name:ident: $help:literal,)* }
+        by_reason { $($family:ident: $family_help:literal,)* }
         gauges { $($level:ident: $level_help:literal,)* }
     ) => {
         /// Counters and gauges of replication.
         pub struct ReplicationMetrics {
             $(#[doc = $help] pub $name: Counter,)*
+            $(#[doc = $family_help] pub $family: Family<ReasonLabels, Counter>,)*
             $(#[doc = $level_help] pub $level: Level,)*
         }
 
@@ -21,6 +34,7 @@ macro_rules! replication_metrics {
                 let registry = registry.sub_registry_with_prefix("replication");
                 Self {
                     $($name: counter(registry, stringify!($name), $help),)*
+                    $($family: counters(registry, stringify!($family), $family_help),)*
                     $($level: {
                         let level = Level::default();
                         registry.register(stringify!($level), $level_help, level.clone());
@@ -46,6 +60,8 @@ replication_metrics! {
         fetched: "Artifacts fetched and stored",
         fetched_bytes: "Bytes of bodies fetched and stored",
         fetch_failures: "Requests for bodies that ended early or failed, and are tried again",
+        resumed: "Large bodies that broke in the middle and were gone on with",
+        resumed_bytes: "Bytes of those that did not have to come again, each time",
         unreadable: "Artifacts that a peer holds and could not read",
         missing: "Artifacts that a peer told of and did not have any more",
         declined: "Artifacts that this node cannot take",
@@ -54,6 +70,7 @@ replication_metrics! {
         set_aside: "Artifacts that failed too often and rest before they are tried again",
         rows_unknown: "Rows of a peer without a meaning here",
         deletes_unknown: "Deletes that a peer told of whose namespace cannot be one here",
+        limits_raised: "Limits of peers that were below the least there may be and were taken for that",
         claim_waits: "Fetches that waited because another peer was delivering the artifact",
         room_waits: "Fetches that waited for room in memory or staging",
         read_through_hits: "Reads of what was not here yet that a peer of the region delivered in time",
@@ -69,7 +86,11 @@ replication_metrics! {
         not_now_told: "Answers to peers that the node reads its data back",
         failures_told: "Answers to peers that the store failed",
     }
+    by_reason {
+        partials_dropped: "Parts of large bodies that were kept to be gone on with and were given up",
+    }
     gauges {
+        partials_kept: "Parts of large bodies that are kept while nobody fetches the rest",
         lag: "Rows of the feeds of all peers that were not read yet",
         passes_under_way: "Passes that are under way now, or cut and to go on",
         peers_given_up: "Peers that readiness does not wait for any longer",

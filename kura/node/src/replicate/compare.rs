@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use futures_util::future::try_join_all;
 use kura_core::{
     feed::{FeedRow, Fill},
-    limits::{ITEMS_KNOWN_MAX, PAGE_ROWS_MAX, PARTS_MAX, SPANS_MAX},
+    limits::{PAGE_ROWS_MAX, PARTS_MAX, PeerLimits, SPANS_MAX},
     summary::{Item, Span, Sum},
 };
 
@@ -190,6 +190,7 @@ async fn look(
     ranges: Vec<(Span, Option<Sum>)>,
 ) -> Result<Vec<Option<Ask>>, PeerError> {
     let (store, metrics) = (&source.shared.store, &source.shared.metrics.replication);
+    let PeerLimits { spans, items_known, .. } = source.limits;
     let (mut looked, mut asks) = (Vec::with_capacity(ranges.len()), 0);
     for some in ranges.chunks(LOOKS_AT_ONCE) {
         let helds = some.iter().copied().map(|(span, theirs)| async move {
@@ -197,7 +198,7 @@ async fn look(
             if is_empty || store.wants_nothing_of(span).await? {
                 return Ok(None);
             }
-            store.held(span, ITEMS_KNOWN_MAX).await.map(Some)
+            store.held(span, items_known).await.map(Some)
         });
         let helds = try_join_all(helds).await.map_err(PeerError::Store)?;
         for ((span, theirs), held) in some.iter().zip(helds) {
@@ -205,7 +206,7 @@ async fn look(
                 looked.push(None);
                 continue;
             };
-            if asks == SPANS_MAX {
+            if asks == spans {
                 return Ok(looked);
             }
             metrics.ranges_compared.inc();
@@ -226,7 +227,9 @@ async fn look(
 
 async fn ask(source: Source<'_>, asks: &[&Ask]) -> Result<Vec<Told>, PeerError> {
     let asked = serde_json::to_vec(asks).expect("ranges have names for keys");
-    let Compared { told, deletes } = source.client.ask_with(COMPARE, asked.into()).await?;
+    let PeerLimits { page_rows, parts, .. } = source.limits;
+    let path = format!("{COMPARE}?rows={page_rows}&parts={parts}");
+    let Compared { told, deletes } = source.client.ask_with(&path, asked.into()).await?;
     source.hear_deletes(deletes).await?;
     let rows: usize = told.iter().map(|told| told.rows.len()).sum();
     if told.is_empty() || told.len() > asks.len() || rows > ANSWER_ROWS_MAX {
@@ -282,12 +285,16 @@ fn checked(span: Span, told: &Told) -> Result<Vec<(Span, Sum)>, &'static str> {
 }
 
 /// What a peer that asks is told: of each range in turn, until the answer is long enough.
-pub(crate) async fn tell(store: &Store, asks: &[Ask]) -> Result<Compared, Refusal> {
-    let (mut told, mut rows_left) = (Vec::with_capacity(asks.len()), PAGE_ROWS_MAX);
+pub(crate) async fn tell(
+    store: &Store,
+    asks: &[Ask],
+    limits: PeerLimits,
+) -> Result<Compared, Refusal> {
+    let (mut told, mut rows_left) = (Vec::with_capacity(asks.len()), limits.page_rows);
     for ask in asks {
         let answer = match &ask.known {
             Some(known) => tell_unknown(store, ask.span(), known, rows_left).await?,
-            None => tell_parts(store, ask, rows_left).await?,
+            None => tell_parts(store, ask, rows_left, limits).await?,
         };
         rows_left = rows_left.saturating_sub(answer.rows.len());
         told.push(answer);
@@ -323,13 +330,18 @@ async fn tell_unknown(
 }
 
 /// The parts of a range, if the sum over it is another one here; where it holds little, its rows.
-async fn tell_parts(store: &Store, ask: &Ask, rows_max: usize) -> Result<Told, Refusal> {
+async fn tell_parts(
+    store: &Store,
+    ask: &Ask,
+    rows_max: usize,
+    limits: PeerLimits,
+) -> Result<Told, Refusal> {
     let span = ask.span();
-    let held = store.held(span, ITEMS_KNOWN_MAX).await?;
+    let held = store.held(span, limits.items_known).await?;
     if ask.sum.map(Part::sum) == Some(held.sum) {
         return Ok(Told::default());
     }
-    let parts = store.parts(span, PARTS_MAX);
+    let parts = store.parts(span, limits.parts);
     if held.items.is_some() || parts.len() < 2 {
         return tell_unknown(store, span, &[], rows_max).await;
     }

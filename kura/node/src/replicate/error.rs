@@ -114,6 +114,11 @@ impl PeerError {
         matches!(self, Self::Net(_) | Self::Connect(_))
     }
 
+    /// Whether what came has another SHA-256 than the row says.
+    pub(crate) fn is_wrong_digest(&self) -> bool {
+        matches!(self, Self::Body(Refusal::WrongDigest { .. }))
+    }
+
     /// What the error says of the peer, for those who wait for it. `was_heard` if the peer answered
     /// anything in the talk that ended so.
     pub(crate) fn trouble(&self, was_heard: bool) -> Trouble {

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http::Method;
 use kura_core::{
     feed::FeedRow,
-    limits::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, ROOM_TIMEOUT, SMALL_BODY_BYTES},
+    limits::{PeerLimits, ROOM_TIMEOUT, SMALL_BODY_BYTES},
+    resume::has_moved_on,
     tries::Blame,
 };
 use kura_env::timeout;
@@ -18,7 +19,7 @@ use super::{
     deletes::Heard,
     error::PeerError,
     frames::Frames,
-    wire::{BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, Row},
+    wire::{BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_REST_FOLLOWS, BODY_UNREADABLE, Row},
 };
 use crate::{service::Refusal, store::Upload};
 
@@ -34,6 +35,8 @@ pub(crate) struct Source<'a> {
     pub(crate) heard: &'a Heard,
     /// How many requests for bodies may be under way at once.
     pub(crate) permits: &'a Semaphore,
+    /// What this node and the peer both take and tell.
+    pub(crate) limits: PeerLimits,
 }
 
 impl Source<'_> {
@@ -42,6 +45,15 @@ impl Source<'_> {
         self.shared.metrics.replication.too_far_ahead.inc();
         self.shared.mesh.is_ahead(self.name, row);
     }
+}
+
+/// A row that failed by itself.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) row: FeedRow,
+    pub(crate) blame: Blame,
+    /// So much of its body is kept to be gone on with.
+    pub(crate) kept_bytes: u64,
 }
 
 /// What became of rows that were asked for.
@@ -55,8 +67,10 @@ pub(crate) struct Fetched {
     pub(crate) bytes: u64,
     /// The peer does not have them any more.
     pub(crate) missing: u64,
+    /// How often a large body broke that had moved on.
+    pub(crate) moved: u64,
     /// Each of them failed by itself.
-    pub(crate) failed: Vec<(FeedRow, Blame)>,
+    pub(crate) failed: Vec<Failed>,
     /// To be tried again, and alone: the peer failed over several of which any may be the reason.
     pub(crate) untried: Vec<FeedRow>,
     /// To be asked for again as if nothing had been: another one failed in front of them.
@@ -78,6 +92,7 @@ impl Fetched {
         self.delivered += other.delivered;
         self.bytes += other.bytes;
         self.missing += other.missing;
+        self.moved += other.moved;
         self.failed.extend(other.failed);
         self.untried.extend(other.untried);
         self.later.extend(other.later);
@@ -87,10 +102,19 @@ impl Fetched {
         self.cause = self.cause.take().or(other.cause);
     }
 
-    /// Whether the peer said something clear about any of them.
+    /// Whether the peer said something clear about any of them, or a large body moved on.
     pub(crate) fn is_answer(&self) -> bool {
         let unreadable = !self.is_cut && !self.failed.is_empty();
-        self.delivered + self.missing > 0 || unreadable
+        self.delivered + self.missing + self.moved > 0 || unreadable
+    }
+
+    /// Whether bodies came, or more of a large one.
+    pub(crate) fn got_on(&self) -> bool {
+        self.delivered + self.moved > 0
+    }
+
+    fn fail(&mut self, row: FeedRow, blame: Blame, kept_bytes: u64) {
+        self.failed.push(Failed { row, blame, kept_bytes });
     }
 }
 
@@ -100,13 +124,19 @@ impl Fetched {
 pub(crate) fn take_unit(
     wanted: &mut VecDeque<FeedRow>,
     is_suspect: impl Fn(&FeedRow) -> bool,
+    limits: PeerLimits,
 ) -> Vec<FeedRow> {
+    let PeerLimits { batch_rows, batch_bytes, message_bytes, .. } = limits;
     let mut unit: Vec<FeedRow> = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut asked_bytes) = (0, 0);
     while let Some(row) = wanted.front() {
         let is_small = row.body_bytes <= SMALL_BODY_BYTES && !is_suspect(row);
-        let fits = is_small && bytes + row.body_bytes <= BATCH_BYTES_MAX;
-        if !unit.is_empty() && (!fits || unit.len() >= BATCH_ROWS_MAX) {
+        asked_bytes += row_bytes_max(row);
+        let fits = is_small
+            && bytes + row.body_bytes <= batch_bytes
+            && asked_bytes <= message_bytes
+            && unit.len() < batch_rows;
+        if !unit.is_empty() && !fits {
             break;
         }
         bytes += row.body_bytes;
@@ -116,6 +146,12 @@ pub(crate) fn take_unit(
         }
     }
     unit
+}
+
+/// What a row takes in a request at the most: six bytes for a character that JSON escapes, and its numbers.
+fn row_bytes_max(row: &FeedRow) -> usize {
+    const NUMBERS_BYTES: usize = 320;
+    NUMBERS_BYTES + 6 * (row.address.namespace().len() + row.address.key().len())
 }
 
 /// Fetches the bodies of `unit` from a peer. Rows that somebody else is fetching already are waited
@@ -137,7 +173,10 @@ pub(crate) async fn fetch(source: Source<'_>, unit: Vec<FeedRow>) -> Result<Fetc
                     claimed.push_back(row);
                     claims.push(claim);
                 }
-                Some(_) => fetched.applied += 1,
+                Some(_) => {
+                    shared.partials.forget(&row.address);
+                    fetched.applied += 1;
+                }
                 None => busy.push(row),
             }
         }
@@ -152,30 +191,70 @@ pub(crate) async fn fetch(source: Source<'_>, unit: Vec<FeedRow>) -> Result<Fetc
     }
 }
 
-/// One request and its answer.
+/// Asks for `rows` until there is nothing more to ask this peer for now. A large body that moved on before its answer
+/// broke is gone on with at once.
 ///
 /// Room for the first body is had before anything is asked: whoever waits for room must not keep a
 /// peer waiting, which would close the connection. No room is waited for while other room is held,
 /// so two that wait never wait for each other.
 async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched, PeerError> {
+    let (mut fetched, mut left, mut is_anew) = (Fetched::default(), rows, false);
+    'anew: loop {
+        let Some(mut upload) = first_room(source, &mut left, &mut fetched).await? else {
+            return Ok(fetched);
+        };
+        let _permit = source.permits.acquire().await;
+        loop {
+            match exchange(source, &mut fetched, &mut left, upload).await? {
+                Next::Done => return Ok(fetched),
+                Next::On(more) => upload = *more,
+                // The permit goes first: room is waited for.
+                Next::Anew(_) if !is_anew => {
+                    is_anew = true;
+                    continue 'anew;
+                }
+                Next::Anew(error) => {
+                    failed(source, &mut fetched, left.pop_front(), error);
+                    return Ok(fetched);
+                }
+            }
+        }
+    }
+}
+
+/// What follows an answer.
+enum Next {
+    /// Nothing at once.
+    Done,
+    /// A large body moved on before it broke.
+    On(Box<Upload>),
+    /// A body that had broken before came to its end, and is not what the row says. It may be that its parts
+    /// did not belong together.
+    Anew(PeerError),
+}
+
+/// One request and its answer. `first` is room for the first body, and what there is of it already.
+async fn exchange(
+    source: Source<'_>,
+    fetched: &mut Fetched,
+    left: &mut VecDeque<FeedRow>,
+    first: Upload,
+) -> Result<Next, PeerError> {
     let Source { shared, client, .. } = source;
-    let (mut fetched, mut left) = (Fetched::default(), rows);
-    let Some(first) = first_room(source, &mut left, &mut fetched).await? else {
-        return Ok(fetched);
-    };
-    let _permit = source.permits.acquire().await;
-    let answer = match client.send(Method::POST, BODIES, question(&left)).await {
+    let from = first.received_bytes();
+    let answer = match client.send(Method::POST, BODIES, question(left, from)).await {
         Ok(answer) => answer,
         Err(error) => {
-            cut(source, &mut fetched, left, error);
-            return Ok(fetched);
+            let kept_bytes = left.front().map_or(0, |row| shared.partials.keep(row, first));
+            cut(source, fetched, left, kept_bytes, error);
+            return Ok(Next::Done);
         }
     };
     source.hear_deletes_beside(answer.deletes()).await?;
     let mut frames = Frames::new(answer);
     let mut room = Some(first);
     while let Some(row) = left.front() {
-        match receive(source, &mut frames, row, room.take()).await? {
+        match receive(source, &mut frames, row, &mut room).await? {
             Received::Stored => {
                 fetched.applied += 1;
                 fetched.delivered += 1;
@@ -189,48 +268,80 @@ async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched
                 shared.metrics.replication.missing.inc();
                 left.pop_front();
             }
-            Received::Declined(error) => {
-                decline(source, &mut fetched, left.pop_front(), error);
+            Received::Declined(error) => decline(source, fetched, left.pop_front(), error),
+            Received::Failed(error) if from > 0 && error.is_wrong_digest() => {
+                shared.partials.was_wrong();
+                return Ok(Next::Anew(error));
             }
-            Received::Failed(error) => {
-                shared.metrics.replication.unreadable.inc();
-                fetched.failed.extend(left.pop_front().map(|row| (row, Blame::Artifact)));
-                fetched.cause.get_or_insert(error);
-            }
+            Received::Failed(error) => failed(source, fetched, left.pop_front(), error),
             Received::NoRoom => {
-                fetched.later.extend(left);
-                return Ok(fetched);
+                fetched.later.extend(left.drain(..));
+                return Ok(Next::Done);
             }
             Received::Cut { in_body, error } => {
-                if in_body {
-                    // The peer broke on this one, and what would have come behind it is lost.
-                    fetched.failed.extend(left.pop_front().map(|row| (row, Blame::Artifact)));
-                    fetched.later.extend(left.drain(..));
-                }
-                cut(source, &mut fetched, left, error);
-                return Ok(fetched);
+                return Ok(broke(source, fetched, left, room, (from, in_body, error)));
             }
         }
+        // What it was for has been dealt with.
+        room = None;
     }
     if let Some(answer) = frames.into_answer() {
         client.keep(answer).await;
     }
-    Ok(fetched)
+    Ok(Next::Done)
 }
 
-/// What a peer is asked for bodies with.
-fn question(rows: &VecDeque<FeedRow>) -> Bytes {
-    let rows: Vec<Row> = rows.iter().map(Row::from).collect();
+/// The answer broke: inside of the body of the first row that is left, or before it. `from` is how much there was of the
+/// first body of the request.
+fn broke(
+    source: Source<'_>,
+    fetched: &mut Fetched,
+    left: &mut VecDeque<FeedRow>,
+    upload: Option<Upload>,
+    (from, in_body, error): (u64, bool, PeerError),
+) -> Next {
+    let Some(row) = left.front() else { return Next::Done };
+    let mut kept_bytes = 0;
+    if let Some(upload) = upload {
+        // Only a large body moves on that far before it breaks, and that was asked for alone.
+        if has_moved_on(row.body_bytes, from, upload.received_bytes()) {
+            source.shared.metrics.replication.fetch_failures.inc();
+            fetched.is_cut = true;
+            fetched.moved += 1;
+            fetched.cause.get_or_insert(error);
+            return Next::On(Box::new(upload));
+        }
+        kept_bytes = source.shared.partials.keep(row, upload);
+    }
+    if in_body && let Some(row) = left.pop_front() {
+        // The peer broke on this one, and what would have come behind it is lost.
+        fetched.fail(row, Blame::Artifact, kept_bytes);
+        fetched.later.extend(left.drain(..));
+        kept_bytes = 0;
+    }
+    cut(source, fetched, left, kept_bytes, error);
+    Next::Done
+}
+
+/// What a peer is asked for bodies with; of the first one it need not send what lies before `from`.
+fn question(rows: &VecDeque<FeedRow>, from: u64) -> Bytes {
+    let mut rows: Vec<Row> = rows.iter().map(Row::from).collect();
+    if let Some(first) = rows.first_mut() {
+        first.from = from;
+    }
     Bytes::from(serde_json::to_vec(&rows).expect("rows have names for keys"))
 }
 
-/// Waits for room for the first of `rows` that this node can take at all.
+/// Waits for room for the first of `rows` that this node can take at all, unless a part of it is kept.
 async fn first_room(
     source: Source<'_>,
     rows: &mut VecDeque<FeedRow>,
     fetched: &mut Fetched,
 ) -> Result<Option<Upload>, PeerError> {
     while let Some(row) = rows.front() {
+        if let Some(upload) = source.shared.partials.take(row) {
+            return Ok(Some(upload));
+        }
         match room(source, row).await {
             Ok(upload) => return Ok(Some(upload)),
             Err(error @ PeerError::Body(_)) => decline(source, fetched, rows.pop_front(), error),
@@ -264,8 +375,24 @@ fn decline(source: Source<'_>, fetched: &mut Fetched, row: Option<FeedRow>, erro
     fetched.cause.get_or_insert(error);
 }
 
-/// The peer failed over `rows`, before it said anything about the first of them.
-fn cut(source: Source<'_>, fetched: &mut Fetched, rows: VecDeque<FeedRow>, error: PeerError) {
+/// The peer cannot read the artifact, or what came is not what the row says.
+fn failed(source: Source<'_>, fetched: &mut Fetched, row: Option<FeedRow>, error: PeerError) {
+    source.shared.metrics.replication.unreadable.inc();
+    if let Some(row) = row {
+        fetched.fail(row, Blame::Artifact, 0);
+    }
+    fetched.cause.get_or_insert(error);
+}
+
+/// The peer failed over `rows`, before it said anything about the first of them, of which so much is kept.
+fn cut(
+    source: Source<'_>,
+    fetched: &mut Fetched,
+    rows: &mut VecDeque<FeedRow>,
+    kept_bytes: u64,
+    error: PeerError,
+) {
+    let rows = std::mem::take(rows);
     source.shared.metrics.replication.fetch_failures.inc();
     fetched.is_cut = true;
     if error.is_unreachable() {
@@ -275,7 +402,7 @@ fn cut(source: Source<'_>, fetched: &mut Fetched, rows: VecDeque<FeedRow>, error
     } else if rows.len() > 1 {
         fetched.untried.extend(rows);
     } else {
-        fetched.failed.extend(rows.into_iter().map(|row| (row, Blame::Peer)));
+        rows.into_iter().for_each(|row| fetched.fail(row, Blame::Peer, kept_bytes));
     }
     fetched.cause.get_or_insert(error);
 }
@@ -297,48 +424,61 @@ enum Received {
     },
 }
 
-/// Takes one body in; an error is one of our own store.
+/// Takes one body in; an error is one of our own store. `room` is for this body, with what there is of it already, and
+/// has what there is of it when the answer broke.
 async fn receive(
     source: Source<'_>,
     frames: &mut Frames,
     row: &FeedRow,
-    room: Option<Upload>,
+    room: &mut Option<Upload>,
 ) -> Result<Received, PeerError> {
-    let len_bytes = match announced(frames).await {
-        Ok(Announced::Body { len_bytes }) => len_bytes,
+    let from = room.as_ref().map_or(0, Upload::received_bytes);
+    let (mut left, mut before) = match announced(frames).await {
+        Ok(Announced::Body { len_bytes }) if len_bytes == row.body_bytes => (len_bytes, from),
+        Ok(Announced::Rest { offset, len_bytes })
+            if offset == from && from > 0 && len_bytes == row.body_bytes - from =>
+        {
+            source.shared.metrics.replication.resumed.inc();
+            source.shared.metrics.replication.resumed_bytes.inc_by(from);
+            (len_bytes, 0)
+        }
         Ok(Announced::Missing) => return Ok(Received::Missing),
         Ok(Announced::Unreadable) => return Ok(Received::Failed(PeerError::Unreadable)),
+        Ok(Announced::Body { .. } | Announced::Rest { .. }) => {
+            let told = format!("another length than that of a row of {}", row.body_bytes);
+            return Ok(Received::Cut { in_body: true, error: PeerError::Answer(told) });
+        }
         Err(error) => return Ok(Received::Cut { in_body: false, error }),
     };
-    if len_bytes != row.body_bytes {
-        let told = format!("{len_bytes} bytes for a row of {}", row.body_bytes);
-        return Ok(Received::Cut { in_body: true, error: PeerError::Answer(told) });
-    }
-    let mut upload = match room {
-        Some(upload) => upload,
-        None => match later_room(source, row).await {
-            Ok(Some(upload)) => upload,
+    if room.is_none() {
+        *room = match later_room(source, row).await {
+            Ok(Some(upload)) => Some(upload),
             Ok(None) => return Ok(Received::NoRoom),
             Err(error @ PeerError::Body(_)) => {
-                return Ok(match frames.skip(len_bytes).await {
+                return Ok(match frames.skip(left).await {
                     Ok(()) => Received::Declined(error),
                     Err(error) => Received::Cut { in_body: true, error },
                 });
             }
             Err(error) => return Err(error),
-        },
-    };
-    let mut left = len_bytes;
+        };
+    }
+    let Some(upload) = room.as_mut() else { return Ok(Received::NoRoom) };
     while left > 0 {
-        let data = match frames.up_to(left).await {
+        let mut data = match frames.up_to(left).await {
             Ok(data) => data,
             Err(error) => return Ok(Received::Cut { in_body: true, error }),
         };
         source.shared.mesh.moved(source.name);
         source.shared.mesh.ceilings.fetching.pass(data.len()).await;
         left -= data.len() as u64;
+        // A peer that does not know of offsets sends what is here once more.
+        let is_here = usize::try_from(before).unwrap_or(usize::MAX).min(data.len());
+        before -= is_here as u64;
+        data.advance(is_here);
         upload.write(data).await.map_err(PeerError::storing)?;
     }
+    let Some(upload) = room.take() else { return Ok(Received::NoRoom) };
     match upload.publish().await.map_err(PeerError::storing) {
         Ok(_) => Ok(Received::Stored),
         Err(error @ PeerError::Body(_)) => Ok(Received::Failed(error)),
@@ -357,7 +497,14 @@ async fn later_room(source: Source<'_>, row: &FeedRow) -> Result<Option<Upload>,
 
 /// What a peer says of a row.
 enum Announced {
-    Body { len_bytes: u64 },
+    Body {
+        len_bytes: u64,
+    },
+    /// What lies behind an offset.
+    Rest {
+        offset: u64,
+        len_bytes: u64,
+    },
     Missing,
     Unreadable,
 }
@@ -367,6 +514,10 @@ async fn announced(frames: &mut Frames) -> Result<Announced, PeerError> {
         BODY_MISSING => Ok(Announced::Missing),
         BODY_UNREADABLE => Ok(Announced::Unreadable),
         BODY_FOLLOWS => Ok(Announced::Body { len_bytes: frames.word().await? }),
+        BODY_REST_FOLLOWS => {
+            let offset = frames.word().await?;
+            Ok(Announced::Rest { offset, len_bytes: frames.word().await? })
+        }
         other => Err(PeerError::Answer(format!("a frame of kind {other}"))),
     }
 }
@@ -392,23 +543,32 @@ mod tests {
 
     #[test]
     fn small_bodies_go_together_and_large_ones_alone() {
-        let units = |sizes: &[u64]| {
+        let units_within = |limits: PeerLimits, sizes: &[u64]| {
             let mut wanted: VecDeque<_> = sizes.iter().map(|size| row(*size)).collect();
             let mut units = Vec::new();
             while !wanted.is_empty() {
-                let unit = take_unit(&mut wanted, |row| row.body_bytes == 7);
+                let unit = take_unit(&mut wanted, |row| row.body_bytes == 7, limits);
                 assert!(!unit.is_empty());
                 units.push(unit.len());
             }
             units
         };
+        let first = PeerLimits::FIRST;
+        let units = |sizes: &[u64]| units_within(first, sizes);
         let small = SMALL_BODY_BYTES;
+        let (rows_max, bytes_max) = (first.batch_rows, first.batch_bytes);
         assert_eq!(units(&[1, 2, small, small + 1, 3, 4]), [3, 1, 2]);
         assert_eq!(units(&[small + 1, small + 1]), [1, 1]);
-        assert_eq!(units(&vec![0; BATCH_ROWS_MAX + 1]), [BATCH_ROWS_MAX, 1]);
-        let full = usize::try_from(BATCH_BYTES_MAX / small).unwrap();
+        assert_eq!(units(&vec![0; rows_max + 1]), [rows_max, 1]);
+        let full = usize::try_from(bytes_max / small).unwrap();
         assert_eq!(units(&vec![small; full + 2]), [full, 2]);
         assert_eq!(units(&[u64::MAX]), [1]);
         assert_eq!(units(&[1, 7, 7, 2, 3]), [1, 1, 1, 2], "suspects go alone");
+        let few = PeerLimits { batch_rows: 2, ..first };
+        assert_eq!(units_within(few, &[1, 2, 3]), [2, 1]);
+        let light = PeerLimits { batch_bytes: 5, ..first };
+        assert_eq!(units_within(light, &[3, 2, 1, 9, 1]), [2, 1, 1, 1]);
+        let short = PeerLimits { message_bytes: 2 * row_bytes_max(&row(1)), ..first };
+        assert_eq!(units_within(short, &[1; 5]), [2, 2, 1]);
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use kura_core::{
     backoff::Backoff,
     feed::{Cursor, FeedRow},
-    limits::{FEED_WAIT, MYSELF_PAUSE, PAGE_ROWS_MAX},
+    limits::{FEED_WAIT, MYSELF_PAUSE, PeerLimits},
     tries::{Fate, Tries},
 };
 use kura_env::{EntropyStream, Instant};
@@ -28,7 +28,7 @@ use super::{
     compare::Comparison,
     deletes::Heard,
     error::PeerError,
-    fetch::{Fetched, Source},
+    fetch::{Failed, Fetched, Source},
     round::{Lacking, Outcome, lacking, put_off, round},
     wire::{FEED, FeedPage, HELLO, Hello, Life},
 };
@@ -55,6 +55,8 @@ pub(crate) struct Follower {
     tries: BTreeMap<Vec<u8>, Tries>,
     aside: Aside,
     heard: Heard,
+    /// What this node and the peer both take and tell, by its last hello.
+    limits: PeerLimits,
     /// What was lost here up to this number is back, or is not to be had from this peer.
     repaired: u64,
 }
@@ -80,6 +82,7 @@ enum End {
 impl Follower {
     pub(crate) fn new(shared: Arc<Shared>, (number, name): (usize, String)) -> Self {
         let client = Client::to(&name, shared.env.clone(), shared.metrics.clone());
+        let limits = shared.mesh.limits();
         let jitter = shared.env.entropy.stream("peer back-off");
         Self {
             shared,
@@ -94,6 +97,7 @@ impl Follower {
             tries: BTreeMap::new(),
             aside: Aside::new(),
             heard: Heard::default(),
+            limits,
             repaired: 0,
         }
     }
@@ -132,6 +136,9 @@ impl Follower {
         }
         self.shared.mesh.met(&self.name, hello.clone());
         let life = hello.life.ok_or(PeerError::Recovering)?;
+        let (limits, raised) = self.shared.mesh.limits().towards(hello.limits.into());
+        self.shared.metrics.replication.limits_raised.inc_by(raised);
+        self.limits = limits;
         // Before anything is compared: nothing that is deleted need be fetched.
         self.source().hear_deletes(hello.deletes).await?;
         if self.pass.as_ref().is_some_and(|pass| pass.incarnation != life.incarnation) {
@@ -168,8 +175,9 @@ impl Follower {
     }
 
     fn source(&self) -> Source<'_> {
-        let Self { shared, client, name, number, heard, .. } = self;
-        Source { shared, client, number: *number, name, heard, permits: &shared.fetches }
+        let Self { shared, client, name, number, heard, limits, .. } = self;
+        let permits = &shared.fetches;
+        Source { shared, client, number: *number, name, heard, permits, limits: *limits }
     }
 
     fn now(&self) -> Instant {
@@ -226,12 +234,12 @@ impl Follower {
             broken = Some(PeerError::Late { limit });
         }
         let cause = fetched.cause.take();
-        if fetched.delivered > 0 {
+        if fetched.got_on() {
             // Whatever failed, the pass gets on.
             self.backoff.succeed();
         }
-        pass.wanted = left;
-        pass.wanted.extend(self.judge(fetched));
+        let again = self.judge(fetched);
+        pass.wanted = self.shared.partials.first(left.into_iter().chain(again));
         if pass.wanted.is_empty() && pass.comparison.is_over() && broken.is_none() {
             return Ok(());
         }
@@ -245,9 +253,14 @@ impl Follower {
         let before = std::mem::take(&mut self.tries);
         let tries = |row: &FeedRow| before.get(&row.address.encode()).copied().unwrap_or_default();
         let mut again = Vec::new();
-        for (row, blame) in fetched.failed {
+        for Failed { row, blame, kept_bytes } in fetched.failed {
             let mut tries = tries(&row);
-            match tries.fail(blame, others_came) {
+            let fate = if tries.moves_on(row.body_bytes, kept_bytes) {
+                Fate::Again
+            } else {
+                tries.fail(blame, others_came)
+            };
+            match fate {
                 Fate::Again => {
                     self.tries.insert(row.address.encode(), tries);
                     again.push(row);
@@ -312,7 +325,7 @@ impl Follower {
         let outcome = round(self.source(), rows, &mut Comparison::nothing(), &|_| true, None).await;
         let Outcome { fetched, left, broken, .. } = outcome;
         let now = self.now();
-        let failed = fetched.failed.into_iter().map(|(row, _)| row);
+        let failed = fetched.failed.into_iter().map(|it| it.row);
         // What was not asked for comes first the next time.
         for row in left.into_iter().chain(fetched.untried).chain(failed).chain(fetched.declined) {
             self.aside.put(row, now);
@@ -332,8 +345,9 @@ impl Follower {
         wait_ms: u128,
     ) -> Result<Cursor, PeerError> {
         let Cursor { incarnation, sequence } = cursor;
+        let rows = self.limits.page_rows;
         let path = format!(
-            "{FEED}?incarnation={incarnation}&from={sequence}&rows={PAGE_ROWS_MAX}\
+            "{FEED}?incarnation={incarnation}&from={sequence}&rows={rows}\
              &wait_ms={wait_ms}&deletes={}",
             self.heard.print()
         );
@@ -346,6 +360,10 @@ impl Follower {
             round(self.source(), wanted, &mut nothing, &is_suspect(&self.tries), None).await;
         put_off(self.source(), &mut fetched, ahead);
         let cause = fetched.cause.take();
+        if fetched.moved > 0 {
+            // A large body gets on, though the page does not.
+            self.backoff.succeed();
+        }
         let again = self.judge(fetched);
         if let Some(error) = broken {
             return Err(error);

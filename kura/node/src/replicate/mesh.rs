@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kura_core::{
     feed::FeedRow,
+    limits::PeerLimits,
     readiness::{self, Own, Rules, Standing},
     reconcile::{self, Other},
 };
@@ -77,6 +78,11 @@ impl Mesh {
     pub(crate) fn is_near(&self, name: &str) -> bool {
         let peers = self.peers.lock();
         peers.by_name.get(name).is_some_and(|peer| peer.is_in(&self.config.region))
+    }
+
+    /// What this node takes from a peer in one request, and tells in one answer.
+    pub(crate) fn limits(&self) -> PeerLimits {
+        self.config.limits
     }
 
     /// After how long a pass is cut.

@@ -21,6 +21,7 @@ mod fetch;
 mod follow;
 mod frames;
 mod mesh;
+mod partials;
 mod peer;
 mod read_through;
 mod round;
@@ -38,6 +39,7 @@ use self::{
     claims::Claims,
     follow::Follower,
     mesh::Mesh,
+    partials::Partials,
     read_through::{Market, Reader},
 };
 use crate::{
@@ -59,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) mesh: Arc<Mesh>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) claims: Arc<Claims>,
+    pub(crate) partials: Arc<Partials>,
     /// Requests for bodies that may be under way at once.
     pub(crate) fetches: Arc<Semaphore>,
     /// What peers of this region hold that is not here yet.
@@ -95,6 +98,8 @@ impl Replication {
         metrics: &Arc<Metrics>,
     ) {
         let wait = self.mesh.read_through();
+        let partials = Partials::new(env.clock.clone(), store.clone(), metrics.clone());
+        let partials = Arc::new(partials);
         let shared = Arc::new(Shared {
             market: Market::new(metrics.clone(), !wait.is_zero()),
             env: env.clone(),
@@ -102,6 +107,7 @@ impl Replication {
             mesh: self.mesh.clone(),
             metrics: metrics.clone(),
             claims: Claims::new(),
+            partials: partials.clone(),
             fetches: Arc::new(Semaphore::new(kura_core::limits::FETCHES_MAX)),
         });
         self.mesh.begin();
@@ -112,6 +118,7 @@ impl Replication {
             followers.push(env.tasks.spawn("follower", Box::pin(follower.run())));
         }
         let (mesh, store, service) = (self.mesh.clone(), store.clone(), service.clone());
+        followers.push(env.tasks.spawn("partials", Box::pin(partials.watch())));
         let watch = mesh::watch(mesh, store, service);
         followers.push(env.tasks.spawn("readiness", Box::pin(watch)));
     }

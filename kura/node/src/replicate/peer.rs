@@ -285,7 +285,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replicate::wire::Life;
+    use crate::replicate::wire::{Life, Limits};
 
     fn at(seconds: u64) -> Instant {
         Instant::default() + Duration::from_secs(seconds)
@@ -293,7 +293,7 @@ mod tests {
 
     fn hello(state: State, incarnation: Option<u64>) -> Hello {
         let life = incarnation.map(|incarnation| Life { node: 1, incarnation, head: 1 });
-        Hello { life, region: String::new(), state, deletes: 0 }
+        Hello { life, region: String::new(), state, deletes: 0, limits: Limits::default() }
     }
 
     fn silent(lasting: u64) -> Standing {

@@ -192,7 +192,9 @@ async fn bring(
     let Neighbour { number, name, client, heard, places: _ } = &*neighbour;
     // Nobody waits for these: a place was had before.
     let permits = &Semaphore::new(1);
-    let source = Source { shared: &shared, client, number: *number, name, heard, permits };
+    // One row is within the limits of any peer.
+    let limits = shared.mesh.limits();
+    let source = Source { shared: &shared, client, number: *number, name, heard, permits, limits };
     let fetched = fetch(source, vec![row.clone()]).await;
     // What goes wrong its follower meets as well, and sees to it; the next read asks somebody else.
     shared.market.take(*number, &row);

@@ -56,7 +56,7 @@ pub(crate) async fn round(
             && !streak.is_over()
             && leftovers < LEFTOVERS_MAX;
         while goes_on && under_way.len() < FETCHES_MAX && !wanted.is_empty() {
-            let unit = take_unit(&mut wanted, is_suspect);
+            let unit = take_unit(&mut wanted, is_suspect, source.limits);
             under_way.push(work(source, unit));
         }
         let is_hungry = goes_on && wanted.len() < PAGE_ROWS_MAX;

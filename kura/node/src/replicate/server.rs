@@ -15,10 +15,7 @@ use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use kura_core::{
     feed::{Cursor, FeedRow, Follow},
-    limits::{
-        BATCH_ROWS_MAX, COMPARE_BYTES_MAX, FEED_WAIT, ITEMS_KNOWN_MAX, MESSAGE_BYTES_MAX,
-        PAGE_ROWS_MAX, SPANS_MAX,
-    },
+    limits::{COMPARE_BYTES_MAX, FEED_WAIT, PeerLimits},
 };
 use kura_env::timeout;
 use serde::{Serialize, de::DeserializeOwned};
@@ -27,13 +24,13 @@ use super::{
     compare,
     mesh::Mesh,
     wire::{
-        Ask, BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_UNREADABLE, COMPARE, DELETES, DELETES_PRINT,
-        DeletesKnown, FEED, FeedPage, FeedQuery, HELLO, Hello, Life, Row,
+        Ask, BODIES, BODY_MISSING, BODY_UNREADABLE, COMPARE, CompareQuery, DELETES, DELETES_PRINT,
+        DeletesKnown, FEED, FeedPage, FeedQuery, HELLO, Hello, Life, Row, announcement,
     },
 };
 use crate::{
     metrics::{Metrics, ReplicationMetrics},
-    service::Refusal,
+    service::{Meta, Refusal},
     store::{Reading, Store},
     surface::{Surface, activity::Activity, answer},
 };
@@ -83,6 +80,10 @@ impl Plane {
         response
     }
 
+    fn limits(&self) -> PeerLimits {
+        self.mesh.limits()
+    }
+
     fn count(&self) -> &ReplicationMetrics {
         &self.surface.metrics.replication
     }
@@ -100,6 +101,7 @@ async fn hello(State(plane): State<Plane>) -> Response {
         region: plane.mesh.region().to_owned(),
         state: plane.surface.service.readiness().state,
         deletes: store.map_or(0, |store| store.deletes_print()),
+        limits: plane.limits().into(),
     })
 }
 
@@ -113,6 +115,7 @@ async fn feed(
     let _turn = activity.turn();
     let FeedQuery { incarnation, from, rows, wait_ms, deletes } = query;
     let cursor = Cursor { incarnation, sequence: from };
+    let page_rows = plane.limits().page_rows.max(1);
     if store.extent().follow(cursor) == Follow::Wait {
         let wait = Duration::from_millis(wait_ms).min(FEED_WAIT);
         // Time that ran out is an answer as well: nothing new.
@@ -121,7 +124,7 @@ async fn feed(
     let page = match store.extent().follow(cursor) {
         Follow::Gone => return gone(),
         Follow::Wait => page_of(&store, &[], from),
-        Follow::Rows { from } => match store.feed(from, rows.clamp(1, PAGE_ROWS_MAX)).await {
+        Follow::Rows { from } => match store.feed(from, rows.clamp(1, page_rows)).await {
             // Rows that were dropped while it was read are not in it.
             Ok(_) if store.extent().follow(cursor) == Follow::Gone => return gone(),
             Ok(page) => page_of(&store, &page.rows, page.next),
@@ -181,22 +184,34 @@ fn no_list(rows_max: usize, what: &str) -> Response {
 async fn compare(
     State(plane): State<Plane>,
     Extension(activity): Extension<Arc<Activity>>,
+    Query(query): Query<CompareQuery>,
     body: Body,
 ) -> Response {
     let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
+    let limits = plane.limits();
+    let PeerLimits { spans, items_known, message_bytes, .. } = limits;
     let is_right = |ask: &Ask| {
-        ask.known.as_ref().map_or(ask.sum.is_some(), |known| known.len() <= ITEMS_KNOWN_MAX)
+        ask.known.as_ref().map_or(ask.sum.is_some(), |known| known.len() <= items_known)
     };
-    let asks = read_list(body, (SPANS_MAX, COMPARE_BYTES_MAX)).await;
+    let asks = read_list(body, (spans, message_bytes.min(COMPARE_BYTES_MAX))).await;
     let Some(asks) = asks.filter(|asks: &Vec<Ask>| asks.iter().all(is_right)) else {
-        return no_list(SPANS_MAX, "ranges");
+        return no_list(spans, "ranges");
     };
     // The peer waits for us, and not the other way round.
     let _turn = activity.turn();
-    match compare::tell(&store, &asks).await {
+    match compare::tell(&store, &asks, told_at_most(limits, query)).await {
         Ok(told) => json(&told),
         Err(refusal) => plane.failed(&refusal),
     }
+}
+
+/// How much of a comparison is told: what this node tells at the most, and what was asked for. Less than the least is
+/// not asked for by anybody who wants to come to an end.
+fn told_at_most(ours: PeerLimits, query: CompareQuery) -> PeerLimits {
+    let CompareQuery { rows, parts } = query;
+    let page_rows = rows.unwrap_or(ours.page_rows);
+    let parts = parts.unwrap_or(ours.parts);
+    ours.towards(PeerLimits { page_rows, parts, ..ours }).0
 }
 
 async fn bodies(
@@ -205,11 +220,13 @@ async fn bodies(
     body: Body,
 ) -> Response {
     let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
-    let Some(rows) = read_list::<Row>(body, (BATCH_ROWS_MAX, MESSAGE_BYTES_MAX)).await else {
-        return no_list(BATCH_ROWS_MAX, "rows");
+    let PeerLimits { batch_rows, message_bytes, .. } = plane.limits();
+    let Some(rows) = read_list::<Row>(body, (batch_rows, message_bytes)).await else {
+        return no_list(batch_rows, "rows");
     };
     // A row of a kind that is unknown here cannot be held here.
-    let rows: Vec<Option<FeedRow>> = rows.iter().map(Row::read).collect();
+    let rows: Vec<Option<(FeedRow, u64)>> =
+        rows.iter().map(|row| row.read().map(|it| (it, row.from))).collect();
     let metrics = plane.surface.metrics.clone();
     let print = store.deletes_print();
     let (mesh, rows, rest) = (plane.mesh.clone(), rows.into_iter(), Bytes::new());
@@ -230,7 +247,8 @@ async fn bodies(
 /// Bodies on their way to a peer, one after the other.
 struct Sending {
     store: Store,
-    rows: std::vec::IntoIter<Option<FeedRow>>,
+    /// And from where on of the body.
+    rows: std::vec::IntoIter<Option<(FeedRow, u64)>>,
     reading: Option<Reading>,
     /// Read, and not sent yet.
     rest: Bytes,
@@ -265,17 +283,19 @@ impl Sending {
         let Some(row) = self.rows.next() else { return Ok(None) };
         let count = &self.metrics.replication;
         let opened = match row {
-            Some(row) => self.store.open_version(&row.address, row.version).await,
+            Some((row, from)) => open(&self.store, &row, from).await,
             None => Ok(None),
         };
         // The first bytes are read before the body is announced, so that what cannot be read costs
         // this artifact and not the answer.
         let first = match opened {
-            Ok(Some(mut reading)) => reading.next().await.map(|first| Some((reading, first))),
+            Ok(Some((mut reading, from))) => {
+                reading.next().await.map(|first| Some((reading, from, first)))
+            }
             Ok(None) => Ok(None),
             Err(refusal) => Err(refusal),
         };
-        let (reading, first) = match first {
+        let (reading, from, first) = match first {
             Ok(Some(begun)) => begun,
             Ok(None) | Err(Refusal::Damaged { .. }) => {
                 count.served_missing.inc();
@@ -288,12 +308,29 @@ impl Sending {
             }
         };
         count.served.inc();
-        let mut frame = vec![BODY_FOLLOWS];
-        frame.extend(reading.meta().len_bytes.to_le_bytes());
+        let mut frame = announcement(reading.meta().len_bytes, from);
         frame.extend_from_slice(&first.unwrap_or_default());
         self.reading = Some(reading);
         Ok(Some(frame.into()))
     }
+}
+
+/// Opens the body of `row`, behind `from` bytes of it if they are not all of it; and how many these are.
+///
+/// Who has the beginning of a body has that of the one with this digest: the rest of another one is of no use to it.
+async fn open(store: &Store, row: &FeedRow, from: u64) -> Result<Option<(Reading, u64)>, Refusal> {
+    let Some(mut reading) = store.open_version(&row.address, row.version).await? else {
+        return Ok(None);
+    };
+    let Meta { len_bytes, digest, .. } = reading.meta().clone();
+    if from == 0 || from >= len_bytes {
+        return Ok(Some((reading, 0)));
+    }
+    if digest != row.digest {
+        return Ok(None);
+    }
+    reading.begin_at(from);
+    Ok(Some((reading, from)))
 }
 
 fn json<T: Serialize>(value: &T) -> Response {

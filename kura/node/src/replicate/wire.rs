@@ -5,8 +5,8 @@
 //! | `GET /peer/v1/hello` | [`Hello`] |
 //! | `GET /peer/v1/feed?incarnation=&from=&rows=&wait_ms=&deletes=` | [`FeedPage`]; 410 if the cursor is of no use |
 //! | `GET /peer/v1/deletes` | [`DeletesKnown`] |
-//! | `POST /peer/v1/compare`, a list of [`Ask`]s | [`Compared`]: of the first of them in their order |
-//! | `POST /peer/v1/bodies`, a list of [`Row`]s | for each in order: a byte 1, the length (8 bytes, little-endian) and the body; or a byte 0: not here; or a byte 2: cannot be read |
+//! | `POST /peer/v1/compare?rows=&parts=`, a list of [`Ask`]s | [`Compared`]: of the first of them in their order |
+//! | `POST /peer/v1/bodies`, a list of [`Row`]s | for each in order: a byte 1, the length (8 bytes, little-endian) and the body; or a byte 0: not here; or a byte 2: cannot be read; or, of a row with `from`, a byte 3, that offset, the length of the rest (8 bytes each) and the rest |
 //!
 //! While the node reads its data back, hello says so, and the others are answered 503 with
 //! `Retry-After`. A node that cannot answer because something is wrong with it says 500.
@@ -15,6 +15,7 @@ use kura_core::{
     address::{Address, Space},
     digest::Digest,
     feed::FeedRow,
+    limits::PeerLimits,
     record::Version,
     summary::{Position, Span, Sum, halves, whole},
     tombstones::{Tombstone, Tombstones, check_namespace},
@@ -42,6 +43,9 @@ pub(crate) const BODY_MISSING: u8 = 0;
 pub(crate) const BODY_UNREADABLE: u8 = 2;
 /// A body follows.
 pub(crate) const BODY_FOLLOWS: u8 = 1;
+/// What lies behind an offset of a body follows. Sent only to who asked for it: a node that does not know of offsets
+/// sends the whole body.
+pub(crate) const BODY_REST_FOLLOWS: u8 = 3;
 
 /// Who a node is, and what its feed holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,6 +59,53 @@ pub(crate) struct Hello {
     /// A fingerprint of the deletes that it knows; 0 if there are none.
     #[serde(default)]
     pub(crate) deletes: u64,
+    /// What it takes in one request and tells in one answer.
+    #[serde(default)]
+    pub(crate) limits: Limits,
+}
+
+/// [`PeerLimits`] as a peer tells them: what it leaves out is as in the first version that told of any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Limits {
+    page_rows: usize,
+    spans: usize,
+    items_known: usize,
+    parts: u64,
+    batch_rows: usize,
+    batch_bytes: u64,
+    message_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        PeerLimits::FIRST.into()
+    }
+}
+
+impl From<PeerLimits> for Limits {
+    fn from(limits: PeerLimits) -> Self {
+        let PeerLimits { page_rows, spans, items_known, parts, .. } = limits;
+        let PeerLimits { batch_rows, batch_bytes, message_bytes, .. } = limits;
+        Self { page_rows, spans, items_known, parts, batch_rows, batch_bytes, message_bytes }
+    }
+}
+
+impl From<Limits> for PeerLimits {
+    fn from(limits: Limits) -> Self {
+        let Limits { page_rows, spans, items_known, parts, .. } = limits;
+        let Limits { batch_rows, batch_bytes, message_bytes, .. } = limits;
+        Self { page_rows, spans, items_known, parts, batch_rows, batch_bytes, message_bytes }
+    }
+}
+
+/// The query of a comparison: how much may be told. Who leaves it out takes what the first version told.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct CompareQuery {
+    /// Rows, but for those of a range that is told as a whole.
+    pub(crate) rows: Option<usize>,
+    /// Parts of a range.
+    pub(crate) parts: Option<u64>,
 }
 
 /// Which data a node has, and what its feed holds.
@@ -152,8 +203,8 @@ pub(crate) struct Compared {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(print: &u64) -> bool {
-    *print == 0
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What is told of a range; nothing if it is the same.
@@ -223,6 +274,9 @@ pub(crate) struct Row {
     node: u64,
     bytes: u64,
     digest: String,
+    /// In a request for bodies: who asks has all that lies before this offset.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) from: u64,
 }
 
 impl From<&FeedRow> for Row {
@@ -235,6 +289,7 @@ impl From<&FeedRow> for Row {
             node: row.version.node,
             bytes: row.body_bytes,
             digest: row.digest.to_string(),
+            from: 0,
         }
     }
 }
@@ -256,6 +311,22 @@ impl Row {
         })
     }
 }
+
+/// What stands before a body, or before what lies behind its first `from` bytes.
+pub(crate) fn announcement(len_bytes: u64, from: u64) -> Vec<u8> {
+    if from == 0 {
+        let mut frame = vec![BODY_FOLLOWS];
+        frame.extend(len_bytes.to_le_bytes());
+        return frame;
+    }
+    let mut frame = vec![BODY_REST_FOLLOWS];
+    frame.extend(from.to_le_bytes());
+    frame.extend((len_bytes - from).to_le_bytes());
+    frame
+}
+
+#[cfg(test)]
+mod recorded;
 
 #[cfg(test)]
 mod tests {

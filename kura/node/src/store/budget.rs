@@ -119,6 +119,11 @@ impl Budget {
         self.state.lock().clients.waiting.len()
     }
 
+    /// Whether a body of `lane` waits.
+    pub(crate) fn is_waited_for(&self, lane: Lane) -> bool {
+        !self.state.lock().lane(lane).waiting.is_empty()
+    }
+
     /// What `lane` can have now. Who waits in it already is not looked at.
     fn room_bytes(&self, state: &State, lane: Lane) -> u64 {
         let free = self.limit_bytes.saturating_sub(state.in_use_bytes());

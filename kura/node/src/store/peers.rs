@@ -17,11 +17,12 @@ use kura_core::{
     hlc::{DRIFT_MAX, too_far_ahead},
     place::Place,
     record::{SegmentId, Version, header_bytes},
+    resume::Waiting,
 };
 use kura_env::{Batch, CommitDurability, Keyspace};
 use tokio::sync::Notify;
 
-use super::{FEED_SPACE, PLACES_SPACE, Reading, Store, Upload, routing::area_of};
+use super::{FEED_SPACE, PLACES_SPACE, Reading, Store, Upload, budget::Lane, routing::area_of};
 use crate::service::Refusal;
 
 /// node -> cursor.
@@ -200,6 +201,13 @@ impl Store {
     pub async fn begin_replica(&self, row: &FeedRow) -> Result<Upload, Refusal> {
         in_time(row.version, self.0.env.clock.wall().0)?;
         Upload::begin_replica(self.clone(), row).await
+    }
+
+    /// Who waits for room in memory or staging.
+    pub(crate) fn room_waited_for(&self) -> Waiting {
+        let budgets = [self.memory(), self.staging().budget()];
+        let is_waited_for = |lane| budgets.iter().any(|budget| budget.is_waited_for(lane));
+        Waiting { clients: is_waited_for(Lane::Clients), replicas: is_waited_for(Lane::Replicas) }
     }
 
     /// Whether nothing is here.

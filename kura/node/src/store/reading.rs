@@ -48,6 +48,8 @@ pub struct Reading {
     /// Bytes of the body that came with the header, not yet handed out.
     ahead: Bytes,
     position: u64,
+    /// Bytes in front of what is wanted: read and checked, and not handed out.
+    before_bytes: u64,
     keeper: Arc<dyn Keeper>,
     /// Whether it still is to be counted as a hit or a miss.
     counts: bool,
@@ -100,6 +102,7 @@ impl Reading {
             place,
             ahead: bytes,
             position: 0,
+            before_bytes: 0,
             keeper,
             counts: false,
         }))
@@ -123,7 +126,19 @@ impl Reading {
         &self.meta
     }
 
-    /// The next bytes, checked; `None` at the end, when exactly [`Meta::len_bytes`] were handed out.
+    /// Begins within the body, and not at its start. To be said before anything is read.
+    ///
+    /// Reads begin at whole chunks, so what lies before `offset` in its chunk is read, too, and checked.
+    pub(crate) fn begin_at(&mut self, offset: u64) {
+        let offset = offset.min(self.artifact.body_bytes);
+        if self.ahead.is_empty() {
+            self.position = offset - offset % CHUNK_BYTES as u64;
+        }
+        self.before_bytes = offset - self.position;
+    }
+
+    /// The next bytes, checked; `None` at the end, when exactly [`Meta::len_bytes`] were handed out, less what lies
+    /// before the place that [`Reading::begin_at`] was told.
     ///
     /// # Errors
     ///
@@ -145,6 +160,14 @@ impl Reading {
     }
 
     async fn read_next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let Some(mut bytes) = self.read_chunks().await? else { return Ok(None) };
+        let before = usize::try_from(self.before_bytes).unwrap_or(usize::MAX).min(bytes.len());
+        bytes.advance(before);
+        self.before_bytes -= before as u64;
+        Ok(Some(bytes))
+    }
+
+    async fn read_chunks(&mut self) -> Result<Option<Bytes>, Refusal> {
         let left = self.artifact.body_bytes - self.position;
         if left == 0 {
             return Ok(None);

@@ -165,6 +165,11 @@ impl Upload {
         })
     }
 
+    /// How much of the body has come.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
     /// Takes the next bytes of the body.
     ///
     /// # Errors
