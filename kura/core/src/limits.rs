@@ -66,8 +66,8 @@ pub struct PeerLimits {
 }
 
 impl PeerLimits {
-    /// Those of a node that does not say, and so of the first version that does.
-    pub const FIRST: Self = Self {
+    /// Those of this version.
+    pub const OURS: Self = Self {
         page_rows: PAGE_ROWS_MAX,
         spans: SPANS_MAX,
         items_known: ITEMS_KNOWN_MAX,
@@ -75,6 +75,18 @@ impl PeerLimits {
         batch_rows: BATCH_ROWS_MAX,
         batch_bytes: BATCH_BYTES_MAX,
         message_bytes: MESSAGE_BYTES_MAX,
+    };
+
+    /// Those of a node that does not say, which is one of the first version that took any: for ever these numbers,
+    /// whatever those of later versions are.
+    pub const FIRST: Self = Self {
+        page_rows: 1000,
+        spans: 64,
+        items_known: 96,
+        parts: 16,
+        batch_rows: 256,
+        batch_bytes: 1024 * 1024,
+        message_bytes: 8 * 1024 * 1024,
     };
 
     /// The least that a node may have. Below them two nodes would not come to an end with each other.

@@ -22,6 +22,10 @@ pub const STEP_BYTES_MIN: u64 = 64 * 1024;
 const STEP_BYTES_MAX: u64 = 1024 * 1024;
 const STEPS: u64 = 16;
 
+/// How often a body that breaks and gets on each time is gone on with at once. Then others come to their turn: the claim on
+/// it is given up, and what came is kept for whoever asks next, which may be another peer that does not break.
+pub const GOES_ON_MAX: usize = 8;
+
 /// Whether so much of a body is worth being kept. What fits into a batch is asked for again.
 #[must_use]
 pub fn is_resumable(body_bytes: u64, received_bytes: u64) -> bool {

@@ -383,7 +383,7 @@ fn peers(world: &World, hosts: &Hosts, scenario: &Scenario, position: usize) -> 
         limits: if scenario.node.narrow.contains(&scenario.nodes[position]) {
             PeerLimits::LEAST
         } else {
-            PeerLimits::FIRST
+            PeerLimits::OURS
         },
     }
 }

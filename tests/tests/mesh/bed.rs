@@ -228,7 +228,7 @@ fn config(number: usize, peers: Vec<String>) -> NodeConfig {
             pass_timeout: Duration::from_secs(1800),
             read_through: Duration::ZERO,
             bandwidth_bytes_per_second: 512 << 20,
-            limits: kura_core::limits::PeerLimits::FIRST,
+            limits: kura_core::limits::PeerLimits::OURS,
         }),
         drain_timeout: Duration::from_secs(30),
     }

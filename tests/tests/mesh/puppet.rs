@@ -69,6 +69,10 @@ impl Told {
         Self { status: 200, body, drip: None, cut: None }
     }
 
+    pub(crate) fn raw(body: Vec<u8>) -> Self {
+        Self { status: 200, body, drip: None, cut: None }
+    }
+
     /// The connection ends behind so many bytes.
     pub(crate) fn cut_after(mut self, bytes: usize) -> Self {
         self.cut = Some(bytes);

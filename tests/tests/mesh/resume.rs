@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use kura_core::resume::GOES_ON_MAX;
 use kura_node::metrics::ReasonLabels;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -108,6 +109,54 @@ fn another_peer_sends_the_rest() {
     assert_eq!(froms(&of_first)[0], 0);
     assert_eq!(froms(&of_second).last(), Some(&(came as u64)));
     assert_eq!(bed.metrics(0).replication.resumed_bytes.get(), came as u64);
+}
+
+#[test]
+fn a_body_that_breaks_again_and_again_leaves_others_their_turn() {
+    let mut bed = Bed::new(9, 2, |_| ());
+    let (wanted, step) = (body(9, 1_500_000), 100_000);
+    let sent = wanted.clone();
+    let log = holder(&bed, 1, wanted.clone(), move |nth, asked| {
+        let rest = &sent[usize::try_from(asked.from).unwrap()..];
+        let told = if nth == 0 {
+            Told::bodies(std::slice::from_ref(&sent))
+        } else {
+            Told::rest(asked.from, rest)
+        };
+        // The head of a rest is the longer one.
+        if rest.len() > step { told.cut_after(2 * HEAD_BYTES + step) } else { told }
+    });
+    bed.start(0);
+    bed.until_ready(0, 120 * SECOND);
+    assert_eq!(bed.get(0, "key"), Some(wanted));
+    let log = log.lock().unwrap();
+    let asked: Vec<_> = log.iter().filter(|asked| asked.what == "bodies").collect();
+    let pauses = asked.windows(2).filter(|two| two[1].at.since(two[0].at) > SECOND / 2).count();
+    assert!(asked.len() > 14, "a step each time");
+    assert_eq!(pauses, 1, "behind the first {GOES_ON_MAX} that were gone on with at once");
+    assert!(asked.windows(2).all(|two| two[0].from < two[1].from), "and nothing comes twice");
+    assert_eq!(bed.metrics(0).replication.set_aside.get(), 0);
+}
+
+#[test]
+fn another_peer_sends_the_rest_of_what_is_gone_from_the_first() {
+    for gone in [vec![0], vec![2]] {
+        let mut bed = Bed::new(10, 3, |_| ());
+        let wanted = body(3, WHOLE);
+        let (first, second) = (wanted.clone(), wanted.clone());
+        holder(&bed, 1, wanted.clone(), move |nth, _| match nth {
+            0 => Told::bodies(std::slice::from_ref(&first)).cut_after(HEAD_BYTES + CAME),
+            _ => Told::raw(gone.clone()),
+        });
+        let of_second = holder(&bed, 2, wanted.clone(), move |_, asked| match asked.from {
+            0 => Told::failure(),
+            from => Told::rest(from, &second[usize::try_from(from).unwrap()..]),
+        });
+        bed.start(0);
+        bed.until_ready(0, 120 * SECOND);
+        assert_eq!(bed.get(0, "key"), Some(wanted));
+        assert_eq!(froms(&of_second).last(), Some(&(CAME as u64)));
+    }
 }
 
 #[test]

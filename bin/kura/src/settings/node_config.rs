@@ -35,7 +35,7 @@ impl Settings {
             pass_timeout: self.duration(Key::PassTimeout),
             read_through: self.duration(Key::ReadThrough),
             bandwidth_bytes_per_second: self.known_bytes(Key::BandwidthLimit),
-            limits: kura_core::limits::PeerLimits::FIRST,
+            limits: kura_core::limits::PeerLimits::OURS,
         }
     }
 

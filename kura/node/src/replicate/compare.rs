@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use futures_util::future::try_join_all;
 use kura_core::{
     feed::{FeedRow, Fill},
-    limits::{PAGE_ROWS_MAX, PARTS_MAX, PeerLimits, SPANS_MAX},
+    limits::{COMPARE_BYTES_MAX, PAGE_ROWS_MAX, PARTS_MAX, PeerLimits, SPANS_MAX},
     summary::{Item, Span, Sum},
 };
 
@@ -190,8 +190,10 @@ async fn look(
     ranges: Vec<(Span, Option<Sum>)>,
 ) -> Result<Vec<Option<Ask>>, PeerError> {
     let (store, metrics) = (&source.shared.store, &source.shared.metrics.replication);
-    let PeerLimits { spans, items_known, .. } = source.limits;
+    let PeerLimits { spans, items_known, message_bytes, .. } = source.limits;
     let (mut looked, mut asks) = (Vec::with_capacity(ranges.len()), 0);
+    // Of a list without anything in it.
+    let (mut question_bytes, question_bytes_max) = (2, message_bytes.min(COMPARE_BYTES_MAX));
     for some in ranges.chunks(LOOKS_AT_ONCE) {
         let helds = some.iter().copied().map(|(span, theirs)| async move {
             let is_empty = theirs.is_some_and(|sum| sum.count == 0);
@@ -215,10 +217,16 @@ async fn look(
                 looked.push(None);
                 continue;
             }
-            looked.push(Some(match items {
+            let ask = match items {
                 Some(items) => Ask::known(*span, items.iter().map(|item| item.mark()).collect()),
                 None => Ask::sum(*span, sum),
-            }));
+            };
+            let ask_bytes = serde_json::to_vec(&ask).expect("a range has names for keys").len();
+            question_bytes += ask_bytes + 1;
+            if asks > 0 && question_bytes > question_bytes_max {
+                return Ok(looked);
+            }
+            looked.push(Some(ask));
             asks += 1;
         }
     }

@@ -7,7 +7,7 @@ use http::Method;
 use kura_core::{
     feed::FeedRow,
     limits::{PeerLimits, ROOM_TIMEOUT, SMALL_BODY_BYTES},
-    resume::has_moved_on,
+    resume::{GOES_ON_MAX, has_moved_on},
     tries::Blame,
 };
 use kura_env::timeout;
@@ -204,10 +204,15 @@ async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched
             return Ok(fetched);
         };
         let _permit = source.permits.acquire().await;
+        let mut went_on = 0;
         loop {
-            match exchange(source, &mut fetched, &mut left, upload).await? {
+            let first = First { upload, may_go_on: went_on < GOES_ON_MAX };
+            match exchange(source, &mut fetched, &mut left, first).await? {
                 Next::Done => return Ok(fetched),
-                Next::On(more) => upload = *more,
+                Next::On(more) => {
+                    upload = *more;
+                    went_on += 1;
+                }
                 // The permit goes first: room is waited for.
                 Next::Anew(_) if !is_anew => {
                     is_anew = true;
@@ -222,6 +227,14 @@ async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched
     }
 }
 
+/// What is fetched first with a request.
+struct First {
+    /// Room for it, and what there is of it already.
+    upload: Upload,
+    /// Whether it is gone on with at once if it breaks.
+    may_go_on: bool,
+}
+
 /// What follows an answer.
 enum Next {
     /// Nothing at once.
@@ -233,12 +246,12 @@ enum Next {
     Anew(PeerError),
 }
 
-/// One request and its answer. `first` is room for the first body, and what there is of it already.
+/// One request and its answer.
 async fn exchange(
     source: Source<'_>,
     fetched: &mut Fetched,
     left: &mut VecDeque<FeedRow>,
-    first: Upload,
+    First { upload: first, may_go_on }: First,
 ) -> Result<Next, PeerError> {
     let Source { shared, client, .. } = source;
     let from = first.received_bytes();
@@ -264,6 +277,10 @@ async fn exchange(
                 left.pop_front();
             }
             Received::Missing => {
+                // Another peer may have the rest of it.
+                if let Some(upload) = room.take() {
+                    shared.partials.keep(row, upload);
+                }
                 fetched.missing += 1;
                 shared.metrics.replication.missing.inc();
                 left.pop_front();
@@ -273,13 +290,19 @@ async fn exchange(
                 shared.partials.was_wrong();
                 return Ok(Next::Anew(error));
             }
-            Received::Failed(error) => failed(source, fetched, left.pop_front(), error),
+            Received::Failed(error) => {
+                if let Some(upload) = room.take() {
+                    shared.partials.keep(row, upload);
+                }
+                failed(source, fetched, left.pop_front(), error);
+            }
             Received::NoRoom => {
                 fetched.later.extend(left.drain(..));
                 return Ok(Next::Done);
             }
             Received::Cut { in_body, error } => {
-                return Ok(broke(source, fetched, left, room, (from, in_body, error)));
+                let upload = room.map(|upload| First { upload, may_go_on });
+                return Ok(broke(source, fetched, left, upload, (from, in_body, error)));
             }
         }
         // What it was for has been dealt with.
@@ -297,19 +320,22 @@ fn broke(
     source: Source<'_>,
     fetched: &mut Fetched,
     left: &mut VecDeque<FeedRow>,
-    upload: Option<Upload>,
+    first: Option<First>,
     (from, in_body, error): (u64, bool, PeerError),
 ) -> Next {
     let Some(row) = left.front() else { return Next::Done };
     let mut kept_bytes = 0;
-    if let Some(upload) = upload {
+    if let Some(First { upload, may_go_on }) = first {
         // Only a large body moves on that far before it breaks, and that was asked for alone.
         if has_moved_on(row.body_bytes, from, upload.received_bytes()) {
-            source.shared.metrics.replication.fetch_failures.inc();
-            fetched.is_cut = true;
             fetched.moved += 1;
-            fetched.cause.get_or_insert(error);
-            return Next::On(Box::new(upload));
+            if may_go_on {
+                // No cause of anything, unless the rest does not come.
+                source.shared.metrics.replication.fetch_failures.inc();
+                fetched.is_cut = true;
+                tracing::debug!(cause = error.line(), "a body broke and is gone on with");
+                return Next::On(Box::new(upload));
+            }
         }
         kept_bytes = source.shared.partials.keep(row, upload);
     }

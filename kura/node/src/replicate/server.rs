@@ -209,8 +209,8 @@ async fn compare(
 /// not asked for by anybody who wants to come to an end.
 fn told_at_most(ours: PeerLimits, query: CompareQuery) -> PeerLimits {
     let CompareQuery { rows, parts } = query;
-    let page_rows = rows.unwrap_or(ours.page_rows);
-    let parts = parts.unwrap_or(ours.parts);
+    let page_rows = rows.unwrap_or(PeerLimits::FIRST.page_rows);
+    let parts = parts.unwrap_or(PeerLimits::FIRST.parts);
     ours.towards(PeerLimits { page_rows, parts, ..ours }).0
 }
 
