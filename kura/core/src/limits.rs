@@ -25,7 +25,7 @@ pub const BATCH_BYTES_MAX: u64 = 1024 * 1024;
 pub const FETCHES_MAX: usize = 16;
 /// Artifacts that a node fetches for reads at once from one peer, where reads go through to peers. What comes beyond is
 /// a miss.
-pub const READS_THROUGH_MAX: usize = 4;
+pub const READS_THROUGH_MAX: usize = 16;
 /// The longest that a read may wait for a peer: well below the time after which a read that has not begun is given up.
 pub const READ_THROUGH_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a node holds back its answer to a follower when there is nothing new.
