@@ -126,7 +126,7 @@ pub trait Catalog: Send + Sync {
     ) -> BoxFuture<'a, Result<Option<Bytes>, CatalogError>>;
 
     /// Up to `rows_max` rows with `from <= key < to` in order of their keys; `to` empty means
-    /// without end.
+    /// without end. The rows of an answer may share memory: who keeps a few of them for long copies those.
     fn range<'a>(
         &'a self,
         space: Keyspace,

@@ -33,8 +33,11 @@ use crate::{
 
 /// Ranges that are looked at here for one request.
 const LOOKS_MAX: usize = 8 * SPANS_MAX;
-/// Those of them that are under way at once.
-const LOOKS_AT_ONCE: usize = 16;
+/// Those of them that are looked at together. Higher: fewer ways to the catalog. Lower: less that was looked at for
+/// nothing, because the question was full before.
+const LOOKS_AT_ONCE: usize = 32;
+/// Ranges of a question that are answered at once.
+const TOLD_AT_ONCE: usize = 16;
 /// Rows that wait for newer ones. With more, ranges are asked about one by one, which adds none.
 const WAITING_ROWS_MAX: usize = 4 * PAGE_ROWS_MAX;
 /// Rows in one answer: a page, and what is left of a leaf.
@@ -195,16 +198,17 @@ async fn look(
     // Of a list without anything in it.
     let (mut question_bytes, question_bytes_max) = (2, message_bytes.min(COMPARE_BYTES_MAX));
     for some in ranges.chunks(LOOKS_AT_ONCE) {
-        let helds = some.iter().copied().map(|(span, theirs)| async move {
+        let mut worth = Vec::with_capacity(some.len());
+        for (span, theirs) in some {
             let is_empty = theirs.is_some_and(|sum| sum.count == 0);
-            if is_empty || store.wants_nothing_of(span).await? {
-                return Ok(None);
+            if !is_empty && !store.wants_nothing_of(*span).await.map_err(PeerError::Store)? {
+                worth.push(*span);
             }
-            store.held(span, items_known).await.map(Some)
-        });
-        let helds = try_join_all(helds).await.map_err(PeerError::Store)?;
-        for ((span, theirs), held) in some.iter().zip(helds) {
-            let Some(held) = held else {
+        }
+        let helds = store.held_of(&worth, items_known).await.map_err(PeerError::Store)?;
+        let mut helds = worth.into_iter().zip(helds).peekable();
+        for (span, theirs) in some {
+            let Some((_, held)) = helds.next_if(|(worth, _)| worth == span) else {
                 looked.push(None);
                 continue;
             };
@@ -299,18 +303,49 @@ pub(crate) async fn tell(
     limits: PeerLimits,
 ) -> Result<Compared, Refusal> {
     let (mut told, mut rows_left) = (Vec::with_capacity(asks.len()), limits.page_rows);
-    for ask in asks {
-        let answer = match &ask.known {
-            Some(known) => tell_unknown(store, ask.span(), known, rows_left).await?,
-            None => tell_parts(store, ask, rows_left, limits).await?,
-        };
-        rows_left = rows_left.saturating_sub(answer.rows.len());
-        told.push(answer);
-        if rows_left == 0 {
-            break;
+    let mut asks = asks;
+    while rows_left > 0 && !asks.is_empty() {
+        let (now, later) = asks.split_at(at_once(store, asks, rows_left));
+        asks = later;
+        let mut answers = Vec::with_capacity(now.len());
+        for ask in now {
+            answers.push(tell_of(store, ask, rows_left, limits));
+        }
+        for answer in try_join_all(answers).await? {
+            rows_left = rows_left.saturating_sub(answer.rows.len());
+            told.push(answer);
+            if rows_left == 0 {
+                break;
+            }
         }
     }
     Ok(Compared { told, deletes: store.deletes_print() })
+}
+
+/// Of how many of the next ranges the answers are made at once: as far as those likely fit into what is left of the
+/// answer, so that little is read for nothing; one at the least.
+fn at_once(store: &Store, asks: &[Ask], rows_left: usize) -> usize {
+    let mut rows = 0;
+    let fits = |ask: &&Ask| {
+        let known = ask.known.as_ref().map_or(0, Vec::len);
+        let held = usize::try_from(store.about_how_many(ask.span())).unwrap_or(usize::MAX);
+        rows += held.saturating_sub(known);
+        ask.known.is_none() || rows <= rows_left
+    };
+    asks.iter().take(TOLD_AT_ONCE).take_while(fits).count().max(1)
+}
+
+/// What is told of one range.
+async fn tell_of(
+    store: &Store,
+    ask: &Ask,
+    rows_max: usize,
+    limits: PeerLimits,
+) -> Result<Told, Refusal> {
+    match &ask.known {
+        Some(known) => tell_unknown(store, ask.span(), known, rows_max).await,
+        None => tell_parts(store, ask, rows_max, limits).await,
+    }
 }
 
 /// The rows of a range that are not among the known ones, as far as they fit, and what is left of the range.

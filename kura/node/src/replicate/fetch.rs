@@ -19,6 +19,7 @@ use super::{
     deletes::Heard,
     error::PeerError,
     frames::Frames,
+    storing::{Stored, Storing, store},
     wire::{BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_REST_FOLLOWS, BODY_UNREADABLE, Row},
 };
 use crate::{service::Refusal, store::Upload};
@@ -264,37 +265,52 @@ async fn exchange(
         }
     };
     source.hear_deletes_beside(answer.deletes()).await?;
-    let mut frames = Frames::new(answer);
+    let mut storing = Storing::default();
+    let first = First { upload: first, may_go_on };
+    let next = take_bodies(source, fetched, left, (first, Frames::new(answer)), &mut storing).await;
+    // Also where the answer broke, or our own store: whatever came is stored, and counted.
+    let stored = note_stored(source, fetched, storing.finish().await);
+    next.and_then(|next| stored.map(|()| next))
+}
+
+/// Takes the bodies of an answer in, one behind the other, and hands those that are whole over to be stored.
+async fn take_bodies(
+    source: Source<'_>,
+    fetched: &mut Fetched,
+    left: &mut VecDeque<FeedRow>,
+    (First { upload: first, may_go_on }, mut frames): (First, Frames),
+    storing: &mut Storing,
+) -> Result<Next, PeerError> {
+    let from = first.received_bytes();
     let mut room = Some(first);
     while let Some(row) = left.front() {
-        match receive(source, &mut frames, row, &mut room).await? {
-            Received::Stored => {
-                fetched.applied += 1;
-                fetched.delivered += 1;
-                fetched.bytes += row.body_bytes;
-                shared.metrics.replication.fetched.inc();
-                shared.metrics.replication.fetched_bytes.inc_by(row.body_bytes);
-                left.pop_front();
+        let received = storing.beside(receive(source, &mut frames, row, &mut room)).await?;
+        note_stored(source, fetched, storing.take_done())?;
+        match received {
+            Received::Whole(upload) if from > 0 => {
+                if let Some(wrong) = store_whole(source, fetched, left, *upload).await? {
+                    return Ok(Next::Anew(wrong));
+                }
+            }
+            Received::Whole(upload) => {
+                let Some(row) = left.pop_front() else { break };
+                storing.begin(row, *upload).await;
             }
             Received::Missing => {
                 // Another peer may have the rest of it.
                 if let Some(upload) = room.take() {
-                    shared.partials.keep(row, upload);
+                    source.shared.partials.keep(row, upload);
                 }
                 fetched.missing += 1;
-                shared.metrics.replication.missing.inc();
+                source.shared.metrics.replication.missing.inc();
                 left.pop_front();
             }
             Received::Declined(error) => decline(source, fetched, left.pop_front(), error),
-            Received::Failed(error) if from > 0 && error.is_wrong_digest() => {
-                shared.partials.was_wrong();
-                return Ok(Next::Anew(error));
-            }
-            Received::Failed(error) => {
+            Received::Unreadable => {
                 if let Some(upload) = room.take() {
-                    shared.partials.keep(row, upload);
+                    source.shared.partials.keep(row, upload);
                 }
-                failed(source, fetched, left.pop_front(), error);
+                failed(source, fetched, left.pop_front(), PeerError::Unreadable);
             }
             Received::NoRoom => {
                 fetched.later.extend(left.drain(..));
@@ -309,9 +325,55 @@ async fn exchange(
         room = None;
     }
     if let Some(answer) = frames.into_answer() {
-        client.keep(answer).await;
+        source.client.keep(answer).await;
     }
     Ok(Next::Done)
+}
+
+/// Stores a body that was gone on with, of the first row that is left. Parts that do not belong together are told, and
+/// the row is left.
+async fn store_whole(
+    source: Source<'_>,
+    fetched: &mut Fetched,
+    left: &mut VecDeque<FeedRow>,
+    upload: Upload,
+) -> Result<Option<PeerError>, PeerError> {
+    match store(upload).await {
+        Err(error) if error.is_wrong_digest() => {
+            source.shared.partials.was_wrong();
+            Ok(Some(error))
+        }
+        outcome => {
+            let stored = left.pop_front().map(|row| (row, outcome));
+            note_stored(source, fetched, stored).map(|()| None)
+        }
+    }
+}
+
+/// Counts what has been stored, and what came and is not what its row says. An error is the first one of our own store.
+fn note_stored(
+    source: Source<'_>,
+    fetched: &mut Fetched,
+    stored: impl IntoIterator<Item = Stored>,
+) -> Result<(), PeerError> {
+    let metrics = &source.shared.metrics.replication;
+    let mut broken = None;
+    for (row, outcome) in stored {
+        match outcome {
+            Ok(()) => {
+                fetched.applied += 1;
+                fetched.delivered += 1;
+                fetched.bytes += row.body_bytes;
+                metrics.fetched.inc();
+                metrics.fetched_bytes.inc_by(row.body_bytes);
+            }
+            Err(error @ PeerError::Body(_)) => failed(source, fetched, Some(row), error),
+            Err(error) => {
+                broken.get_or_insert(error);
+            }
+        }
+    }
+    broken.map_or(Ok(()), Err)
 }
 
 /// The answer broke: inside of the body of the first row that is left, or before it. `from` is how much there was of the
@@ -435,12 +497,13 @@ fn cut(
 
 /// What came of a row. Everything but `Cut` and `NoRoom` leaves the answer at the next frame.
 enum Received {
-    Stored,
+    /// All of it came; whether it is what the row says shows when it is stored.
+    Whole(Box<Upload>),
     Missing,
     /// This node cannot take it.
     Declined(PeerError),
-    /// The peer cannot read it, or it is not what the row says.
-    Failed(PeerError),
+    /// The peer cannot read it.
+    Unreadable,
     /// There was no room for it in time.
     NoRoom,
     /// The answer is of no use any more.
@@ -469,7 +532,7 @@ async fn receive(
             (len_bytes, 0)
         }
         Ok(Announced::Missing) => return Ok(Received::Missing),
-        Ok(Announced::Unreadable) => return Ok(Received::Failed(PeerError::Unreadable)),
+        Ok(Announced::Unreadable) => return Ok(Received::Unreadable),
         Ok(Announced::Body { .. } | Announced::Rest { .. }) => {
             let told = format!("another length than that of a row of {}", row.body_bytes);
             return Ok(Received::Cut { in_body: true, error: PeerError::Answer(told) });
@@ -504,12 +567,7 @@ async fn receive(
         data.advance(is_here);
         upload.write(data).await.map_err(PeerError::storing)?;
     }
-    let Some(upload) = room.take() else { return Ok(Received::NoRoom) };
-    match upload.publish().await.map_err(PeerError::storing) {
-        Ok(_) => Ok(Received::Stored),
-        Err(error @ PeerError::Body(_)) => Ok(Received::Failed(error)),
-        Err(error) => Err(error),
-    }
+    Ok(room.take().map_or(Received::NoRoom, |upload| Received::Whole(Box::new(upload))))
 }
 
 /// Room for a body behind the first one, while the peer waits to send it; nothing if that takes

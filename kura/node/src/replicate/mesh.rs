@@ -239,6 +239,8 @@ pub(crate) async fn watch(mesh: Arc<Mesh>, store: Store, service: Service) {
     let mut own = holds(&store).await;
     let metrics = &mesh.metrics.replication;
     loop {
+        // Made first: what changes from here on is seen, also while it is decided.
+        let changed = mesh.changed.notified();
         let verdict = readiness::decide(&mesh.standings(), own, mesh.rules());
         metrics.peers_given_up.set(i64::try_from(verdict.given_up).unwrap_or(i64::MAX));
         metrics.isolated.set(i64::from(verdict.isolated));
@@ -248,7 +250,6 @@ pub(crate) async fn watch(mesh: Arc<Mesh>, store: Store, service: Service) {
             return;
         }
         service.joining(verdict.reasons);
-        let changed = mesh.changed.notified();
         // Time that runs out is a reason to look as well.
         kura_env::timeout(&*mesh.clock, LOOK_INTERVAL, changed).await.ok();
         if own == Own::Unknown {

@@ -26,6 +26,7 @@ mod peer;
 mod read_through;
 mod round;
 mod server;
+mod storing;
 mod wire;
 
 use std::sync::Arc;

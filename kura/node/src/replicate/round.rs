@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use kura_core::{
     feed::FeedRow,
     limits::{FETCHES_MAX, LEFTOVERS_MAX, PAGE_ROWS_MAX},
@@ -17,6 +17,9 @@ use super::{
     fetch::{Fetched, Source, fetch, take_unit},
     wire::Row,
 };
+
+/// Rows that are looked up at once. Higher: the catalog is waited for less often. Lower: others wait less for it.
+const LOOKS_AT_ONCE: usize = 32;
 
 /// What a round left.
 pub(crate) struct Outcome {
@@ -148,22 +151,29 @@ pub(crate) struct Lacking {
 
 /// The rows that would take the place of what is here. Those without a meaning here are counted.
 pub(crate) async fn lacking(shared: &Shared, rows: &[Row]) -> Result<Lacking, PeerError> {
+    let store = &shared.store;
+    let looks: Vec<_> = rows.iter().map(|row| look(shared, row)).collect();
+    let mut looked = stream::iter(looks).buffered(LOOKS_AT_ONCE);
     let mut lacking = Lacking::default();
-    for row in rows {
-        match row.read() {
-            Some(row) => {
-                if !shared.store.lacks(&row).await.map_err(PeerError::Store)? {
-                    continue;
-                }
-                match shared.store.too_far_ahead(&row) {
-                    Some(_) => lacking.ahead.push(row),
-                    None => lacking.now.push_back(row),
-                }
-            }
-            None => {
-                shared.metrics.replication.rows_unknown.inc();
-            }
+    while let Some(row) = looked.try_next().await? {
+        match row {
+            Some(row) if store.too_far_ahead(&row).is_some() => lacking.ahead.push(row),
+            Some(row) => lacking.now.push_back(row),
+            None => {}
         }
     }
     Ok(lacking)
+}
+
+/// A row, unless what is here is as new as it.
+fn look<'a>(shared: &'a Shared, row: &Row) -> BoxFuture<'a, Result<Option<FeedRow>, PeerError>> {
+    let row = row.read();
+    Box::pin(async move {
+        let Some(row) = row else {
+            shared.metrics.replication.rows_unknown.inc();
+            return Ok(None);
+        };
+        let lacks = shared.store.lacks(&row).await.map_err(PeerError::Store)?;
+        Ok(lacks.then_some(row))
+    })
 }

@@ -8,7 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::{
+    future::try_join_all,
+    stream::{self, StreamExt as _, TryStreamExt as _},
+};
 use kura_core::{
     address::Address,
     feed::FeedRow,
@@ -16,7 +19,7 @@ use kura_core::{
     record::{Area, SegmentId},
     summary::{Item, Position, Span, Sum, Summary, VERSIONS},
 };
-use kura_env::{Batch, Catalog, CatalogError, Keyspace, Operation};
+use kura_env::{Batch, BoxFuture, Catalog, CatalogError, Keyspace, Operation};
 use parking_lot::Mutex;
 
 use super::{
@@ -29,10 +32,12 @@ use crate::service::Refusal;
 pub(crate) const VERSIONS_SPACE: Keyspace = Keyspace(VERSIONS);
 /// Rows that are read together.
 const PAGE_ROWS: usize = 4096;
-/// Rows that are looked up for one answer: what is told of may be a miss by now.
-const ROWS_LOOKED_AT_MAX: usize = 4096;
 /// Look-ups that are under way at once: others wait for the catalog as well.
 const LOOKS_AT_ONCE: usize = 32;
+/// Items of ranges that join, up to which they are read together.
+const JOINED_ITEMS_MAX: u64 = 1024;
+/// Rows that are read of such ranges. With more in them, each is read by itself.
+const JOINED_ROWS_MAX: usize = 2048;
 
 /// Places that were just looked up, by key; `None` if there was none.
 pub(super) type Known = BTreeMap<Bytes, Option<Place>>;
@@ -273,6 +278,52 @@ impl Sums {
         Ok(Held { sum, items: None })
     }
 
+    /// As [`Sums::held`], of several ranges, the newest first. Those of a few items that join are read together: what a
+    /// range costs is the way to the catalog and back, and not its rows.
+    async fn held_of(
+        &self,
+        catalog: &dyn Catalog,
+        spans: &[Span],
+        items_max: usize,
+    ) -> Result<Vec<Held>, CatalogError> {
+        let groups = {
+            let state = self.0.lock();
+            let count = |span: &Span| state.summary.cover(*span).known.count;
+            joined(spans, count, items_max as u64)
+        };
+        let mut reads = Vec::with_capacity(groups.len());
+        for group in groups {
+            reads.push(self.held_joined(catalog, group, items_max));
+        }
+        Ok(try_join_all(reads).await?.into_iter().flatten().collect())
+    }
+
+    /// What is held in each of some ranges that join, the newest first.
+    fn held_joined<'a>(
+        &'a self,
+        catalog: &'a dyn Catalog,
+        spans: &'a [Span],
+        items_max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Held>, CatalogError>> {
+        Box::pin(async move {
+            if let [newest, .., eldest] = spans {
+                let whole = Span { from: eldest.from, to: newest.to };
+                let (items, is_cut) = self.items(catalog, whole, JOINED_ROWS_MAX).await?;
+                if !is_cut {
+                    return Ok(spans
+                        .iter()
+                        .map(|span| part_of(&items, *span, items_max))
+                        .collect());
+                }
+            }
+            let mut helds = Vec::with_capacity(spans.len());
+            for span in spans {
+                helds.push(self.held(catalog, *span, items_max).await?);
+            }
+            Ok(helds)
+        })
+    }
+
     async fn all_items(
         &self,
         catalog: &dyn Catalog,
@@ -310,6 +361,36 @@ impl Sums {
         }
         Ok((rows.into_iter().map(|(item, _)| item).collect(), is_cut))
     }
+}
+
+/// Divides ranges, of which each lies before the one in front of it, into those that are read together: they join, and
+/// have few items each and all together. `count` says about how many a range has.
+fn joined(spans: &[Span], count: impl Fn(&Span) -> u64, items_max: u64) -> Vec<&[Span]> {
+    let (mut groups, mut begin, mut items) = (Vec::new(), 0, 0);
+    for (at, span) in spans.iter().enumerate() {
+        let here = count(span);
+        let joins = at > begin
+            && spans[at - 1].from == span.to
+            && here <= items_max
+            && items + here <= JOINED_ITEMS_MAX;
+        if at > begin && !joins {
+            groups.push(&spans[begin..at]);
+            (begin, items) = (at, 0);
+        }
+        // Nothing joins one that has many.
+        items += if here <= items_max { here } else { JOINED_ITEMS_MAX };
+    }
+    if begin < spans.len() {
+        groups.push(&spans[begin..]);
+    }
+    groups
+}
+
+/// What of all `items` of several ranges, in their order, lies in one of them.
+fn part_of(items: &[Item], span: Span, items_max: usize) -> Held {
+    let before = |end: Position| items.partition_point(|item| item.position() < end);
+    let items = &items[before(span.from)..before(span.to)];
+    Held { sum: Sum::of(items), items: (items.len() <= items_max).then(|| items.to_vec()) }
 }
 
 /// Collects the items of what lies in a segment.
@@ -366,8 +447,23 @@ impl Store {
         held.map_err(Refusal::Catalog)
     }
 
+    /// As [`Store::held`], of several ranges, of which each lies before the one in front of it.
+    pub(crate) async fn held_of(
+        &self,
+        spans: &[Span],
+        items_max: usize,
+    ) -> Result<Vec<Held>, Refusal> {
+        let helds = self.0.sums.held_of(&*self.0.env.catalog, spans, items_max).await;
+        helds.map_err(Refusal::Catalog)
+    }
+
+    /// About how many items a range holds: without those of leaves that it cuts.
+    pub(crate) fn about_how_many(&self, span: Span) -> u64 {
+        self.0.sums.0.lock().summary.cover(span).known.count
+    }
+
     /// The artifacts in a range of which `is_wanted` says yes to the item, the newest first: about `rows_max`,
-    /// and where what is left of the range ends.
+    /// less those that are a miss by now, and where what is left of the range ends.
     pub(crate) async fn versions(
         &self,
         span: Span,
@@ -375,27 +471,36 @@ impl Store {
         is_wanted: impl Fn(Item) -> bool + Send,
     ) -> Result<(Vec<FeedRow>, Position), Refusal> {
         let rows = rows(&*self.0.env.catalog, span, usize::MAX).await.map_err(Refusal::Catalog)?;
-        let (mut held, mut looked_at, mut last) = (Vec::new(), 0, span.to);
+        let (mut wanted, mut told_from) = (Vec::new(), span.from);
+        let mut last = span.to;
         for (item, key) in rows.into_iter().rev() {
             // What shares a position is told together.
-            let is_enough = held.len() >= rows_max || looked_at >= ROWS_LOOKED_AT_MAX;
-            if is_enough && item.position() < last {
-                return Ok((held, last));
+            if wanted.len() >= rows_max && item.position() < last {
+                told_from = last;
+                break;
             }
             last = item.position();
-            if !is_wanted(item) {
-                continue;
-            }
-            looked_at += 1;
-            let Ok(address) = Address::decode(&key) else { continue };
-            // It may have been replaced since, or lie in what is to be evicted.
-            let Some(place) = self.version(&address).await? else { continue };
-            if item_of(&key, &place) == item {
-                let Place { version, body_bytes, digest, .. } = place;
-                held.push(FeedRow { address, version, body_bytes, digest });
+            if is_wanted(item) {
+                wanted.push((item, key));
             }
         }
-        Ok((held, span.from))
+        let mut looks = Vec::with_capacity(wanted.len());
+        for (item, key) in wanted {
+            looks.push(self.row_of(item, key));
+        }
+        let rows: Vec<_> = stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await?;
+        Ok((rows.into_iter().flatten().collect(), told_from))
+    }
+
+    /// The row of an item; nothing if that was replaced since, or lies in what is to be evicted.
+    fn row_of(&self, item: Item, key: Bytes) -> BoxFuture<'_, Result<Option<FeedRow>, Refusal>> {
+        Box::pin(async move {
+            let Ok(address) = Address::decode(&key) else { return Ok(None) };
+            let Some(place) = self.version(&address).await? else { return Ok(None) };
+            let Place { version, body_bytes, digest, .. } = place;
+            let is_same = item_of(&key, &place) == item;
+            Ok(is_same.then_some(FeedRow { address, version, body_bytes, digest }))
+        })
     }
 
     /// A range divided into at most so many parts, the eldest first.
@@ -460,6 +565,38 @@ mod tests {
 
     fn wrong(sums: &Sums, items: &[Item]) -> bool {
         sums.0.lock().summary.wrong(items).is_some()
+    }
+
+    fn span(from: u64, to: u64) -> Span {
+        let at = |time| Position { time, print: 0 };
+        Span { from: at(from), to: at(to) }
+    }
+
+    #[test]
+    fn ranges_of_few_items_that_join_are_read_together() {
+        let sizes = |spans: &[(u64, u64)], most: u64| {
+            let spans: Vec<Span> = spans.iter().map(|(from, to)| span(*from, *to)).collect();
+            // As many items as time.
+            let groups = joined(&spans, |span| span.to.time - span.from.time, most);
+            let all: Vec<Span> = groups.iter().flat_map(|group| group.to_vec()).collect();
+            assert_eq!(all, spans, "each range once, and in its order");
+            groups.iter().map(|group| group.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&[], 96), [0; 0]);
+        assert_eq!(sizes(&[(40, 50), (30, 40), (20, 30)], 96), [3]);
+        assert_eq!(sizes(&[(40, 50), (30, 39), (20, 30)], 96), [1, 2], "they do not all join");
+        assert_eq!(sizes(&[(300, 350), (200, 300), (150, 200), (100, 150)], 96), [1, 1, 2]);
+        assert_eq!(sizes(&[(800, 1600), (400, 800), (0, 400)], 1000), [1, 2], "{JOINED_ITEMS_MAX}");
+    }
+
+    #[test]
+    fn what_is_read_together_is_that_of_each_range() {
+        let items: Vec<Item> = (10..20).filter_map(item).collect();
+        let held = part_of(&items, span(12, 15), 3);
+        assert_eq!((held.sum, held.items), (Sum::of(&items[2..5]), Some(items[2..5].to_vec())));
+        let held = part_of(&items, span(12, 16), 3);
+        assert_eq!((held.sum.count, held.items), (4, None));
+        assert_eq!(part_of(&items, span(20, 30), 3).sum, Sum::default());
     }
 
     #[test]
