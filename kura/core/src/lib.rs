@@ -28,6 +28,7 @@ pub mod refresh;
 pub mod resume;
 pub mod ring;
 pub mod scrub;
+pub mod shares;
 pub mod stamp;
 pub mod summary;
 pub mod tombstones;

@@ -19,7 +19,7 @@ use prometheus_client::{
 pub use host::{HostCounter, HostMetrics};
 pub use replication::{ReasonLabels, ReplicationMetrics};
 pub use space::{SpaceLevels, SpaceMetrics};
-pub use store::StoreMetrics;
+pub use store::{ClassLabels, StoreMetrics};
 
 /// A gauge of whole numbers.
 pub type Level = Gauge<i64, AtomicI64>;

@@ -1,11 +1,19 @@
 //! What the store counts.
 
 use prometheus_client::{
-    metrics::counter::Counter,
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
     registry::{Registry, Unit},
 };
 
-use super::{Level, counter};
+use super::{Level, counter, counters};
+
+/// Labels of what is counted by the class of work that the disk does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ClassLabels {
+    /// The name of the class.
+    pub class: &'static str,
+}
 
 /// One line a counter: its name in code and in the text, and its help.
 macro_rules! store_metrics {
@@ -16,6 +24,12 @@ macro_rules! store_metrics {
             pub staging_bytes: Level,
             /// Deletes of namespaces that are remembered.
             pub tombstones: Level,
+            /// Turns at the disk that had to be waited for.
+            pub disk_turn_waits: Family<ClassLabels, Counter>,
+            /// Milliseconds of that.
+            pub disk_turn_waited_ms: Family<ClassLabels, Counter>,
+            /// Pieces of work that waited for no turn.
+            pub disk_turns_skipped: Family<ClassLabels, Counter>,
             $(#[doc = $help] pub $name: Counter,)*
         }
 
@@ -35,9 +49,25 @@ macro_rules! store_metrics {
                     "Deletes of namespaces that are remembered",
                     tombstones.clone(),
                 );
+                let by_class = |registry: &mut Registry, name, help| counters(registry, name, help);
                 Self {
                     staging_bytes,
                     tombstones,
+                    disk_turn_waits: by_class(
+                        registry,
+                        "disk_turn_waits",
+                        "Pieces of work of this class that waited for a turn at the disk",
+                    ),
+                    disk_turn_waited_ms: by_class(
+                        registry,
+                        "disk_turn_waited_ms",
+                        "Milliseconds that those waited, all together",
+                    ),
+                    disk_turns_skipped: by_class(
+                        registry,
+                        "disk_turns_skipped",
+                        "Pieces of work of this class that waited for no turn, because too many did",
+                    ),
                     $($name: counter(registry, stringify!($name), $help),)*
                 }
             }

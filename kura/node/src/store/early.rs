@@ -21,6 +21,7 @@ use super::{
     deletes::Deletes,
     reading::Keeper,
     segments::{Segment, View},
+    turns::{Turns, Work},
 };
 use crate::{metrics::Metrics, service::Refusal};
 
@@ -31,6 +32,8 @@ pub struct Early {
     pub(super) metrics: Arc<Metrics>,
     /// Deletes of namespaces, read back before anything is served.
     pub(super) deletes: Arc<Deletes>,
+    /// Who works at the disk.
+    pub(super) turns: Arc<Turns>,
     /// What has this sequence or a higher one is the newest of its name: whatever could hold a newer
     /// was read.
     known_from: AtomicU64,
@@ -41,7 +44,8 @@ impl Early {
     #[must_use]
     pub fn new(env: Env, metrics: Arc<Metrics>) -> Arc<Self> {
         let (view, known_from) = (Arc::default(), AtomicU64::new(u64::MAX));
-        Arc::new(Self { env, view, metrics, deletes: Arc::default(), known_from })
+        let turns = Turns::new(env.clock.clone(), metrics.clone());
+        Arc::new(Self { env, view, metrics, deletes: Arc::default(), turns, known_from })
     }
 
     /// From now on whatever has this sequence or a higher one is the newest of its name.
@@ -64,7 +68,8 @@ impl Early {
     pub async fn open(self: &Arc<Self>, address: &Address) -> Result<Option<Reading>, Refusal> {
         let mut last = None;
         while let Some((place, segment)) = self.find(address).await {
-            if let Some(reading) = Reading::open(self.clone(), segment, address, place).await? {
+            let opened = Reading::open(self.clone(), Work::Clients, segment, address, place);
+            if let Some(reading) = opened.await? {
                 self.metrics.store.early_reads.inc();
                 return Ok(Some(reading.counted()));
             }
@@ -102,6 +107,10 @@ impl Keeper for Early {
 
     fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Nobody is there yet who could remove it; the next reader finds it again.

@@ -46,6 +46,7 @@ mod staging;
 mod stamp;
 pub(crate) mod state_file;
 mod status;
+mod turns;
 mod upload;
 mod versions;
 mod window;
@@ -109,6 +110,7 @@ use self::{
     segments::{Segment, View},
     space::Volume,
     staging::{BodyAt, Staging},
+    turns::{Turns, Work},
     versions::Sums,
 };
 use crate::{
@@ -183,6 +185,8 @@ struct Shared {
     sums: Arc<Sums>,
     /// Deletes of namespaces.
     deletes: Arc<Deletes>,
+    /// Who works at the disk.
+    turns: Arc<Turns>,
     /// Held by clients whose deletes wait.
     delete_turns: Arc<Semaphore>,
     /// What the store holds of its volume.
@@ -221,10 +225,9 @@ impl Store {
         let Watched { env, device } = watched;
         let metrics = early.metrics.clone();
         let recovered = recovery::recover(&env, &config, early, progress).await?;
-        let limits = Limits::of(&config, &recovered);
+        let (limits, capacity) = (Limits::of(&config, &recovered), recovered.capacity);
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
-        let (view, capacity) = (recovered.view.clone(), recovered.capacity);
-        let pool = recovered.pool.clone();
+        let (view, pool) = (recovered.view.clone(), recovered.pool.clone());
         let (books, volume) = (recovered.books.clone(), recovered.volume.clone());
         let (orders, waiting) = Orders::open(&capacity, metrics.clone());
         let staging = Arc::new(Staging::new(&env, &config, metrics.clone()));
@@ -260,6 +263,7 @@ impl Store {
             index,
             sums,
             deletes,
+            turns: early.turns.clone(),
             delete_turns: deletes::turns(),
             books,
             volume,
@@ -299,7 +303,8 @@ impl Store {
     pub async fn open(&self, address: &Address) -> Result<Option<Reading>, Refusal> {
         let mut last = None;
         while let Some((place, segment)) = self.find(address).await? {
-            if let Some(reading) = Reading::open(self.0.clone(), segment, address, place).await? {
+            let opened = Reading::open(self.0.clone(), Work::Clients, segment, address, place);
+            if let Some(reading) = opened.await? {
                 self.used(address, &place, Trigger::Read);
                 return Ok(Some(reading.counted()));
             }
@@ -561,6 +566,10 @@ impl Keeper for Shared {
 
     fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     fn forget(&self, address: Address, place: Place) {

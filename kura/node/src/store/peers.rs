@@ -18,11 +18,14 @@ use kura_core::{
     place::Place,
     record::{SegmentId, Version, header_bytes},
     resume::Waiting,
+    shares::Class,
 };
 use kura_env::{Batch, CommitDurability, Keyspace};
 use tokio::sync::Notify;
 
-use super::{FEED_SPACE, PLACES_SPACE, Reading, Store, Upload, budget::Lane, routing::area_of};
+use super::{
+    FEED_SPACE, PLACES_SPACE, Reading, Store, Upload, budget::Lane, routing::area_of, turns::Work,
+};
 use crate::service::Refusal;
 
 /// node -> cursor.
@@ -189,7 +192,8 @@ impl Store {
         if place.version != version {
             return Ok(None);
         }
-        Reading::open(self.0.clone(), segment, address, place).await
+        let work = Work::Background(Class::Serving);
+        Reading::open(self.0.clone(), work, segment, address, place).await
     }
 
     /// Begins to take in a body that a peer has, waiting for room.

@@ -11,7 +11,10 @@ use kura_core::{
 
 use kura_env::{Disk, DiskError, DiskErrorKind, File};
 
-use super::segments::Segment;
+use super::{
+    segments::Segment,
+    turns::{Turns, Work},
+};
 use crate::{
     metrics::Metrics,
     service::{Meta, Refusal},
@@ -27,6 +30,9 @@ pub(super) trait Keeper: Send + Sync {
 
     /// Where it is counted.
     fn metrics(&self) -> &Metrics;
+
+    /// Who else works at the disk.
+    fn turns(&self) -> &Arc<Turns>;
 
     /// Has a reference removed that leads to nothing. If too much waits already it stays, and the
     /// next reader finds it again.
@@ -51,6 +57,8 @@ pub struct Reading {
     /// Bytes in front of what is wanted: read and checked, and not handed out.
     before_bytes: u64,
     keeper: Arc<dyn Keeper>,
+    /// For whom it is read.
+    work: Work,
     /// Whether it still is to be counted as a hit or a miss.
     counts: bool,
 }
@@ -60,6 +68,7 @@ impl Reading {
     /// place is wrong, which is a miss.
     pub(super) async fn open(
         keeper: Arc<dyn Keeper>,
+        work: Work,
         segment: Arc<Segment>,
         address: &Address,
         place: Place,
@@ -74,7 +83,8 @@ impl Reading {
             Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(&*keeper, address, place, error)),
         };
-        let read = file.read_at(place.offset, wanted).await;
+        let read = file.read_at(place.offset, wanted);
+        let read = keeper.turns().at(work, wanted as u64, read).await;
         let mut bytes = read.map_err(|error| unreadable(&*keeper, address, place, error))?;
         let artifact = match Header::decode(&bytes, segment.nonce, place.offset) {
             Ok((Header::Artifact(artifact), len)) if len == header_bytes => artifact,
@@ -104,6 +114,7 @@ impl Reading {
             position: 0,
             before_bytes: 0,
             keeper,
+            work,
             counts: false,
         }))
     }
@@ -176,7 +187,8 @@ impl Reading {
         let bytes = if self.ahead.is_empty() {
             let at = self.place.offset + u64::from(self.place.header_bytes) + self.position;
             let (keeper, address) = (&*self.keeper, &self.artifact.address);
-            let read = self.file.read_at(at, wanted).await;
+            let read = self.file.read_at(at, wanted);
+            let read = keeper.turns().at(self.work, wanted as u64, read).await;
             read.map_err(|error| unreadable(keeper, address, self.place, error))?
         } else {
             std::mem::take(&mut self.ahead)

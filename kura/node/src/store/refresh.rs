@@ -20,7 +20,7 @@ use kura_env::{Env, TaskHandle};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{Keeper as _, Shared, Store, Upload};
+use super::{Keeper as _, Shared, Store, Upload, turns::Work};
 use crate::{metrics::Metrics, service::Refusal};
 
 /// Copies that may wait. Beyond that a read goes without, and is counted.
@@ -166,7 +166,9 @@ async fn work(store: Weak<Shared>, mut queue: mpsc::Receiver<Order>) {
 async fn copy(store: &Store, order: &Order) -> Result<(), Refusal> {
     let Order { address, place, .. } = order;
     let Some(segment) = store.0.view.segment(place.segment) else { return Ok(()) };
-    let reading = super::Reading::open(store.0.clone(), segment, address, *place).await?;
+    // The ring may wait for it.
+    let reading =
+        super::Reading::open(store.0.clone(), Work::Own, segment, address, *place).await?;
     let Some(mut reading) = reading else {
         // Nothing can be read there, so nothing is held there either.
         store.0.forget(address.clone(), *place);

@@ -16,13 +16,14 @@ use kura_core::{
     place::{Place, contents_key, parse_contents_key, parse_contents_row, place_key},
     record::SegmentId,
     scrub::{pass_order, rest_after},
+    shares::Class,
 };
 use kura_env::{Clock, EntropyStream, Env, Instant, TaskHandle};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use super::{CONTENTS_SPACE, PLACES_SPACE, Reading, Shared, Store};
+use super::{CONTENTS_SPACE, PLACES_SPACE, Reading, Shared, Store, turns};
 use crate::{config::StoreConfig, service::Refusal};
 
 /// When the first pass of a life begins, if not earlier: what a start has to do goes first.
@@ -357,8 +358,9 @@ impl Work {
     ) -> Result<bool, Refusal> {
         let Some(segment) = store.0.view.segment(place.segment) else { return Ok(true) };
         self.owed_bytes += place.record_bytes() - place.body_bytes;
-        let Some(mut reading) = Reading::open(store.0.clone(), segment, address, place).await?
-        else {
+        let work = turns::Work::Background(Class::Scrub);
+        let opened = Reading::open(store.0.clone(), work, segment, address, place);
+        let Some(mut reading) = opened.await? else {
             // An object of the pool may have been evicted or replaced since.
             if store.0.view.segment(place.segment).is_none() {
                 return Ok(true);

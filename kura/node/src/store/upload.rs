@@ -11,6 +11,7 @@ use kura_core::{
     feed::FeedRow,
     place::Place,
     record::ChunkSums,
+    shares::Class,
 };
 use tokio::sync::oneshot;
 
@@ -20,6 +21,7 @@ use super::{
     command::{Body, Command, Origin, Publish},
     pieces::Pieces,
     staging::{BodyAt, StagedFile},
+    turns::Work,
 };
 use crate::service::{Published, Refusal};
 
@@ -229,11 +231,15 @@ impl Upload {
     async fn hand_over(&mut self, actual: Digest) -> Result<Published, Refusal> {
         let received_bytes = self.received_bytes;
         self.flush().await?;
+        let is_large = self.store.is_large(&self.address, received_bytes);
         if let Filling::Staged { staged, .. } = &self.filling
-            && self.store.is_large(&self.address, received_bytes)
+            && is_large
         {
             // Synced here and not by the appender, who keeps all others waiting meanwhile.
-            staged.file().sync_data().await.map_err(Refusal::Disk)?;
+            let sync = staged.file().sync_data();
+            let turns = &self.store.0.turns;
+            let synced = turns.at(self.work(), self.unsynced_bytes, sync).await;
+            synced.map_err(Refusal::Disk)?;
         }
         let body = match std::mem::replace(&mut self.filling, Filling::nothing(&self.store)) {
             Filling::Memory { mut pieces, reservation } => {
@@ -252,8 +258,13 @@ impl Upload {
             body,
             reply,
         };
-        self.store.send(Command::Publish(Box::new(publish))).await?;
-        let published = answer.await.map_err(|_| Refusal::Draining)?;
+        let stored = async {
+            self.store.send(Command::Publish(Box::new(publish))).await?;
+            answer.await.map_err(|_| Refusal::Draining)?
+        };
+        // A large one is on the disk.
+        let bytes = if is_large { 0 } else { received_bytes };
+        let published = self.store.0.turns.at(self.work(), bytes, stored).await;
         self.published = published.is_ok();
         published
     }
@@ -287,20 +298,43 @@ impl Upload {
         Ok(())
     }
 
+    /// For whom the disk works.
+    fn work(&self) -> Work {
+        match self.origin {
+            Origin::Client => Work::Clients,
+            Origin::Peer(_) => Work::Background(Class::Replicas),
+            // The ring may wait for it.
+            Origin::Copied { .. } => Work::Own,
+        }
+    }
+
     /// Writes what has gathered to the staging file.
+    ///
+    /// What no client waits for is synced at once while clients have work for the disk. In the page cache it would
+    /// be ahead of what they write, however much it is, and nobody would know when its turn is over.
     async fn flush(&mut self) -> Result<(), Refusal> {
+        let (work, turns) = (self.work(), self.store.0.turns.clone());
         let Filling::Staged { staged, pending, .. } = &mut self.filling else { return Ok(()) };
-        let bytes = pending.len_bytes();
+        let bytes = pending.len_bytes() as u64;
+        let turn = match work {
+            Work::Background(class) if bytes > 0 => Some(turns.turn(class, bytes).await),
+            Work::Background(_) | Work::Clients | Work::Own => None,
+        };
+        // A turn is not waited for in another one.
+        let work = if turn.is_some() { Work::Own } else { work };
         if bytes > 0 {
-            staged.file().append(pending.take()).await.map_err(|error| {
+            let appended = turns.at(work, bytes, staged.file().append(pending.take())).await;
+            appended.map_err(|error| {
                 if error.kind.is_full() { Refusal::DiskFull(error) } else { Refusal::Disk(error) }
             })?;
-            staged.wrote(bytes as u64);
-            self.store.staging_wrote(bytes as u64);
-            self.unsynced_bytes += bytes as u64;
+            staged.wrote(bytes);
+            self.store.staging_wrote(bytes);
+            self.unsynced_bytes += bytes;
         }
-        if self.unsynced_bytes >= self.store.unsynced_bytes_max() {
-            staged.file().sync_data().await.map_err(Refusal::Disk)?;
+        let is_beside_clients = turn.as_ref().is_some_and(|turn| !turn.is_alone());
+        if is_beside_clients || self.unsynced_bytes >= self.store.unsynced_bytes_max() {
+            let sync = staged.file().sync_data();
+            turns.at(work, self.unsynced_bytes, sync).await.map_err(Refusal::Disk)?;
             self.unsynced_bytes = 0;
         }
         Ok(())
