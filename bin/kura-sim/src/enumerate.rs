@@ -1,9 +1,11 @@
 //! `kura-sim enumerate`: one story, told again and again, with a crash at every change of the disk in
 //! turn, in every way in which one can die there; with a second crash at every change that recovery
-//! makes; and with crashes aimed at the classes of change that none came at by then.
+//! makes; and with crashes aimed at the classes of change that none came at by then. A story with strikes is told
+//! with every pair of them: see `pairs`.
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,6 +24,7 @@ use crate::{
     Failure,
     execute::execute,
     library::{self, Found},
+    pairs,
     show::{self, say},
 };
 
@@ -46,7 +49,7 @@ const RECOVERY_EFFECTS_MAX: u64 = 120;
 /// Runs in which a class of change that no crash came at was made, and that are made again with a crash there.
 const AIMS_MAX: usize = 12;
 /// Failures that are told.
-const FAILURES_MAX: usize = 20;
+pub(crate) const FAILURES_MAX: usize = 20;
 
 /// Every class of change that a node makes to its disk. One that is not here, and one that no crash came
 /// at, fails the enumeration, unless a reason says why.
@@ -113,7 +116,7 @@ const LEDGER: &[(&str, Option<&str>)] = &[
 /// Arguments of `enumerate`.
 #[derive(clap::Args)]
 pub(crate) struct EnumerateArguments {
-    /// A scenario with a fault `crash`, by its file or its name.
+    /// A scenario with a fault `crash`, or with strikes `first` and `second`, by its file or its name.
     #[arg(default_value = "crash_at_every_effect")]
     scenario: String,
     /// From which everything else is drawn.
@@ -125,6 +128,12 @@ pub(crate) struct EnumerateArguments {
     /// Runs at once; one for each core if not given.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Of a scenario with strikes: makes the run of this name alone, and shows it.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Where that run leaves its capsule if it fails.
+    #[arg(long, requires = "only")]
+    out: Option<PathBuf>,
 }
 
 fn part(text: &str) -> Result<(u64, u64), String> {
@@ -135,14 +144,26 @@ fn part(text: &str) -> Result<(u64, u64), String> {
 }
 
 /// One run: what is set in the scenario.
-type Settings = Vec<String>;
+pub(crate) type Settings = Vec<String>;
 /// A finished run.
-type Finished = (Settings, Result<RunReport, Failure>);
+pub(crate) type Finished = (Settings, Result<RunReport, Failure>);
 
 /// Makes all runs, or one part of them.
 pub(crate) fn enumerate(arguments: &EnumerateArguments) -> Result<u8, Failure> {
-    let EnumerateArguments { scenario, seed, part, jobs } = arguments;
+    let EnumerateArguments { scenario, seed, part, jobs, only, out } = arguments;
     let Found { path, document, .. } = library::find(scenario)?;
+    let threads =
+        jobs.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
+    if pairs::has_strikes(&document) {
+        let story = pairs::Story { path, document, seed: *seed };
+        return match only {
+            Some(name) => pairs::one(&story, name, out.clone()),
+            None => pairs::all(&story, *part, threads),
+        };
+    }
+    if only.is_some() {
+        return Err(Failure::Usage(format!("{path} has no strikes: its runs have no names")));
+    }
     let calm = run(&document, *seed, &[format!("{FAULT}.chance=0")])?;
     if calm.verdict != Verdict::Pass {
         let what = format!("without a crash it does not pass: {}", calm.reason);
@@ -152,22 +173,14 @@ pub(crate) fn enumerate(arguments: &EnumerateArguments) -> Result<u8, Failure> {
     let mut runs = first_crashes(effects);
     runs.extend(second_crashes(effects));
     let total = runs.len();
-    if let Some((part, of)) = part {
-        let mut position = 0;
-        runs.retain(|_| {
-            position += 1;
-            (position - 1) % of == *part
-        });
-    }
+    keep_part(&mut runs, *part);
     say(&format!(
         "{path} with seed {seed}: {effects} changes of the disk; {} of {total} runs",
         runs.len()
     ))?;
-    let threads =
-        jobs.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
     let (mut seen, document) = (Seen::default(), Arc::new(document));
     let make = |seen: &mut Seen, runs| {
-        for (settings, report) in start(document.clone(), *seed, runs, threads.max(1))? {
+        for (settings, report) in start(document.clone(), *seed, runs, threads)? {
             seen.take(&path, *seed, &settings, &report?)?;
         }
         Ok::<_, Failure>(())
@@ -182,6 +195,16 @@ pub(crate) fn enumerate(arguments: &EnumerateArguments) -> Result<u8, Failure> {
         }
     }
     seen.summary(part.is_none())
+}
+
+/// Keeps every so many-th of the runs alone, if a part is asked for.
+pub(crate) fn keep_part<R>(runs: &mut Vec<R>, part: Option<(u64, u64)>) {
+    let Some((part, of)) = part else { return };
+    let mut position = 0;
+    runs.retain(|_| {
+        position += 1;
+        (position - 1) % of == part
+    });
 }
 
 /// A crash at every change, in every way.
@@ -233,7 +256,11 @@ fn settings(
     values.map(|(key, value)| format!("{FAULT}.{key}={value}")).into()
 }
 
-fn run(document: &Document, seed: u64, settings: &[String]) -> Result<RunReport, Failure> {
+pub(crate) fn run(
+    document: &Document,
+    seed: u64,
+    settings: &[String],
+) -> Result<RunReport, Failure> {
     let mut document = document.clone();
     for setting in settings {
         let wrong = |error: ScenarioError| Failure::Usage(error.to_string());
@@ -243,7 +270,7 @@ fn run(document: &Document, seed: u64, settings: &[String]) -> Result<RunReport,
 }
 
 /// Starts the threads; the finished runs come as they are done.
-fn start(
+pub(crate) fn start(
     document: Arc<Document>,
     seed: u64,
     runs: Vec<Settings>,

@@ -8,6 +8,7 @@ mod diff;
 mod enumerate;
 mod execute;
 mod library;
+mod pairs;
 mod run;
 mod show;
 mod sweep;
@@ -39,7 +40,8 @@ enum Command {
     Run(run::RunArguments),
     /// Runs scenarios under many seeds; goes on where it stopped.
     Sweep(sweep::SweepArguments),
-    /// Tells one story with a crash at every change of the disk in turn, and a second one in recovery.
+    /// Tells one story with a crash at every change of the disk in turn, and a second one in recovery; or one with
+    /// strikes with every pair of them.
     Enumerate(enumerate::EnumerateArguments),
     /// Prints the fields of scenario files and the invariants as `docs/simulation.md` holds them.
     Schema,

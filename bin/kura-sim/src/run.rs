@@ -17,31 +17,31 @@ use crate::{
 };
 
 /// Arguments of `run`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct RunArguments {
     /// A scenario, by its file or its name.
-    scenario: String,
+    pub(crate) scenario: String,
     /// From which everything is drawn.
     #[arg(long, default_value_t = 0)]
-    seed: u64,
+    pub(crate) seed: u64,
     /// Chooses the order of tasks that are ready at once; as the seed says if not given.
     #[arg(long)]
-    schedule: Option<u64>,
+    pub(crate) schedule: Option<u64>,
     /// Replaces a field of the scenario: `node.durability=process-crash`.
     #[arg(long, value_name = "PATH=VALUE")]
-    set: Vec<String>,
+    pub(crate) set: Vec<String>,
     /// Prints one line of JSON instead of text.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
     /// Where a failing run leaves its capsule: verdict, plan, timeline, journal, replay command.
     #[arg(long)]
-    out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
     /// Runs twice and compares: the same seed must do the same.
     #[arg(long)]
-    twice: bool,
+    pub(crate) twice: bool,
     /// What the nodes run on; turmoil runs small forms of some scenarios, for a second opinion.
     #[arg(long, value_enum, default_value_t = Engine::Own)]
-    engine: Engine,
+    pub(crate) engine: Engine,
 }
 
 /// Runs one scenario.

@@ -11,9 +11,10 @@ use clap::ValueEnum;
 use crate::Failure;
 
 /// What the nodes of a run run on.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum Engine {
     /// The simulator's own world: exact links, every scenario.
+    #[default]
     Own,
     /// turmoil: another executor and another TCP, small forms of some scenarios.
     Turmoil,

@@ -48,7 +48,8 @@ enum Chore {
         /// Scenario files or names; all incidents if none is given
         scenarios: Vec<String>,
     },
-    /// One story with a crash at every change of the disk in turn, and a second one in recovery
+    /// One story with a crash at every change of the disk in turn and a second one in recovery, and one with every two
+    /// faults at the points of a pass
     Enumerate,
     /// Shows that each mutant is caught by its own oracle
     Prove {

@@ -208,7 +208,11 @@ pub(crate) fn test(
     Ok(())
 }
 
-/// Tells the story of crashes at every change of the disk: as a whole, or the part whose turn it is.
+/// The stories that are told in every way there is.
+const ENUMERATED: [&str; 2] = ["crash_at_every_effect", "fault_pairs_in_a_pass"];
+
+/// Tells of crashes at every change of the disk, and of every two faults at the points of a pass: as a whole, or the part
+/// whose turn it is.
 ///
 /// # Errors
 ///
@@ -218,13 +222,16 @@ pub(crate) fn enumerate(
     artifacts: &Artifacts,
     all: bool,
 ) -> Result<(), Failure> {
-    let mut command = Command::new(artifacts.program("kura-sim")?);
-    command.current_dir(workspace.path("")).arg("enumerate");
-    if !all {
-        let part = rotation::part(workspace)?;
-        command.args(["--part", &format!("{part}/{PARTS}")]);
+    for story in ENUMERATED {
+        let mut command = Command::new(artifacts.program("kura-sim")?);
+        command.current_dir(workspace.path("")).args(["enumerate", story]);
+        if !all {
+            let part = rotation::part(workspace)?;
+            command.args(["--part", &format!("{part}/{PARTS}")]);
+        }
+        process::pass_through(&mut command)?;
     }
-    process::pass_through(&mut command)
+    Ok(())
 }
 
 /// That tenth of `count` seeds, without the fixed ones, whose turn it is.

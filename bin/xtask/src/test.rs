@@ -35,7 +35,9 @@ pub(crate) fn run(workspace: &Workspace, fast: bool, strict: bool) -> Result<(),
     })?;
     steps.step("scenarios", || scenarios::test(workspace, &artifacts, fast))?;
     if !fast {
-        steps.step("crash points", || scenarios::enumerate(workspace, &artifacts, false))?;
+        steps.step("crash points and pairs of faults", || {
+            scenarios::enumerate(workspace, &artifacts, false)
+        })?;
         steps.step("prove", || prove::prove(workspace, &artifacts, &prove::Choice::Rotating))?;
         steps.step("turmoil twin", || twin::run(workspace, true))?;
         passed += steps.step("real processes", || {

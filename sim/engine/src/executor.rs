@@ -27,6 +27,8 @@ pub(crate) struct Executor {
     choice: KeyedStream,
     /// Those that have not ended, by their ids, which are never used again.
     tasks: BTreeMap<u64, Arc<Task>>,
+    /// Of each node that stands still, the tasks that could be polled if it did not.
+    frozen: BTreeMap<NodeId, Vec<Arc<Task>>>,
     next_id: u64,
     pub(crate) events: u64,
     pub(crate) polls: u64,
@@ -48,7 +50,8 @@ pub(crate) enum Step {
 
 impl Executor {
     pub(crate) fn new(choice: KeyedStream) -> Self {
-        Self { choice, tasks: BTreeMap::new(), next_id: 0, events: 0, polls: 0, timers: 0 }
+        let (tasks, frozen) = (BTreeMap::new(), BTreeMap::new());
+        Self { choice, tasks, frozen, next_id: 0, events: 0, polls: 0, timers: 0 }
     }
 
     pub(crate) fn tasks(&self) -> Vec<Arc<Task>> {
@@ -163,15 +166,36 @@ impl Shared {
     }
 
     fn choose(&self) -> Option<Arc<Task>> {
-        let mut ready = self.ready.lock();
-        match ready.len() {
-            0 => None,
-            1 => ready.pop(),
-            len => {
-                let position = self.executor.lock().choice.position(len);
-                Some(ready.swap_remove(position))
+        loop {
+            let chosen = {
+                let mut ready = self.ready.lock();
+                match ready.len() {
+                    0 => return None,
+                    1 => ready.pop(),
+                    len => {
+                        let position = self.executor.lock().choice.position(len);
+                        Some(ready.swap_remove(position))
+                    }
+                }
+            };
+            let task = chosen?;
+            match self.executor.lock().frozen.get_mut(&task.node) {
+                // It counts as queued until its node moves again.
+                Some(waiting) => waiting.push(task),
+                None => return Some(task),
             }
         }
+    }
+
+    /// No task of the node is polled until it is thawed.
+    pub(crate) fn freeze(&self, node: NodeId) {
+        self.executor.lock().frozen.entry(node).or_default();
+    }
+
+    /// The tasks of the node are polled again, first of all those that could have been meanwhile.
+    pub(crate) fn thaw(&self, node: NodeId) {
+        let waiting = self.executor.lock().frozen.remove(&node);
+        self.ready.lock().extend(waiting.into_iter().flatten());
     }
 
     fn turn(&self, task: &Arc<Task>) -> Step {

@@ -185,6 +185,7 @@ impl World {
         });
         shared.hosts.lock().set_power(node, power);
         shared.with_net(|net, turn| net.host_died(node, power, turn));
+        shared.thaw(node);
         shared.end_tasks(Some(node));
     }
 
@@ -200,6 +201,26 @@ impl World {
         });
         shared.hosts.lock().start(node, shared.now_nanos());
         shared.with_net(|net, turn| net.host_started(node, turn));
+    }
+
+    /// SIGSTOP: no task of the node is polled until it is thawed or its life ends. Its host takes in what is
+    /// sent to it, as far as the windows of its connections go, and its timers are noticed late.
+    ///
+    /// # Panics
+    ///
+    /// If it is the operator's host.
+    pub fn freeze(&self, node: NodeId) {
+        assert!(node != NodeId::OPERATOR, "the operator's host never stands still");
+        self.shared
+            .record(Event::Fault, [u64::from(node.number()), 1], || format!("{node} frozen"));
+        self.shared.freeze(node);
+    }
+
+    /// SIGCONT. Does nothing to a node that is not frozen.
+    pub fn thaw(&self, node: NodeId) {
+        self.shared
+            .record(Event::Fault, [u64::from(node.number()), 0], || format!("{node} thawed"));
+        self.shared.thaw(node);
     }
 
     /// Whether a node is up.

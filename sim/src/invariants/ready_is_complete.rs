@@ -14,8 +14,8 @@ use crate::{
 pub const INVARIANT: Invariant = Invariant {
     name: "ready_is_complete",
     demands: "a node that turns ready holds everything that its peers held since its start, less \
-              what was evicted, is older than all that there is room for, was answered 404 or \
-              cannot be read there; a peer that it did not pass over gave no answer for \
+              what was evicted, is older than all that there is room for, lies more than five minutes \
+              ahead of its own clock, was answered 404 or cannot be read there; a peer that it did not pass over gave no answer for \
               `peer_wait`, or nothing of use for five times that and five minutes, by death, cut or \
               fault; one that came up empty has reached a peer",
     checked: "when a node of a mesh turns ready, against the catalogs of its peers",

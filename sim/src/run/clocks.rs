@@ -41,8 +41,9 @@ impl Run {
     pub(super) fn clocks_are_right(&self) -> Result<(), Judgement> {
         let phases = self.scenario.phases.iter();
         let lists = phases.flat_map(|phase| [&phase.clock_ahead, &phase.clock_behind]);
-        let wrong: BTreeSet<usize> =
+        let mut wrong: BTreeSet<usize> =
             lists.flat_map(|names| self.scenario.positions(names)).collect();
+        wrong.extend(self.mesh.iter().flat_map(|mesh| mesh.jumped()));
         let wall_ms = self.world.clock(NodeId::OPERATOR).wall().0;
         for (position, machine) in self.machines.iter().enumerate() {
             if wrong.is_empty() || wrong.contains(&position) {

@@ -2,6 +2,7 @@
 //! when a peer was last heard.
 
 mod answer;
+mod sight;
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,8 @@ use kura_env::{BoxFuture, Clock, Instant, Listener, Net, NetError, Stream};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::answer::Answer;
+pub(super) use self::sight::Sight;
+use self::{answer::Answer, sight::Look};
 use crate::{
     court::Court,
     invariants::{Violation, retries_bounded},
@@ -54,6 +56,8 @@ struct Count {
     court: Court,
     node: String,
     on_answer: OnAnswer,
+    /// Sees how far passes have come, where anything goes by that.
+    sight: Option<Arc<Sight>>,
     connections: Mutex<BTreeMap<SocketAddr, Failing>>,
     fetches: Mutex<BTreeMap<SocketAddr, Failing>>,
 }
@@ -73,11 +77,12 @@ impl Dials {
         net: Arc<dyn Net>,
         clock: Arc<dyn Clock>,
         (court, node): (Court, &str),
-        on_answer: OnAnswer,
+        (on_answer, sight): (OnAnswer, Option<Arc<Sight>>),
     ) -> Self {
         let (connections, fetches) = (Mutex::default(), Mutex::default());
         let node = node.to_owned();
-        Self { net, count: Arc::new(Count { clock, court, node, on_answer, connections, fetches }) }
+        let count = Count { clock, court, node, on_answer, sight, connections, fetches };
+        Self { net, count: Arc::new(count) }
     }
 }
 
@@ -181,6 +186,7 @@ struct Asked {
     about: About,
     answer: Answer,
     received_bytes: u64,
+    look: Option<Look>,
 }
 
 impl Talk {
@@ -195,8 +201,12 @@ impl Talk {
         } else {
             return;
         };
+        if self.asked.is_some() {
+            return;
+        }
+        let look = self.count.sight.as_ref().and_then(|sight| sight.asked(self.addr, data));
         let answer = Answer::default();
-        self.asked.get_or_insert(Asked { about, answer, received_bytes: 0 });
+        self.asked = Some(Asked { about, answer, received_bytes: 0, look });
     }
 
     /// The peer has sent these bytes; none of them at its end.
@@ -206,10 +216,17 @@ impl Talk {
         }
         let Some(asked) = &mut self.asked else { return };
         asked.received_bytes += data.len() as u64;
-        asked.answer.take(data);
+        let Asked { answer, look, .. } = asked;
+        answer.take(data, |content| {
+            if let Some(look) = look {
+                look.content(content);
+            }
+        });
         if let Some(status) = asked.answer.ended() {
             let about = asked.about;
-            self.asked = None;
+            if let Some(look) = self.asked.take().and_then(|asked| asked.look) {
+                look.ended(status);
+            }
             self.count.answered(self.addr, about, status);
         }
     }
@@ -359,7 +376,7 @@ mod tests {
         let world = World::new(WorldConfig::from_seed(0));
         let (clock, court) = (world.clock(NodeId::OPERATOR), Court::default());
         let net = world.net(NodeId::OPERATOR);
-        let dials = Dials::new(net, clock, (court.clone(), "n"), Box::new(|_, _| ()));
+        let dials = Dials::new(net, clock, (court.clone(), "n"), (Box::new(|_, _| ()), None));
         for (asked, answers, times) in lines {
             for _ in 0..*times {
                 let (stream, count) = (Box::new(Nothing), dials.count.clone());

@@ -14,7 +14,7 @@ use super::machine::Machine;
 use crate::{
     court::Court,
     invariants::{batches_bounded, floor_is_kept, ledger_equals_disk},
-    scenario::Scenario,
+    scenario::{Scenario, StrikeKind},
 };
 
 /// How often.
@@ -35,8 +35,9 @@ struct Inspected {
 
 /// Begins to look, for as long as the machines are there.
 pub(super) fn begin(world: &World, court: &Court, scenario: &Scenario, machines: &[Arc<Machine>]) {
+    let struck = |kind| scenario.strikes.iter().any(|strike| strike.kind == kind);
     // A node that stands still cannot follow, and what it was doing is not over.
-    if scenario.phases.iter().any(|phase| !phase.freeze.is_empty()) {
+    if scenario.phases.iter().any(|phase| !phase.freeze.is_empty()) || struck(StrikeKind::Freeze) {
         return;
     }
     let held = scenario.node.promise + scenario.node.write_grace;
@@ -45,7 +46,7 @@ pub(super) fn begin(world: &World, court: &Court, scenario: &Scenario, machines:
     let inspected = machines.iter().map(|machine| Inspected {
         machine: Arc::downgrade(machine),
         books: ledger_equals_disk::Watch::default(),
-        judges_books: stands_still < STANDSTILL_MAX,
+        judges_books: stands_still < STANDSTILL_MAX && !struck(StrikeKind::Stall),
         floor: floor_is_kept::Watch::new(held),
     });
     look_after(world, court.clone(), Arc::new(Mutex::new(inspected.collect())));

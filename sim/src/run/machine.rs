@@ -37,9 +37,10 @@ use tokio::sync::oneshot;
 
 use super::{
     decay,
-    dials::Dials,
+    dials::{Dials, OnAnswer, Sight},
     faults::{Crowded, Fallen, Signals, Watch, Weather, crash_of},
     losses::{self, Losses},
+    marks::Marked,
     mesh::Mesh,
     spoil::{SpoiltDisk, Wounds},
     turns::Turns,
@@ -313,6 +314,10 @@ impl Machine {
     fn see(&self, effect: &Effect) {
         let (now, errors) = (self.world.now(), self.weather.disk_errors());
         if let Some(sequence) = self.turns.evicted_object(effect) {
+            if self.disk.foreign_bytes() > 0 {
+                // It made room for others; otherwise its size tells whether there was room for it.
+                self.remember(effect.change.path.as_str());
+            }
             let mut evidence = self.court.evidence();
             losses::records(&self.disk, effect.change.path.as_str(), |artifact| {
                 if let Some(path) = holdings::path(&place_key(&artifact.address)) {
@@ -467,11 +472,23 @@ impl Machine {
         let Some(mesh) = &self.mesh else { return env };
         self.world.launch(self.host, "watch of readiness", mesh.clone().watch(self.index.0));
         let (hears, at) = (mesh.clone(), self.index.0);
-        let on_answer = Box::new(move |addr, answered| hears.answered(at, addr, answered));
+        let on_answer: OnAnswer =
+            Box::new(move |addr, answered| hears.answered(at, addr, answered));
+        let sight = mesh.watches_passes().then(|| {
+            let mesh = mesh.clone();
+            Sight::new(Box::new(move |peer, point| mesh.passes(at, peer, point)))
+        });
         let court = (self.court.clone(), &*self.name);
-        let dials = Dials::new(env.net, env.clock.clone(), court, on_answer);
+        let heard = (on_answer, sight.clone());
+        let dials = Dials::new(env.net, env.clock.clone(), court, heard);
         let disk = SpoiltDisk::new(env.disk, self.wounds.clone());
-        Env { net: Arc::new(dials), disk: Arc::new(disk), ..env }
+        let catalog = match sight {
+            Some(sight) => {
+                Arc::new(Marked { catalog: env.catalog, clock: env.clock.clone(), sight })
+            }
+            None => env.catalog,
+        };
+        Env { net: Arc::new(dials), disk: Arc::new(disk), catalog, ..env }
     }
 
     /// The artifacts that were spoilt on its disk; `None` of a node without peers.

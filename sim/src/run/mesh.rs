@@ -2,6 +2,7 @@
 //! a node that turns ready may do so.
 
 mod cuts;
+mod strikes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,14 +13,14 @@ use std::{
 
 use bytes::Bytes;
 use kura_core::{
-    place::Place, readiness::Rules, record::SEGMENT_HEADER_BYTES, tombstones::Tombstones,
+    hlc, place::Place, readiness::Rules, record::SEGMENT_HEADER_BYTES, tombstones::Tombstones,
 };
 use kura_env::Instant;
 use kura_node::service::State;
 use parking_lot::Mutex;
 use sim_engine::World;
 
-use self::cuts::Cuts;
+use self::{cuts::Cuts, strikes::Strikes};
 use super::{dials::Answered, losses, machine::Machine, spoil::Hurt};
 use crate::{
     court::Court,
@@ -53,6 +54,9 @@ pub(super) struct Mesh {
     /// Emptied at the end, because machines and mesh hold each other.
     members: Mutex<Vec<Arc<Machine>>>,
     cuts: Mutex<Cuts>,
+    /// Whether the scenario has any strikes.
+    has_strikes: bool,
+    strikes: Mutex<Strikes>,
     spoilt: Mutex<Vec<BTreeSet<Bytes>>>,
     /// When each node, by position, last heard a whole answer from a peer.
     heard: Mutex<BTreeMap<(usize, SocketAddr), Heard>>,
@@ -128,6 +132,8 @@ impl Mesh {
             is_repaired: scenario.expect.repaired,
             members: Mutex::default(),
             cuts: Mutex::default(),
+            has_strikes: !scenario.strikes.is_empty(),
+            strikes: Mutex::default(),
             spoilt: Mutex::new(vec![BTreeSet::new(); scenario.nodes.len()]),
             heard: Mutex::default(),
         })
@@ -135,6 +141,11 @@ impl Mesh {
 
     pub(super) fn assemble(&self, members: &[Arc<Machine>]) {
         *self.members.lock() = members.to_vec();
+    }
+
+    /// Whether anything goes by how far passes have come.
+    pub(super) fn watches_passes(&self) -> bool {
+        self.has_strikes
     }
 
     /// Lets go of the machines.
@@ -294,7 +305,7 @@ impl Mesh {
         let members = self.members();
         let Some(machine) = members.get(position).cloned() else { return };
         let clock = self.world.clock(machine.host);
-        let began = clock.now();
+        let (began, wall_ms) = (clock.now(), clock.wall().0);
         let was_empty = machine.holdings().is_empty();
         let others = members.iter().enumerate().filter(|(other, _)| *other != position);
         let before: Vec<Standing> = others
@@ -313,7 +324,7 @@ impl Mesh {
         while machine.state() != Some(State::Serving) {
             clock.sleep(LOOK).await;
         }
-        let verdict = self.judge_ready(&machine, was_empty, (began, &before));
+        let verdict = self.judge_ready(&machine, was_empty, (began, wall_ms), &before);
         self.court.evidence().tell(clock.now(), format!("{}: ready", machine.name));
         self.court.evidence().judge(clock.now(), verdict);
     }
@@ -322,7 +333,8 @@ impl Mesh {
         &self,
         machine: &Machine,
         was_empty: bool,
-        (began, before): (Instant, &[Standing]),
+        (began, wall_began_ms): (Instant, u64),
+        before: &[Standing],
     ) -> Result<(), Violation> {
         let members = self.members();
         let cluster = machine.cluster();
@@ -346,9 +358,15 @@ impl Mesh {
             }
         });
         let deleted = self.deleted();
-        let counts: Vec<(&Standing, &Holdings, Holdings)> = counts
-            .map(|(peer, now)| (peer, now, holdings::without(peer.holds.clone(), &deleted)))
-            .collect();
+        // What lies too far ahead of its own clock it does not take in, and is ready without.
+        let wall_ms = wall_began_ms.min(self.world.clock(machine.host).wall().0);
+        let owed = |holds: &Holdings| {
+            let mut owed = holdings::without(holds.clone(), &deleted);
+            owed.retain(|_, held| hlc::too_far_ahead(held.version.time, wall_ms).is_none());
+            owed
+        };
+        let counts: Vec<(&Standing, &Holdings, Holdings)> =
+            counts.map(|(peer, now)| (peer, now, owed(&peer.holds))).collect();
         let spoilt = self.spoilt.lock();
         let peers: Vec<Peer<'_>> = counts
             .iter()

@@ -13,6 +13,7 @@ mod heal;
 mod inspection;
 mod losses;
 mod machine;
+mod marks;
 mod mesh;
 mod phase;
 mod restart;
@@ -313,7 +314,7 @@ impl Run {
             sim_seconds: std::time::Duration::from_nanos(stats.sim_nanos).as_secs_f64(),
             events: stats.events,
             journal_hash: self.world.journal_hash().to_string(),
-            faults_fired: self.weather.fired(),
+            faults_fired: self.fired(),
             crash_points: self.crash_points(),
             plan: self.plan(),
             drawn: self.scenario.drawn.chosen.clone(),
@@ -324,6 +325,13 @@ impl Run {
             catch_ups: self.catch_ups.lock().clone(),
             timeline: evidence.timeline(),
         }
+    }
+
+    /// How often each class of fault struck.
+    fn fired(&self) -> BTreeMap<String, u64> {
+        let mut fired = self.weather.fired();
+        fired.extend(self.mesh.iter().flat_map(|mesh| mesh.strikes_fired()));
+        fired
     }
 
     /// The faults as they were drawn.

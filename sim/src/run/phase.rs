@@ -1,7 +1,7 @@
 //! The phases of a run: who is at work, what is done to the nodes as one begins, and when it ends.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     client::Actor,
-    invariants::{mesh_heals, reads_hit},
+    holdings::Missing,
+    invariants::{Violation, mesh_heals, reads_hit},
     scenario::{CrashLoop, Phase},
 };
 
@@ -54,14 +55,15 @@ struct Agreeing {
 impl Agreeing {
     /// A line for each that lacks something.
     fn lacking(&self) -> Vec<String> {
-        let mut lacking: BTreeMap<String, usize> = BTreeMap::new();
-        for missing in self.mesh.lacking() {
-            if self.names.contains(&missing.node) {
-                *lacking.entry(missing.node).or_default() += 1;
-            }
-        }
-        let line = |(node, artifacts)| format!("{node} lacks {artifacts} artifacts");
-        lacking.into_iter().map(line).collect()
+        let lacking = self.mesh.lacking().into_iter();
+        let lacking = lacking.filter(|missing| self.names.contains(&missing.node));
+        let line = |missing: Missing| {
+            let Missing { node, artifacts, outdated, example, .. } = missing;
+            format!(
+                "{node} lacks {artifacts} artifacts and holds {outdated} old ones, such as {example}"
+            )
+        };
+        lacking.map(line).collect()
     }
 }
 
@@ -96,6 +98,7 @@ impl Run {
                 decided(&self.court)?;
                 self.has_cleaned(phase, cleaning)?;
                 self.clocks_are_right()?;
+                self.were_struck()?;
                 self.ended(phase)?;
                 self.has_settled(phase, moved)?;
                 self.has_read(phase, read)?;
@@ -119,6 +122,7 @@ impl Run {
         }
         if let Some(mesh) = &self.mesh {
             mesh.spoil(&self.scenario, phase);
+            mesh.arm(&self.scenario, phase);
             mesh.sever(&self.scenario, phase, (&self.strangers(), storm));
         }
         self.set_clocks(phase);
@@ -156,7 +160,11 @@ impl Run {
         let groups: Vec<_> = groups.cloned().collect();
         let agreeing = self.agreeing(phase);
         let (compares, look) = (agreeing.is_some(), agreeing.as_ref().map_or(LOOK, |_| COMPARE));
-        let has_end = !awaited.is_empty() || compares || groups.iter().any(|group| group.spec.once);
+        let strikes = self.mesh.clone().filter(|_| !phase.strikes.is_empty());
+        let has_end = !awaited.is_empty()
+            || compares
+            || strikes.is_some()
+            || groups.iter().any(|group| group.spec.once);
         let is_clean = cleaning.is_done();
         let mut look_at = Instant::default();
         move |world: &World| {
@@ -170,6 +178,7 @@ impl Run {
             let done =
                 |group: &Arc<crate::client::ActorWorld>| !group.spec.once || group.is_finished();
             is_clean()
+                && strikes.as_ref().is_none_or(|mesh| mesh.is_struck())
                 && groups.iter().all(done)
                 && awaited.iter().all(|machine| machine.unready().is_none())
                 && agreeing.as_ref().is_none_or(|agreeing| agreeing.lacking().is_empty())
@@ -202,6 +211,13 @@ impl Run {
         let (hits, reads) = (hits - before.0, reads - before.1);
         self.tell(format!("{hits} of {reads} reads were hits"));
         self.judged(reads_hit::check(&phase.name, hits, reads, at_least))
+    }
+
+    /// Whether every strike of the phase came, and is over.
+    fn were_struck(&self) -> Result<(), Judgement> {
+        let missed = self.mesh.as_ref().and_then(|mesh| mesh.not_struck());
+        let violated = |reason| Violation { invariant: "phase.strikes", reason };
+        self.judged(missed.map_or(Ok(()), |reason| Err(violated(reason))))
     }
 
     /// Judges how a phase ended.

@@ -10,6 +10,7 @@ mod quantity;
 mod read;
 mod schema;
 mod spec;
+mod strike;
 mod value;
 
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub use spec::{
     CatalogFate, Clean, ClientSpec, CrashLoop, CutHow, DiskSpec, Expect, FaultSpec, Flaps, Link,
     LinkUsed, Mix, NodeSpec, Phase, Retry, Spoil, SpoilHow, Zone,
 };
+pub use strike::{Moment, Point, Role, StrikeKind, StrikeSpec};
 pub use value::Value;
 
 /// The zone of whatever stands in none.
@@ -63,6 +65,8 @@ pub struct Scenario {
     pub phases: Vec<Phase>,
     /// What breaks.
     pub faults: Vec<FaultSpec>,
+    /// What befalls nodes when a pass has come to a point.
+    pub strikes: Vec<StrikeSpec>,
     /// What is expected.
     pub expect: Expect,
     /// What the seed chose, by path, in production units.
@@ -104,6 +108,10 @@ impl Scenario {
                 .enumerate()
                 .filter(|(_, name)| spec::is_planned(&drawn, seed, name))
                 .map(|(position, name)| spec::fault(&drawn, name, position))
+                .collect(),
+            strikes: names(Section::Strike)
+                .iter()
+                .filter_map(|name| strike::strike(&drawn, name))
                 .collect(),
             expect: spec::expect(&drawn),
             drawn,
@@ -170,9 +178,44 @@ impl Scenario {
             let node = fault.fault.node.clone();
             all_in(format!("fault.{}.node", fault.name), &[node], &nodes)?;
         }
+        self.check_strikes(document, &nodes)?;
         self.check_stalls(document)?;
         self.check_restarts(document)?;
         self.check_expectations(document)
+    }
+
+    /// Whether every strike of a phase is there, and has something that it can come at.
+    fn check_strikes(&self, document: &Document, nodes: &[&str]) -> Result<(), ScenarioError> {
+        let known = document.instances.get(&Section::Strike).cloned().unwrap_or_default();
+        for phase in self.phases.iter().filter(|phase| !phase.strikes.is_empty()) {
+            let blame = |key: &str, found: String, allowed: &str| {
+                let path = format!("phase.{}.{key}", phase.name);
+                let allowed = allowed.to_owned();
+                Err(document.blame(&path, Problem::Illegal { found, allowed }))
+            };
+            if let Some(name) = phase.strikes.iter().find(|name| !known.contains(name)) {
+                return blame("strikes", name.clone(), &known.join(", "));
+            }
+            if !self.mesh || nodes.len() != 3 {
+                return blame("strikes", phase.strikes.join(", "), "none, but in a mesh of three");
+            }
+            if !nodes.contains(&phase.pass_of.as_str()) {
+                return blame("pass_of", phase.pass_of.clone(), &nodes.join(", "));
+            }
+            let first = self.strikes_of(phase).into_iter().next();
+            let is_point = |strike: &StrikeSpec| matches!(strike.at, Moment::Point(_));
+            if let Some(first) = first.filter(|first| !is_point(first)) {
+                return blame("strikes", first.name, "as the first one a strike at a point");
+            }
+        }
+        Ok(())
+    }
+
+    /// The strikes of a phase in their order, without those that are left out.
+    #[must_use]
+    pub fn strikes_of(&self, phase: &Phase) -> Vec<StrikeSpec> {
+        let find = |name: &String| self.strikes.iter().find(|strike| strike.name == *name);
+        phase.strikes.iter().filter_map(find).cloned().collect()
     }
 
     /// Whether nothing else changes what is there while nodes are restarted in good order.
@@ -438,6 +481,40 @@ clients = [\"a\", \"b\"]
         assert_eq!(lags.lags_by_at_most(), Duration::from_millis(2100), "1% of ten seconds");
         let ahead = phase(&format!("clock_ahead = [\"all\"]\n{clocks}"));
         assert_eq!(ahead.lags_by_at_most(), Duration::ZERO);
+    }
+
+    #[test]
+    fn strikes_need_three_nodes_a_pass_and_a_point_to_begin_at() {
+        let phase = "strikes = [\"s\"]\n[strike.s]\nkind = \"kill\"\n";
+        let mesh = |nodes: u8| format!("[topology]\nnodes = {nodes}\nmesh = true\n[[phase]]");
+        let text = |nodes: u8, more: &str| {
+            let text = SMALL.replacen("[[phase]]", &mesh(nodes), 1);
+            format!("{text}{more}{phase}")
+        };
+        let complaint = |text: &str| {
+            let error = read("s.toml", text).and_then(|document| Scenario::of(&document, 0));
+            error.map(|_| ()).expect_err("the file is wrong").to_string()
+        };
+        let begins = "pass_of = \"node-1\"\n";
+        let ending = "at = \"body-half\"\n";
+        let right = text(3, begins) + ending;
+        let document = read("s.toml", &right).unwrap();
+        let scenario = Scenario::of(&document, 0).unwrap();
+        let strikes = scenario.strikes_of(&scenario.phases[0]);
+        assert_eq!(strikes[0].at, Moment::Point(Point::BodyHalf));
+        let none = right.replace("\"kill\"", "\"none\"");
+        let scenario = Scenario::of(&read("s.toml", &none).unwrap(), 0).unwrap();
+        assert!(scenario.strikes_of(&scenario.phases[0]).is_empty(), "it is left out");
+        let wrong = [
+            (text(2, begins) + ending, "none, but in a mesh of three"),
+            (text(3, "") + ending, "node-1, node-2, node-3"),
+            (text(3, begins), "as the first one a strike at a point"),
+            (right.replace("[\"s\"]", "[\"t\"]"), "allowed: s"),
+        ];
+        for (text, expected) in wrong {
+            let found = complaint(&text);
+            assert!(found.contains(expected), "{found}\nexpected {expected}");
+        }
     }
 
     /// What is said when the first text is replaced by the second begins with the third.

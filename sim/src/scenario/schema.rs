@@ -25,6 +25,8 @@ pub enum Section {
     Phase,
     /// `[fault.NAME]`: what breaks.
     Fault,
+    /// `[strike.NAME]`: what befalls a node when a pass has come to a point.
+    Strike,
     /// `[expect]`: what the run must come to, beside the invariants.
     Expect,
 }
@@ -42,7 +44,7 @@ pub enum Shape {
 
 impl Section {
     /// Every section, in the order of the documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Root,
         Self::Topology,
         Self::Zone,
@@ -53,6 +55,7 @@ impl Section {
         Self::Client,
         Self::Phase,
         Self::Fault,
+        Self::Strike,
         Self::Expect,
     ];
 
@@ -70,6 +73,7 @@ impl Section {
             Self::Client => "client",
             Self::Phase => "phase",
             Self::Fault => "fault",
+            Self::Strike => "strike",
             Self::Expect => "expect",
         }
     }
@@ -79,7 +83,12 @@ impl Section {
     pub fn shape(self) -> Shape {
         match self {
             Self::Root | Self::Topology | Self::Disk | Self::Node | Self::Expect => Shape::Single,
-            Self::Zone | Self::Link | Self::CoTenant | Self::Client | Self::Fault => Shape::Named,
+            Self::Zone
+            | Self::Link
+            | Self::CoTenant
+            | Self::Client
+            | Self::Fault
+            | Self::Strike => Shape::Named,
             Self::Phase => Shape::Listed,
         }
     }
@@ -196,7 +205,9 @@ const fn field(
 }
 
 use Preset::{Is, Required};
-use Section::{Client, CoTenant, Disk, Expect, Fault, Link, Node, Phase, Root, Topology, Zone};
+use Section::{
+    Client, CoTenant, Disk, Expect, Fault, Link, Node, Phase, Root, Strike, Topology, Zone,
+};
 
 /// Every field there is.
 #[rustfmt::skip]
@@ -372,6 +383,10 @@ pub const FIELDS: &[Field] = &[
         "namespaces that an operator deletes as it begins; each delete is sent again until it is done, and must be \
          before the phase ends"),
     field(Phase, "clean_on", Kind::Texts, Is("all"), "the nodes that are asked for that, each by itself; `all`"),
+    field(Phase, "strikes", Kind::Texts, Is(""),
+        "strikes that come one behind the other, in this order; all of them must have come, and be over, before it \
+         ends; it ends as soon as they are"),
+    field(Phase, "pass_of", Kind::Text, Is(""), "whose passes over its peers those go by"),
     field(Phase, "ready", Kind::Texts, Is(""),
         "nodes that must be ready before it ends; it ends as soon as they are; `all`"),
     field(Phase, "agree", Kind::Texts, Is(""),
@@ -411,6 +426,22 @@ pub const FIELDS: &[Field] = &[
     field(Fault, "lasts", duration(0), Is("1s"), "how long a stall takes"),
     field(Fault, "after_bytes", bytes(0), Is("0"), "how much a connection carries before"),
     field(Fault, "ends", Kind::Choice(&["reset", "eof", "silence"]), Is("reset"), "how it is cut"),
+    field(Strike, "kind", Kind::Choice(&["none", "kill", "power-loss", "cut", "deaf", "mute", "no-space", "stall",
+        "freeze", "clock-jump"]), Required,
+        "the process is killed; power is lost, and all that was not synced; connections to all other nodes are reset and \
+         refused; it hears none of them; none of them hears it; others take all of its disk that is free; its disk \
+         stands still; its process does; its wall clock jumps ahead. With none there is no strike"),
+    field(Strike, "role", Kind::Choice(&["returner", "source", "bystander"]), Is("source"),
+        "whom it hits: the node whose pass it is, the peer over which that has come to the point of the first strike, \
+         or the third node"),
+    field(Strike, "at", Kind::Choice(&["head-noted", "ranges-differ", "names-told", "body-half", "mark-unsaved",
+        "feed-asked", "next", "half"]), Is("next"),
+        "the first time in the phase that a pass comes to this point: hello is answered; parts of a range are told; names \
+         are told; half of a large body has come; the cursor is about to be saved; the feed is asked for. `half`: when the \
+         strike before it has held for half of its time; `next`: then, or at the next point that a pass comes to \
+         behind that strike, whichever is first"),
+    field(Strike, "lasts", duration(1_000_000), Is("1s"), "how long it holds; after a death until the restart"),
+    field(Strike, "jump", duration(0), Is("320s"), "how far a clock jumps"),
     field(Expect, "healed_within", duration(1), Is("30s"),
         "from the last fault until every node serves and is at rest"),
     field(Expect, "repaired", Kind::Flag, Is("false"),

@@ -237,6 +237,10 @@ pub struct Phase {
     pub spoil: Spoil,
     /// What an operator deletes as it begins.
     pub clean: Clean,
+    /// Strikes that come one behind the other, and must.
+    pub strikes: Vec<String>,
+    /// Whose passes those go by; empty if there are none.
+    pub pass_of: String,
     /// Ends when these are ready, and they must be.
     pub ready: Vec<String>,
     /// Ends when these lack nothing of what others hold, and they must not.
@@ -604,6 +608,8 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
             namespaces: table.texts("clean").to_vec(),
             nodes: table.texts("clean_on").to_vec(),
         },
+        strikes: table.texts("strikes").to_vec(),
+        pass_of: table.text("pass_of").to_owned(),
         ready: table.texts("ready").to_vec(),
         agree: table.texts("agree").to_vec(),
         moved_bytes_max: (moved > 0).then_some(moved),

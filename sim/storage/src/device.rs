@@ -95,6 +95,11 @@ impl Device {
         millionths > 0 && self.lies.below(1_000_000) < millionths.into()
     }
 
+    /// Stands still from now on until then.
+    pub(crate) fn stand_still(&mut self, now: Instant, until: Instant) {
+        self.stillness.stand_still(now, until);
+    }
+
     /// The queue is gone with the machine.
     pub(crate) fn clear(&mut self) {
         (self.reads_done, self.writes_done, self.syncs_done) = Default::default();
@@ -218,6 +223,21 @@ mod tests {
         assert!(millis(written.on_device) - millis(within) >= 3_000, "and no further");
         assert_eq!(device.call(&config, within).0 - within.0, 1_000_000);
         assert!(millis(device.read(&config, within, 1)) - millis(within) >= 3_000);
+    }
+
+    #[test]
+    fn a_device_that_is_told_to_stand_still_does_so_once() {
+        let (config, mut device) = device();
+        let at = |millis: u64| Instant(millis * 1_000_000);
+        let begun = device.read(&config, at(0), 50);
+        device.stand_still(at(10), at(1_000));
+        assert_eq!(millis(begun), 51, "what has begun is done in its time");
+        assert_eq!(millis(device.read(&config, at(20), 50)), 1_051);
+        let written = device.write(&config, at(20), 50);
+        assert_eq!((millis(written.returned), millis(written.on_device)), (21, 1_050));
+        assert_eq!(millis(device.call(&config, at(20))), 21);
+        assert_eq!(millis(device.sync(&config, at(20), at(0))), 1_010);
+        assert_eq!(millis(device.read(&config, at(2_000), 50)), 2_051);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The device: outlives the lives of its node, decides what a crash leaves, and can be inspected
 //! without a cost.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use kura_env::{Clock, Disk, DiskErrorKind, DiskPath, Space};
@@ -150,6 +150,12 @@ impl SimDisk {
     /// or not.
     pub fn set_foreign_bytes(&self, bytes: u64) {
         self.shared.state().volume.set_foreign_bytes(bytes);
+    }
+
+    /// The device stands still for so long: what moves bytes or flushes them waits, calls that move none do not.
+    pub fn stand_still(&self, lasts: Duration) {
+        let now = self.shared.clock.now();
+        self.shared.state().device.stand_still(now, now + lasts);
     }
 
     /// What the node may hold from now on; `None`: all there is. It may hold more already: then it

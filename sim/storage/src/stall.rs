@@ -15,6 +15,8 @@ pub(crate) struct Stillness {
     lasts: u64,
     /// The interval that was asked for last, and when its stall begins.
     last: (u64, u64),
+    /// From when to when it stands still beside that, told from outside.
+    once: (u64, u64),
 }
 
 impl Stillness {
@@ -24,13 +26,25 @@ impl Stillness {
     pub(crate) fn new(config: &SimDiskConfig) -> Self {
         let (every, lasts) = config.stalls.map_or((0, 0), |s| (nanos(s.every), nanos(s.lasts)));
         assert!(lasts <= every / 2, "a device that stands still for most of the time");
-        let mut stillness = Self { seed: config.seed, every, lasts, last: (0, 0) };
+        let mut stillness = Self { seed: config.seed, every, lasts, last: (0, 0), once: (0, 0) };
         stillness.last = (0, stillness.drawn(0));
         stillness
     }
 
+    /// Stands still from now on until then. What has begun is done in its time.
+    pub(crate) fn stand_still(&mut self, now: Instant, until: Instant) {
+        self.once = (now.0, until.0.max(self.once.1));
+    }
+
+    /// When work can begin at `from` at the earliest.
+    fn moves_from(&self, from: Instant) -> Instant {
+        let (begins, ends) = self.once;
+        if (begins..ends).contains(&from.0) { Instant(ends) } else { from }
+    }
+
     /// When work is done that begins at `from` at the earliest and takes so long.
     pub(crate) fn end_of(&mut self, from: Instant, took: Duration) -> Instant {
+        let from = self.moves_from(from);
         let mut end = from.0.saturating_add(nanos(took));
         if self.every == 0 || self.lasts == 0 {
             return Instant(end);
@@ -50,6 +64,7 @@ impl Stillness {
 
     /// How much of this time the device could work.
     pub(crate) fn work_between(&mut self, from: Instant, to: Instant) -> Duration {
+        let from = self.moves_from(from);
         let mut work = to.0.saturating_sub(from.0);
         if self.every > 0 && self.lasts > 0 && work > 0 {
             for interval in from.0 / self.every..=to.0 / self.every {

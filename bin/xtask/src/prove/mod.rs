@@ -128,17 +128,19 @@ fn try_one(
     mutant: &Mutant,
 ) -> Result<Outcome, Failure> {
     let scenario = scenarios::file(workspace, &mutant.scenario)?;
-    let (program, settings): (&Path, &[String]) = match (&mutant.change, &programs.patched) {
+    let (program, changed): (&Path, &[String]) = match (&mutant.change, &programs.patched) {
         (Change::Settings(settings), _) => (&programs.plain, settings),
         (Change::Patch(_), Some(patched)) => (patched, &[]),
         (Change::Patch(_), None) => return Ok(Outcome::Missed("not built".to_owned())),
     };
     let name = mutant.patch().map(|_| mutant.name.as_str());
+    let settings = [&mutant.with, changed].concat();
     for seed in mutant.seeds.clone() {
         let scenario = scenario.as_path();
-        let clean = Run { workspace, program, scenario, seed, settings: &[], mutant: None };
+        let clean =
+            Run { workspace, program, scenario, seed, settings: &mutant.with, mutant: None };
         let without = clean.verdict()?;
-        let with = Run { settings, mutant: name, ..clean }.verdict()?;
+        let with = Run { settings: &settings, mutant: name, ..clean }.verdict()?;
         if let Some(outcome) = judge(&mutant.oracle, seed, &without, &with) {
             return Ok(outcome);
         }

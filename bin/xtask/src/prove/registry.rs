@@ -27,6 +27,8 @@ pub(crate) struct Mutant {
     pub(crate) oracle: String,
     /// The seeds to try, in order, until one fails.
     pub(crate) seeds: Range<u64>,
+    /// What is set in the scenario, without it as with it: one of the runs of an enumeration, say.
+    pub(crate) with: Vec<String>,
     /// What brings the bug back.
     pub(crate) change: Change,
 }
@@ -70,6 +72,8 @@ struct Entry {
     scenario: String,
     oracle: String,
     seeds: String,
+    #[serde(default)]
+    with: BTreeMap<String, toml::Value>,
     setting: Option<BTreeMap<String, toml::Value>>,
     patch: Option<String>,
 }
@@ -105,10 +109,12 @@ fn parse(text: &str) -> Result<Vec<Mutant>, String> {
 }
 
 fn mutant(entry: Entry) -> Result<Mutant, String> {
+    let arguments = |settings: &BTreeMap<String, toml::Value>| -> Vec<String> {
+        settings.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect()
+    };
+    let with = arguments(&entry.with);
     let change = match (entry.setting, entry.patch) {
-        (Some(settings), None) => Change::Settings(
-            settings.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect(),
-        ),
+        (Some(settings), None) => Change::Settings(arguments(&settings)),
         (None, Some(patch)) => Change::Patch(patch),
         (None, None) | (Some(_), Some(_)) => {
             return Err("needs either `setting` or `patch`".to_owned());
@@ -117,7 +123,7 @@ fn mutant(entry: Entry) -> Result<Mutant, String> {
     let seeds = seeds(&entry.seeds)
         .ok_or_else(|| format!("seeds {:?} are no range A..B with A < B", entry.seeds))?;
     let Entry { name, scenario, oracle, .. } = entry;
-    Ok(Mutant { name, scenario, oracle, seeds, change })
+    Ok(Mutant { name, scenario, oracle, seeds, with, change })
 }
 
 /// A value as it stands on a command line: strings without their quotes.
@@ -209,6 +215,7 @@ mod tests {
         scenario = "s"
         oracle = "o"
         seeds = "0..1"
+        with = { "fault.f.nth" = 7 }
         patch = "b.patch"
     "#;
 
@@ -219,6 +226,10 @@ mod tests {
         assert_eq!(mutants[0].change, Change::Settings(settings.to_vec()));
         assert_eq!(mutants[0].seeds, 3..9);
         assert_eq!(mutants[1].patch(), Some("b.patch"));
+        assert_eq!(
+            (&*mutants[0].with, &*mutants[1].with),
+            (&[][..], &["fault.f.nth=7".to_owned()][..])
+        );
     }
 
     #[test]

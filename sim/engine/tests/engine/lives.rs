@@ -48,6 +48,37 @@ fn a_kill_drops_every_task_of_its_node_and_no_other() {
 }
 
 #[test]
+fn a_frozen_node_does_nothing_until_it_is_thawed_or_dies() {
+    let (world, [frozen, other]) = world_of::<2>(WorldConfig::from_seed(1));
+    let count = |node| {
+        let (clock, ticks) = (world.clock(node), Arc::new(AtomicU32::new(0)));
+        let counted = Arc::clone(&ticks);
+        world.launch(node, "ticks", async move {
+            loop {
+                clock.sleep(Duration::from_secs(1)).await;
+                counted.fetch_add(1, SeqCst);
+            }
+        });
+        ticks
+    };
+    let (here, there) = (count(frozen), count(other));
+    world.run_to(at(Duration::from_millis(2_500)));
+    world.freeze(frozen);
+    world.run_to(at(Duration::from_millis(9_500)));
+    assert_eq!((here.load(SeqCst), there.load(SeqCst)), (2, 9));
+    world.thaw(frozen);
+    world.run_to(at(Duration::from_millis(9_600)));
+    assert_eq!(here.load(SeqCst), 3, "the timer that was due is noticed late, and once");
+    world.freeze(frozen);
+    world.kill(frozen);
+    world.start(frozen);
+    let again = count(frozen);
+    world.run_to(at(Duration::from_secs(20)));
+    assert_eq!(here.load(SeqCst), 3);
+    assert_eq!(again.load(SeqCst), 10, "the next life moves");
+}
+
+#[test]
 fn a_task_that_kills_its_own_node_is_not_polled_again() {
     let (world, [node]) = world_of::<1>(WorldConfig::from_seed(1));
     let after = Arc::new(AtomicU32::new(0));

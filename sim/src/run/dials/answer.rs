@@ -38,11 +38,23 @@ impl Default for Part {
 }
 
 impl Answer {
-    /// Takes the next bytes in.
-    pub(super) fn take(&mut self, mut bytes: &[u8]) {
+    /// Takes the next bytes in, and gives on what of them is content.
+    pub(super) fn take(&mut self, mut bytes: &[u8], mut content: impl FnMut(&[u8])) {
         while !bytes.is_empty() {
+            let ahead = usize::try_from(self.content_ahead()).unwrap_or(usize::MAX);
+            content(&bytes[..ahead.min(bytes.len())]);
             let taken = self.step(bytes);
             bytes = &bytes[taken..];
+        }
+    }
+
+    /// How many of the next bytes are content.
+    fn content_ahead(&self) -> u64 {
+        match &self.part {
+            Part::Body(left) => *left,
+            // The line break behind it is none.
+            Part::Chunk(left) => left.saturating_sub(2),
+            Part::Head(_) | Part::Size { .. } | Part::Trailer(_) | Part::End | Part::Unknown => 0,
         }
     }
 
@@ -143,7 +155,7 @@ mod tests {
     /// Feeds `text` in parts of `step` bytes.
     fn answer(text: &str, step: usize) -> Answer {
         let mut answer = Answer::default();
-        text.as_bytes().chunks(step).for_each(|part| answer.take(part));
+        text.as_bytes().chunks(step).for_each(|part| answer.take(part, |_| ()));
         answer
     }
 
@@ -158,6 +170,22 @@ mod tests {
                 assert_eq!(answer(text, step).ended(), Some(status), "{step} {text:?}");
                 let cut = &text[..text.len() - 1];
                 assert_eq!(answer(cut, step).ended(), None, "{step} {cut:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn content_is_what_stands_between_the_frames() {
+        let known = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                      3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n";
+        for text in [known, chunks] {
+            for step in [1, 2, 7, 1000] {
+                let (mut answer, mut content) = (Answer::default(), Vec::new());
+                for part in text.as_bytes().chunks(step) {
+                    answer.take(part, |bytes| content.extend_from_slice(bytes));
+                }
+                assert_eq!(content, b"hello", "{step} {text:?}");
             }
         }
     }

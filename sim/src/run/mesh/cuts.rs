@@ -21,8 +21,23 @@ use crate::{
 pub(super) struct Cuts {
     /// Pairs of positions, the lower first, that were ever cut off from each other.
     pairs: BTreeMap<(usize, usize), Severed>,
+    /// Nodes that strikes keep from the others, and how.
+    barriers: Vec<(usize, Barrier)>,
     /// How often cuts of the phase came, those at its beginning not counted.
     came_again: Arc<Mutex<u64>>,
+}
+
+/// How a strike keeps a node from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Barrier {
+    /// Connections are reset and refused.
+    Refuse,
+    /// It hears none of them.
+    Deaf,
+    /// None of them hears it.
+    Mute,
+    /// The network carries everything, and the node does not move.
+    Slow,
 }
 
 /// How two nodes are cut off from each other.
@@ -90,6 +105,46 @@ impl Mesh {
             for machine in &members {
                 self.world.network().heal(machine.host, *other);
             }
+        }
+    }
+
+    /// Keeps a node from all others until it is let through.
+    pub(super) fn wall_off(&self, position: usize, barrier: Barrier) {
+        let members = self.members();
+        let mut cuts = self.cuts.lock();
+        cuts.barriers.push((position, barrier));
+        let host = members[position].host;
+        for other in (0..members.len()).filter(|other| *other != position) {
+            let there = members[other].host;
+            let pair = (position.min(other), position.max(other));
+            cuts.pairs.insert(pair, Severed::Now);
+            match barrier {
+                Barrier::Refuse => self.world.network().cut(host, there, Cut::Refuse),
+                Barrier::Deaf => self.world.network().cut(there, host, Cut::OneWay),
+                Barrier::Mute => self.world.network().cut(host, there, Cut::OneWay),
+                Barrier::Slow => {}
+            }
+        }
+    }
+
+    /// One barrier around a node is gone. Two nodes hear each other again once none is left around either: a cut of
+    /// the network ends as a whole.
+    pub(super) fn let_through(&self, position: usize, barrier: Barrier) {
+        let members = self.members();
+        let now = self.world.now();
+        let mut cuts = self.cuts.lock();
+        let place = cuts.barriers.iter().position(|it| *it == (position, barrier));
+        if let Some(place) = place {
+            cuts.barriers.remove(place);
+        }
+        for other in (0..members.len()).filter(|other| *other != position) {
+            let around = |it: &(usize, Barrier)| it.0 == position || it.0 == other;
+            if cuts.barriers.iter().any(around) {
+                continue;
+            }
+            let pair = (position.min(other), position.max(other));
+            cuts.pairs.insert(pair, Severed::Until(now));
+            self.world.network().heal(members[position].host, members[other].host);
         }
     }
 
