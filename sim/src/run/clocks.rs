@@ -43,9 +43,10 @@ impl Run {
         let lists = phases.flat_map(|phase| [&phase.clock_ahead, &phase.clock_behind]);
         let wrong: BTreeSet<usize> =
             lists.flat_map(|names| self.scenario.positions(names)).collect();
+        let has_liars = self.scenario.phases.iter().any(|phase| !phase.evil.is_empty());
         let wall_ms = self.world.clock(NodeId::OPERATOR).wall().0;
         for (position, machine) in self.machines.iter().enumerate() {
-            if wrong.is_empty() || wrong.contains(&position) {
+            if wrong.is_empty() && !has_liars || wrong.contains(&position) {
                 continue;
             }
             let places = machine.image().places;

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use self::answer::Answer;
 use crate::{
     court::Court,
-    invariants::{Violation, retries_bounded},
+    invariants::{Violation, liars_are_contained, retries_bounded},
 };
 
 /// Told when an answer of a peer has come to its end.
@@ -56,6 +56,8 @@ struct Count {
     on_answer: OnAnswer,
     connections: Mutex<BTreeMap<SocketAddr, Failing>>,
     fetches: Mutex<BTreeMap<SocketAddr, Failing>>,
+    /// How often each peer that lies was asked, since it does.
+    asks: Mutex<BTreeMap<SocketAddr, (Instant, u64)>>,
 }
 
 /// What failed in a row.
@@ -75,15 +77,33 @@ impl Dials {
         (court, node): (Court, &str),
         on_answer: OnAnswer,
     ) -> Self {
-        let (connections, fetches) = (Mutex::default(), Mutex::default());
+        let (connections, fetches, asks) = (Mutex::default(), Mutex::default(), Mutex::default());
         let node = node.to_owned();
-        Self { net, count: Arc::new(Count { clock, court, node, on_answer, connections, fetches }) }
+        let count = Count { clock, court, node, on_answer, connections, fetches, asks };
+        Self { net, count: Arc::new(count) }
     }
 }
 
 impl Count {
     fn connection_failed(&self, addr: SocketAddr) {
         self.failed(&self.connections, addr, retries_bounded::check);
+    }
+
+    /// A request is sent.
+    fn asks(&self, addr: SocketAddr) {
+        let Some(since) = self.court.evidence().liars.get(&addr).copied() else { return };
+        let asks = {
+            let mut asks = self.asks.lock();
+            let asks = asks.entry(addr).or_insert((since, 0));
+            *asks = if asks.0 == since { (since, asks.1 + 1) } else { (since, 1) };
+            asks.1
+        };
+        let now = self.clock.now();
+        let (peer, lies_for) = (addr.to_string(), now.since(since));
+        let verdict = liars_are_contained::check_asks(&self.node, &peer, asks, lies_for);
+        if verdict.is_err() {
+            self.court.evidence().judge(now, verdict);
+        }
     }
 
     fn fetch_failed(&self, addr: SocketAddr) {
@@ -195,6 +215,7 @@ impl Talk {
         } else {
             return;
         };
+        self.count.asks(self.addr);
         let answer = Answer::default();
         self.asked.get_or_insert(Asked { about, answer, received_bytes: 0 });
     }
