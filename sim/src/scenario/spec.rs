@@ -616,14 +616,7 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         flaps: flaps(&table),
         freeze: table.texts("freeze").to_vec(),
         evil: table.texts("evil").to_vec(),
-        evil_how: match table.text("evil_how") {
-            "endless" => EvilHow::Endless,
-            "wrong-bodies" => EvilHow::WrongBodies,
-            "future" => EvilHow::Future,
-            "wrong-sizes" => EvilHow::WrongSizes,
-            "oversized" => EvilHow::Oversized,
-            _ => EvilHow::Garbage,
-        },
+        evil_how: evil_how(table.text("evil_how")),
         clock_ahead: table.texts("clock_ahead").to_vec(),
         clock_behind: table.texts("clock_behind").to_vec(),
         clock_by: table.duration("clock_by"),
@@ -631,15 +624,7 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         spoil: Spoil {
             artifacts: table.number("spoil"),
             nodes: table.texts("spoil_nodes").to_vec(),
-            how: match table.text("spoil_how") {
-                "unreadable" => SpoilHow::Unreadable,
-                "short" => SpoilHow::Short,
-                "headless" => SpoilHow::Headless,
-                "latent" => SpoilHow::Latent,
-                "lost" => SpoilHow::Lost,
-                "misdirected" => SpoilHow::Misdirected,
-                _ => SpoilHow::Rotten,
-            },
+            how: spoil_how(table.text("spoil_how")),
         },
         clean: Clean {
             namespaces: table.texts("clean").to_vec(),
@@ -649,6 +634,29 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         agree: table.texts("agree").to_vec(),
         moved_bytes_max: (moved > 0).then_some(moved),
         hits_min: Some(table.number("hits_at_least")).filter(|share| *share > 0),
+    }
+}
+
+fn evil_how(word: &str) -> EvilHow {
+    match word {
+        "endless" => EvilHow::Endless,
+        "wrong-bodies" => EvilHow::WrongBodies,
+        "future" => EvilHow::Future,
+        "wrong-sizes" => EvilHow::WrongSizes,
+        "oversized" => EvilHow::Oversized,
+        _ => EvilHow::Garbage,
+    }
+}
+
+fn spoil_how(word: &str) -> SpoilHow {
+    match word {
+        "unreadable" => SpoilHow::Unreadable,
+        "short" => SpoilHow::Short,
+        "headless" => SpoilHow::Headless,
+        "latent" => SpoilHow::Latent,
+        "lost" => SpoilHow::Lost,
+        "misdirected" => SpoilHow::Misdirected,
+        _ => SpoilHow::Rotten,
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct Comparison {
     /// The peer told of more than can be pending.
     is_endless: bool,
     vain: Vain,
+    /// Bodies that had come when the last page was told.
+    delivered: u64,
     /// Waited for before the next page.
     pause: Duration,
 }
@@ -97,7 +99,8 @@ impl Comparison {
     /// A comparison that has nothing more to tell.
     pub(crate) fn nothing() -> Self {
         let (vain, pause) = (Vain::default(), Duration::ZERO);
-        Self { pending: Vec::new(), fill: Fill::new(0), is_endless: false, vain, pause }
+        let (pending, fill) = (Vec::new(), Fill::new(0));
+        Self { pending, fill, is_endless: false, vain, delivered: 0, pause }
     }
 
     /// Whether nothing of it is worth going on with.
@@ -153,9 +156,10 @@ impl Comparison {
         }
     }
 
-    /// A page was told; whether bodies came since the one before.
-    pub(crate) fn told(&mut self, came: bool) {
-        self.pause = self.vain.told(came);
+    /// A page was told, when so many bodies had come in this round.
+    pub(crate) fn told(&mut self, delivered: u64) {
+        self.pause = self.vain.told(delivered != self.delivered);
+        self.delivered = delivered;
     }
 
     /// Takes in what was learned: gives what is to be fetched now. Once what is lacking fills the ring, the rest

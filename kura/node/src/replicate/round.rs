@@ -44,7 +44,7 @@ pub(crate) async fn round(
     let (mut wanted, mut fetched, mut streak) = (wanted, Fetched::default(), Streak::default());
     let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
     let mut page: Option<Page<'_>> = None;
-    let (mut broken, mut delivered) = (None, 0);
+    let mut broken = None;
     let stall = source.shared.market.stall(source);
     stall.put(&wanted);
     let is_late = || until.is_some_and(|until| source.shared.env.clock.now() >= until);
@@ -87,8 +87,7 @@ pub(crate) async fn round(
                 Ok(mut learned) => {
                     source.shared.mesh.learned(source.name, &learned);
                     put_off(source, &mut fetched, std::mem::take(&mut learned.ahead));
-                    comparison.told(fetched.delivered > delivered);
-                    delivered = fetched.delivered;
+                    comparison.told(fetched.delivered);
                     let more = comparison.take(source, learned);
                     stall.put(&more);
                     wanted.extend(more);

@@ -143,12 +143,11 @@ impl Liar {
         let what = path.trim_start_matches("/peer/v1/").split('?').next().unwrap_or_default();
         // Who never says hello in a way that can be understood is asked for nothing else.
         let is_spoilt = what != "hello" || self.below(3) == 0;
-        match self.how {
-            EvilHow::Garbage if is_spoilt => return self.garbage(),
-            EvilHow::Oversized if is_spoilt && what != "bodies" && self.below(2) == 0 => {
-                return Reply::Endless(b"{\"told\":".to_vec());
-            }
-            _ => {}
+        if self.how == EvilHow::Garbage && is_spoilt {
+            return self.garbage();
+        }
+        if self.how == EvilHow::Oversized && is_spoilt && what != "bodies" && self.below(2) == 0 {
+            return Reply::Endless(b"{\"told\":".to_vec());
         }
         let asked: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         let asked = asked.as_array().map_or(&[][..], Vec::as_slice);
