@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -41,6 +42,10 @@ pub struct Evidence {
     pub unsynced: BTreeSet<(String, String)>,
     /// Nodes that were without power once.
     pub lost_power: BTreeSet<NodeIndex>,
+    /// Where peers lie, and since when.
+    pub liars: BTreeMap<SocketAddr, Instant>,
+    /// The most names at the end of a phase under which nodes held two bodies of one version.
+    pub ties: u64,
     moments: Vec<Moment>,
     moments_dropped: u64,
     violation: Option<(Instant, Violation)>,

@@ -97,6 +97,9 @@ pub struct History {
     spoilt: BTreeSet<(NodeIndex, String)>,
     /// When a node lost what its device had only said to keep: nothing from before is owed.
     void: BTreeMap<NodeIndex, Instant>,
+    /// From when to when the data of a node were taken back: what it took in between may be there again, and it does not
+    /// know in which order it came.
+    taken_back: BTreeMap<NodeIndex, Vec<(Instant, Instant)>>,
     /// For how long a node promises what it says to be here.
     promise: Duration,
     /// Until when a node has promised a path.
@@ -124,6 +127,22 @@ impl History {
         self.void.insert(node, now);
         self.promised.retain(|(promiser, _), _| *promiser != node);
         self.deletes.void(node, now);
+    }
+
+    /// The data of a node are again those of `then`. What was acknowledged since is not owed there, and may come back from
+    /// others with the version that it had: that may be earlier or later than that of whatever the node takes in from now
+    /// on.
+    pub fn takes_back(&mut self, node: NodeIndex, then: Instant, now: Instant) {
+        self.taken_back.entry(node).or_default().push((then, now));
+        self.voids(node, now);
+    }
+
+    /// Whether the order of a put to a node is not known any more.
+    fn is_taken_back(&self, node: NodeIndex, put: &Put) -> bool {
+        let spans = self.taken_back.get(&node).into_iter().flatten();
+        spans
+            .into_iter()
+            .any(|(then, now)| put.start <= *now && put.end.is_none_or(|end| end >= *then))
     }
 
     /// A delete of a namespace is sent: nothing in it is promised any more.
@@ -318,6 +337,11 @@ impl History {
             puts.into_iter().flat_map(|puts| puts.values().copied())
         };
         let mut puts: Vec<Put> = of(node).collect();
+        for put in &mut puts {
+            if matches!(put.outcome, PutOutcome::Acked(_)) && self.is_taken_back(node, put) {
+                *put = Put { outcome: PutOutcome::AckedElsewhere, end: None, ..*put };
+            }
+        }
         for other in (0..self.mesh_nodes).map(NodeIndex).filter(|other| *other != node) {
             // By the clock of that node it may have been over later.
             let end = |put: &Put| put.end.map(|end| end + self.deletes.skew());
@@ -410,6 +434,32 @@ mod tests {
         assert_eq!(history.promised_until(NodeIndex(1), "/ns/cas/x"), None);
         history.spoil(node, "/ns/cas/x".to_owned());
         assert_eq!(promised(&history, "/ns/cas/x"), None);
+    }
+
+    #[test]
+    fn what_was_taken_back_is_not_owed_and_may_come_again() {
+        let mut history = History::default();
+        let (node, path) = (NodeIndex(0), "/ns/k");
+        for (id, start, sequence) in [(1, 10, 5), (2, 30, 6), (3, 60, 6)] {
+            if id == 3 {
+                history.takes_back(node, Instant(20), Instant(50));
+            }
+            let put = Put {
+                body: Body { id: BodyId(id), len_bytes: 1, forged: false },
+                start: Instant(start),
+                end: None,
+                outcome: PutOutcome::Unknown,
+                fraud: None,
+            };
+            let put = history.begin_put(node, path, put);
+            let end = Instant(start + 5);
+            history.end_put((node, path), put, end, PutOutcome::Acked(sequence));
+        }
+        let owed = |at| history.owed(node, path, Instant(at)).map(|owed| owed.body);
+        assert_eq!((owed(55), owed(70)), (None, Some(BodyId(3))));
+        let outcomes: Vec<_> = history.puts(node, path).iter().map(|it| it.outcome).collect();
+        let again = PutOutcome::AckedElsewhere;
+        assert_eq!(outcomes, [PutOutcome::Acked(5), again, PutOutcome::Acked(6)]);
     }
 
     #[test]

@@ -122,7 +122,8 @@ pub enum Follow {
     },
     /// There is nothing new.
     Wait,
-    /// The cursor is of another life, or rows behind it are gone: it must compare everything.
+    /// The cursor is of another life, of data that was taken back since, or rows behind it are gone: it
+    /// must compare everything.
     Gone,
 }
 
@@ -130,13 +131,35 @@ impl Extent {
     /// Decides what a follower gets.
     #[must_use]
     pub fn follow(&self, cursor: Cursor) -> Follow {
-        if cursor.incarnation != self.incarnation || cursor.sequence < self.floor {
+        let is_ahead = cursor.sequence > self.head;
+        if cursor.incarnation != self.incarnation || cursor.sequence < self.floor || is_ahead {
             Follow::Gone
         } else if cursor.sequence < self.head {
             Follow::Rows { from: cursor.sequence }
         } else {
             Follow::Wait
         }
+    }
+}
+
+/// A start of a node, as its peers hear of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Drawn at each start.
+    pub id: u64,
+    /// The first sequence that it gave out. Above all that any start before it did.
+    pub base: u64,
+}
+
+/// Whether a peer, which was in the start `heard` when its feed was read up to `sequence`, has gone on since from data
+/// that is older than that: an image of its disk was put back. What it had given out from there on it gives out again, for
+/// other things.
+#[must_use]
+pub fn is_taken_back(sequence: u64, heard: Option<Start>, now: Option<Start>) -> bool {
+    match (heard, now) {
+        (Some(heard), Some(now)) => now.id != heard.id && now.base < sequence,
+        // Of an earlier version that does not tell.
+        (None, _) | (_, None) => false,
     }
 }
 
@@ -207,10 +230,28 @@ mod tests {
         assert_eq!(follow(1, 10), Follow::Rows { from: 10 });
         assert_eq!(follow(1, 19), Follow::Rows { from: 19 });
         assert_eq!(follow(1, 20), Follow::Wait);
-        // An unclean start counts on above what it may have given out: the cursor is never ahead.
-        assert_eq!(follow(1, 25), Follow::Wait);
+        // A start counts on above all that was given out, unless older data was put back under it.
+        assert_eq!(follow(1, 21), Follow::Gone);
         assert_eq!(follow(1, 9), Follow::Gone);
         assert_eq!(follow(2, 15), Follow::Gone);
+    }
+
+    #[test]
+    fn a_peer_whose_data_was_taken_back_is_told_from_one_that_started_again() {
+        let start = |id, base| Some(Start { id, base });
+        for (name, sequence, heard, now, expected) in [
+            ("the same start", 25, start(1, 20), start(1, 20), false),
+            ("it started again", 25, start(1, 20), start(2, 30), false),
+            ("it was read to its end", 30, start(1, 20), start(2, 30), false),
+            ("from the same data once more", 25, start(1, 20), start(2, 20), true),
+            ("from older data", 25, start(1, 20), start(2, 10), true),
+            ("nothing was read since", 20, start(1, 20), start(2, 20), false),
+            ("it does not tell", 25, None, None, false),
+            ("it tells from now on", 25, None, start(2, 20), false),
+            ("it does not tell any more", 25, start(1, 20), None, false),
+        ] {
+            assert_eq!(is_taken_back(sequence, heard, now), expected, "{name}");
+        }
     }
 
     #[test]

@@ -33,3 +33,4 @@ pub mod stamp;
 pub mod summary;
 pub mod tombstones;
 pub mod tries;
+pub mod vain;

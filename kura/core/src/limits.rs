@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+/// A row of a longer body cannot be true: no disk holds it. Lower: a body might be that long. Higher: sums of such lengths
+/// might not fit 64 bits.
+pub const BODY_BYTES_MAX: u64 = 1 << 48;
+
 /// Rows of a page, of a feed or of what is lacking. A peer that asks for more gets this many.
 pub const PAGE_ROWS_MAX: usize = 1000;
 /// Ranges that are compared in one request.

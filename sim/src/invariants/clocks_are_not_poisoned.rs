@@ -10,7 +10,7 @@ pub const INVARIANT: Invariant = Invariant {
     demands: "a node whose own wall clock is right holds no version that is more than five minutes ahead of the \
               true time, its own or anybody's, whatever the clocks of others show",
     checked: "at the end of every phase and of the run, on every node whose clock is right in all phases, where a \
-              phase has `clock_ahead` or `clock_behind`",
+              phase has `clock_ahead`, `clock_behind` or `evil`",
 };
 
 /// How far ahead a version may be.

@@ -16,6 +16,7 @@ pub mod fetch_settles;
 pub mod fetched_once;
 pub mod floor_is_kept;
 pub mod ledger_equals_disk;
+pub mod liars_are_contained;
 pub mod link_is_used;
 pub mod live_answers;
 pub mod mesh_heals;
@@ -53,7 +54,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 38] = [
+pub const ALL: [Invariant; 39] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -83,6 +84,7 @@ pub const ALL: [Invariant; 38] = [
     mesh_heals::INVARIANT,
     one_winner::INVARIANT,
     clocks_are_not_poisoned::INVARIANT,
+    liars_are_contained::INVARIANT,
     compared::INVARIANT,
     appended_once::INVARIANT,
     retries_bounded::INVARIANT,

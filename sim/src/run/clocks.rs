@@ -44,9 +44,10 @@ impl Run {
         let mut wrong: BTreeSet<usize> =
             lists.flat_map(|names| self.scenario.positions(names)).collect();
         wrong.extend(self.mesh.iter().flat_map(|mesh| mesh.jumped()));
+        let has_liars = self.scenario.phases.iter().any(|phase| !phase.evil.is_empty());
         let wall_ms = self.world.clock(NodeId::OPERATOR).wall().0;
         for (position, machine) in self.machines.iter().enumerate() {
-            if wrong.is_empty() || wrong.contains(&position) {
+            if wrong.is_empty() && !has_liars || wrong.contains(&position) {
                 continue;
             }
             let places = machine.image().places;

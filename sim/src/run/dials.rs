@@ -22,7 +22,7 @@ pub(super) use self::sight::Sight;
 use self::{answer::Answer, sight::Look};
 use crate::{
     court::Court,
-    invariants::{Violation, retries_bounded},
+    invariants::{Violation, liars_are_contained, retries_bounded},
 };
 
 /// Told when an answer of a peer has come to its end.
@@ -60,6 +60,8 @@ struct Count {
     sight: Option<Arc<Sight>>,
     connections: Mutex<BTreeMap<SocketAddr, Failing>>,
     fetches: Mutex<BTreeMap<SocketAddr, Failing>>,
+    /// How often each peer that lies was asked, since it does.
+    asks: Mutex<BTreeMap<SocketAddr, (Instant, u64)>>,
 }
 
 /// What failed in a row.
@@ -79,9 +81,9 @@ impl Dials {
         (court, node): (Court, &str),
         (on_answer, sight): (OnAnswer, Option<Arc<Sight>>),
     ) -> Self {
-        let (connections, fetches) = (Mutex::default(), Mutex::default());
+        let (connections, fetches, asks) = (Mutex::default(), Mutex::default(), Mutex::default());
         let node = node.to_owned();
-        let count = Count { clock, court, node, on_answer, sight, connections, fetches };
+        let count = Count { clock, court, node, on_answer, sight, connections, fetches, asks };
         Self { net, count: Arc::new(count) }
     }
 }
@@ -89,6 +91,23 @@ impl Dials {
 impl Count {
     fn connection_failed(&self, addr: SocketAddr) {
         self.failed(&self.connections, addr, retries_bounded::check);
+    }
+
+    /// A request is sent.
+    fn asks(&self, addr: SocketAddr) {
+        let Some(since) = self.court.evidence().liars.get(&addr).copied() else { return };
+        let asks = {
+            let mut asks = self.asks.lock();
+            let asks = asks.entry(addr).or_insert((since, 0));
+            *asks = if asks.0 == since { (since, asks.1 + 1) } else { (since, 1) };
+            asks.1
+        };
+        let now = self.clock.now();
+        let (peer, lies_for) = (addr.to_string(), now.since(since));
+        let verdict = liars_are_contained::check_asks(&self.node, &peer, asks, lies_for);
+        if verdict.is_err() {
+            self.court.evidence().judge(now, verdict);
+        }
     }
 
     fn fetch_failed(&self, addr: SocketAddr) {
@@ -201,6 +220,7 @@ impl Talk {
         } else {
             return;
         };
+        self.count.asks(self.addr);
         if self.asked.is_some() {
             return;
         }

@@ -19,7 +19,7 @@ use kura_core::{
     summary::{Item, Span},
     tombstones::Tombstones,
 };
-use kura_env::{Env, Instant};
+use kura_env::{Env, Instant, Net};
 use kura_node::{
     config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig},
     metrics::Metrics,
@@ -38,10 +38,12 @@ use tokio::sync::oneshot;
 use super::{
     decay,
     dials::{Dials, OnAnswer, Sight},
+    evil::EvilNet,
     faults::{Crowded, Fallen, Signals, Watch, Weather, crash_of},
     losses::{self, Losses},
     marks::Marked,
     mesh::Mesh,
+    snapshot::Snapshot,
     spoil::{SpoiltDisk, Wounds},
     turns::Turns,
 };
@@ -52,7 +54,7 @@ use crate::{
     holdings::{self, Holdings},
     image::{Image, TOMBSTONES},
     invariants::{disk_ceiling::Ceiling, ledger_equals_disk},
-    scenario::{CatalogFate, DiskSpec, NodeSpec, Scenario},
+    scenario::{CatalogFate, DiskSpec, EvilHow, NodeSpec, Scenario},
 };
 
 /// How long a supervisor waits before it starts a process again that ended by itself.
@@ -75,7 +77,12 @@ pub(super) struct Machine {
     /// What its rings take in and lose.
     pub(super) turns: Arc<Turns>,
     losses: Mutex<Losses>,
+    /// The last image that was taken of its disk.
+    snapshot: Mutex<Option<Snapshot>>,
     mesh: Option<Arc<Mesh>>,
+    /// How it lies to its peers, if it does.
+    evil: Mutex<Option<EvilHow>>,
+    seed: u64,
     /// The node of the life it is in; the last one's while there is none.
     service: Mutex<Option<Service>>,
     /// What that node has counted.
@@ -130,7 +137,10 @@ impl Machine {
             turns: Arc::new(Turns::new(scenario, name, wounds.clone())),
             wounds,
             losses: Mutex::default(),
+            snapshot: Mutex::default(),
             mesh: blueprint.mesh.cloned(),
+            evil: Mutex::new(None),
+            seed,
             service: Mutex::new(None),
             metrics: Mutex::new(None),
             stop: Mutex::new(None),
@@ -275,6 +285,52 @@ impl Machine {
         *self.held_before.lock() = Holdings::new();
         self.court.evidence().history.voids(self.index, self.world.now());
         self.tell("loses everything on its disk".to_owned());
+    }
+
+    /// An image of its disk is taken, as of a file system that is frozen for that moment.
+    pub(super) fn take_image(&self) {
+        let snapshot = Snapshot::of(&self.disk, self.holdings(), self.world.now());
+        self.tell(format!("an image of its disk is taken: {snapshot}"));
+        *self.snapshot.lock() = Some(snapshot);
+    }
+
+    /// Is killed, stays dead until somebody starts it, and comes back with its disk as it was when the last image was
+    /// taken. What was acknowledged since is owed to nobody there, and may come back from its peers.
+    pub(super) fn put_image_back(self: &Arc<Self>) {
+        if self.life() > 0 {
+            self.kill();
+        }
+        let Some(snapshot) = self.snapshot.lock().clone() else { return };
+        let done = snapshot.put_back(&self.disk);
+        self.wounds.clear();
+        *self.catalog.lock() = None;
+        *self.held_before.lock() = snapshot.held().clone();
+        self.court.evidence().history.takes_back(self.index, snapshot.at(), self.world.now());
+        self.tell(format!("its disk is again as it was: {done}"));
+    }
+
+    /// Its process is replaced by one that lies to its peers, or by one that does not.
+    pub(super) fn turn(self: &Arc<Self>, evil: Option<EvilHow>) {
+        if self.life() > 0 {
+            self.kill();
+        }
+        *self.evil.lock() = evil;
+        self.tell(evil.map_or("is honest again".to_owned(), |how| format!("turns evil: {how:?}")));
+        self.start();
+    }
+
+    /// The network of a life in which it lies to its peers.
+    fn with_lies(&self, env: &Env, mesh: &Arc<Mesh>, how: EvilHow) -> Arc<dyn Net> {
+        let (name, life) = (&self.name, self.starts());
+        Arc::new(EvilNet {
+            net: env.net.clone(),
+            tasks: env.tasks.clone(),
+            clock: env.clock.clone(),
+            addr: self.peer_addr,
+            how,
+            names: mesh.names_held(),
+            draw: Mutex::new(Draw::named(self.seed, &format!("evil.{name}.{life}"))),
+        })
     }
 
     /// What it keeps of deletes; `None` if that cannot be read.
@@ -480,7 +536,9 @@ impl Machine {
         });
         let court = (self.court.clone(), &*self.name);
         let heard = (on_answer, sight.clone());
-        let dials = Dials::new(env.net, env.clock.clone(), court, heard);
+        let evil = *self.evil.lock();
+        let net = evil.map_or_else(|| env.net.clone(), |how| self.with_lies(&env, mesh, how));
+        let dials = Dials::new(net, env.clock.clone(), court, heard);
         let disk = SpoiltDisk::new(env.disk, self.wounds.clone());
         let catalog = match sight {
             Some(sight) => {

@@ -13,7 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use kura_core::{
-    hlc, place::Place, readiness::Rules, record::SEGMENT_HEADER_BYTES, tombstones::Tombstones,
+    address::Address, hlc, place::Place, readiness::Rules, record::SEGMENT_HEADER_BYTES,
+    tombstones::Tombstones,
 };
 use kura_env::Instant;
 use kura_node::service::State;
@@ -21,7 +22,7 @@ use parking_lot::Mutex;
 use sim_engine::World;
 
 use self::{cuts::Cuts, strikes::Strikes};
-use super::{dials::Answered, losses, machine::Machine, spoil::Hurt};
+use super::{dials::Answered, evil::Names, losses, machine::Machine, spoil::Hurt};
 use crate::{
     court::Court,
     draw::Draw,
@@ -180,6 +181,17 @@ impl Mesh {
                 self.wound(machine, &image, (key, place), (&rows, phase.spoil.how, &mut draw));
             }
         }
+    }
+
+    /// Tells the names of what any node holds, for as long as the run lasts.
+    pub(super) fn names_held(self: &Arc<Self>) -> Names {
+        let mesh = Arc::downgrade(self);
+        Arc::new(move || {
+            let members = mesh.upgrade().map(|mesh| mesh.members()).unwrap_or_default();
+            let keys: BTreeSet<Bytes> =
+                members.iter().flat_map(|machine| machine.holdings().into_keys()).collect();
+            keys.iter().filter_map(|key| Address::decode(key).ok()).collect()
+        })
     }
 
     /// What was spoilt on a node.

@@ -8,6 +8,7 @@ mod decay;
 #[cfg(test)]
 mod determinism;
 mod dials;
+mod evil;
 mod faults;
 mod heal;
 mod inspection;
@@ -17,6 +18,7 @@ mod marks;
 mod mesh;
 mod phase;
 mod restart;
+mod snapshot;
 mod spoil;
 mod tenants;
 mod topology;
@@ -69,6 +71,8 @@ pub fn run(document: &Document, seed: u64, options: Options) -> Result<RunReport
     let scenario = Scenario::of(document, seed)?;
     let run = Run::new(scenario, seed, options);
     let result = run.cruel().and_then(|()| run.heal());
+    run.lies_are_not_stored();
+    let result = result.and_then(|()| heal::decided(&run.court));
     let result = result.and_then(|()| run.clocks_are_right()).and_then(|()| run.expected());
     let report = run.report(result);
     run.machines.iter().for_each(|machine| machine.retire());
@@ -249,6 +253,11 @@ impl Run {
         if turns < least {
             let reason = format!("{turns} segments were evicted in all, expected {least}");
             return unmet("expect.ring_turns_min", reason);
+        }
+        let (ties, least) = (self.court.evidence().ties, self.scenario.expect.ties_min);
+        if ties < least {
+            let reason = format!("{ties} names had two bodies of one version, expected {least}");
+            return unmet("expect.ties_min", reason);
         }
         let early = self.court.evidence().history.early_hits();
         self.judged(back_is_served::check(early, self.scenario.expect.early_hits_min))?;

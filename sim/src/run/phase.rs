@@ -90,6 +90,7 @@ impl Run {
         };
         drop((actors, storm));
         self.correct_clocks(phase);
+        self.end_lies(phase);
         if let Some(mesh) = &self.mesh {
             mesh.rejoin(&self.strangers());
         }
@@ -99,6 +100,8 @@ impl Run {
                 self.has_cleaned(phase, cleaning)?;
                 self.clocks_are_right()?;
                 self.were_struck()?;
+                self.count_ties();
+                self.lies_are_not_stored();
                 self.ended(phase)?;
                 self.has_settled(phase, moved)?;
                 self.has_read(phase, read)?;
@@ -120,12 +123,19 @@ impl Run {
         for position in named(&phase.wipe) {
             self.machines[position].wipe();
         }
+        for position in named(&phase.snapshot) {
+            self.machines[position].take_image();
+        }
+        for position in named(&phase.restore) {
+            self.machines[position].put_image_back();
+        }
         if let Some(mesh) = &self.mesh {
             mesh.spoil(&self.scenario, phase);
             mesh.arm(&self.scenario, phase);
             mesh.sever(&self.scenario, phase, (&self.strangers(), storm));
         }
         self.set_clocks(phase);
+        self.begin_lies(phase);
         let outset = self.outset(phase);
         for position in named(&phase.start) {
             self.machines[position].start();

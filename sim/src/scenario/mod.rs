@@ -13,7 +13,7 @@ mod spec;
 mod strike;
 mod value;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 pub use drawn::{Drawn, draw};
 pub use error::{Problem, ScenarioError};
@@ -22,8 +22,8 @@ pub use quantity::{MILLION, Unit};
 pub use read::{Document, Entry, Written, read, set};
 pub use schema::{FIELDS, Field, Kind, NODES_MAX, Preset, Section, Shape, markdown};
 pub use spec::{
-    CatalogFate, Clean, ClientSpec, CrashLoop, CutHow, DiskSpec, Expect, FaultSpec, Flaps, Link,
-    LinkUsed, Mix, NodeSpec, Phase, Retry, Spoil, SpoilHow, Zone,
+    CatalogFate, Clean, ClientSpec, CrashLoop, CutHow, DiskSpec, EvilHow, Expect, FaultSpec, Flaps,
+    Link, LinkUsed, Mix, NodeSpec, Phase, Retry, Spoil, SpoilHow, Zone,
 };
 pub use strike::{Moment, Point, Role, StrikeKind, StrikeSpec};
 pub use value::Value;
@@ -181,6 +181,7 @@ impl Scenario {
         self.check_strikes(document, &nodes)?;
         self.check_stalls(document)?;
         self.check_restarts(document)?;
+        self.check_images(document)?;
         self.check_expectations(document)
     }
 
@@ -228,6 +229,22 @@ impl Scenario {
         let allowed = "none in a mesh, and none beside faults or co-tenants".to_owned();
         let path = format!("phase.{}.restart", phase.name);
         Err(document.blame(&path, Problem::Illegal { found, allowed }))
+    }
+
+    /// Whether an image was taken of each disk that is to be put back.
+    fn check_images(&self, document: &Document) -> Result<(), ScenarioError> {
+        let mut taken: BTreeSet<usize> = BTreeSet::new();
+        for phase in &self.phases {
+            taken.extend(self.positions(&phase.snapshot));
+            let untaken = self.positions(&phase.restore).into_iter().find(|at| !taken.contains(at));
+            if let Some(position) = untaken {
+                let found = self.nodes[position].clone();
+                let allowed = "nodes of an earlier `snapshot`".to_owned();
+                let path = format!("phase.{}.restore", phase.name);
+                return Err(document.blame(&path, Problem::Illegal { found, allowed }));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a disk that stalls works for at least half of the time.
@@ -446,6 +463,11 @@ clients = [\"a\", \"b\"]
                 "[fault.f]\nkind = \"crash\"\n[[phase]]\nrestart = [\"all\"]",
                 "s.toml:16: phase.work.restart: found all; allowed: none in a mesh, and none beside \
                  faults or co-tenants",
+            ),
+            (
+                "[[phase]]",
+                "[[phase]]\nrestore = [\"node-1\"]",
+                "s.toml:14: phase.work.restore: found node-1; allowed: nodes of an earlier `snapshot`",
             ),
             (
                 "[[phase]]",

@@ -211,6 +211,10 @@ pub struct Phase {
     pub kill: Vec<String>,
     /// Killed as it begins, with everything on their disks gone.
     pub wipe: Vec<String>,
+    /// An image of their disks is taken as it begins.
+    pub snapshot: Vec<String>,
+    /// Killed as it begins, with their disks as the last image of them.
+    pub restore: Vec<String>,
     /// Started again as it begins.
     pub start: Vec<String>,
     /// Stopped in good order and started again before it begins.
@@ -225,6 +229,10 @@ pub struct Phase {
     pub flaps: Option<Flaps>,
     /// Nodes from and to which nothing moves.
     pub freeze: Vec<String>,
+    /// Nodes whose answers to peers are lies while it lasts.
+    pub evil: Vec<String>,
+    /// Which lies.
+    pub evil_how: EvilHow,
     /// Nodes whose wall clock is set ahead while it lasts.
     pub clock_ahead: Vec<String>,
     /// Nodes whose wall clock is set back while it lasts.
@@ -253,10 +261,12 @@ pub struct Phase {
 
 impl Phase {
     /// Its lists of nodes, by key.
-    pub(super) fn node_lists(&self) -> [(&'static str, &[String]); 12] {
+    pub(super) fn node_lists(&self) -> [(&'static str, &[String]); 15] {
         [
             ("kill", &self.kill),
             ("wipe", &self.wipe),
+            ("snapshot", &self.snapshot),
+            ("restore", &self.restore),
             ("start", &self.start),
             ("restart", &self.restart),
             ("freeze", &self.freeze),
@@ -265,6 +275,7 @@ impl Phase {
             ("ready", &self.ready),
             ("agree", &self.agree),
             ("crash_loop", &self.crashes.nodes),
+            ("evil", &self.evil),
             ("clock_ahead", &self.clock_ahead),
             ("clock_behind", &self.clock_behind),
         ]
@@ -287,6 +298,23 @@ impl Phase {
         let drifts = u128::from(self.clock_drift) * self.lasts.as_nanos() / u128::from(MILLION);
         self.clock_by + Duration::from_nanos(u64::try_from(drifts).unwrap_or(u64::MAX))
     }
+}
+
+/// How a peer lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvilHow {
+    /// What it answers is no HTTP, or has no meaning.
+    Garbage,
+    /// What it tells never comes to an end.
+    Endless,
+    /// Bodies are others than their digests say.
+    WrongBodies,
+    /// Versions are an hour ahead.
+    Future,
+    /// Bodies are longer or shorter than it told, or than any may be.
+    WrongSizes,
+    /// Answers have no end.
+    Oversized,
 }
 
 /// How a phase cuts nodes off.
@@ -427,6 +455,8 @@ pub struct Expect {
     pub statuses: Vec<u16>,
     /// Segments evicted at least.
     pub ring_turns_min: u64,
+    /// Names under which nodes held two bodies of one version at the end of a phase, at least.
+    pub ties_min: u64,
     /// Whole bodies handed out by nodes that were still reading their data back, at least.
     pub early_hits_min: u64,
     /// How well catch-ups use their links; `None`: not judged.
@@ -564,6 +594,8 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         until_written_bytes: (until > 0).then_some(until),
         kill: table.texts("kill").to_vec(),
         wipe: table.texts("wipe").to_vec(),
+        snapshot: table.texts("snapshot").to_vec(),
+        restore: table.texts("restore").to_vec(),
         start: table.texts("start").to_vec(),
         restart: table.texts("restart").to_vec(),
         crashes: CrashLoop {
@@ -587,6 +619,8 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         },
         flaps: flaps(&table),
         freeze: table.texts("freeze").to_vec(),
+        evil: table.texts("evil").to_vec(),
+        evil_how: evil_how(table.text("evil_how")),
         clock_ahead: table.texts("clock_ahead").to_vec(),
         clock_behind: table.texts("clock_behind").to_vec(),
         clock_by: table.duration("clock_by"),
@@ -594,15 +628,7 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         spoil: Spoil {
             artifacts: table.number("spoil"),
             nodes: table.texts("spoil_nodes").to_vec(),
-            how: match table.text("spoil_how") {
-                "unreadable" => SpoilHow::Unreadable,
-                "short" => SpoilHow::Short,
-                "headless" => SpoilHow::Headless,
-                "latent" => SpoilHow::Latent,
-                "lost" => SpoilHow::Lost,
-                "misdirected" => SpoilHow::Misdirected,
-                _ => SpoilHow::Rotten,
-            },
+            how: spoil_how(table.text("spoil_how")),
         },
         clean: Clean {
             namespaces: table.texts("clean").to_vec(),
@@ -614,6 +640,29 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         agree: table.texts("agree").to_vec(),
         moved_bytes_max: (moved > 0).then_some(moved),
         hits_min: Some(table.number("hits_at_least")).filter(|share| *share > 0),
+    }
+}
+
+fn evil_how(word: &str) -> EvilHow {
+    match word {
+        "endless" => EvilHow::Endless,
+        "wrong-bodies" => EvilHow::WrongBodies,
+        "future" => EvilHow::Future,
+        "wrong-sizes" => EvilHow::WrongSizes,
+        "oversized" => EvilHow::Oversized,
+        _ => EvilHow::Garbage,
+    }
+}
+
+fn spoil_how(word: &str) -> SpoilHow {
+    match word {
+        "unreadable" => SpoilHow::Unreadable,
+        "short" => SpoilHow::Short,
+        "headless" => SpoilHow::Headless,
+        "latent" => SpoilHow::Latent,
+        "lost" => SpoilHow::Lost,
+        "misdirected" => SpoilHow::Misdirected,
+        _ => SpoilHow::Rotten,
     }
 }
 
@@ -727,6 +776,7 @@ pub(super) fn expect(drawn: &Drawn) -> Expect {
         puts_within: limit("puts_within"),
         statuses: statuses.filter_map(|status| u16::try_from(*status).ok()).collect(),
         ring_turns_min: table.number("ring_turns_min"),
+        ties_min: table.number("ties_min"),
         early_hits_min: table.number("early_hits_min"),
         link_used: nonzero("link_used").map(|share| LinkUsed { share, round_trips }),
         fetched_at_most: nonzero("fetched_at_most"),

@@ -56,6 +56,8 @@ replication_metrics! {
         passes_cut: "Passes that took too long and went on after a pause",
         ranges_compared: "Ranges of what is held whose sums were looked at for a pass",
         feed_rows_dropped: "Rows that the feed of this node gave up because it is bounded",
+        vain_pages: "Pages of peers that were waited for, because nothing came of many before them",
+        peers_taken_back: "Peers that went on from older data than they had, so that a pass was needed",
         feeds_gone: "Feeds that did not reach back to the cursor, so that a pass was needed",
         fetched: "Artifacts fetched and stored",
         fetched_bytes: "Bytes of bodies fetched and stored",

@@ -11,13 +11,14 @@
 //! What is told of a range takes its place in what is still to be asked, so that rows come in their order:
 //! what is newer first. A pass that is cut goes on with what is left.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use futures_util::future::try_join_all;
 use kura_core::{
     feed::{FeedRow, Fill},
     limits::{COMPARE_BYTES_MAX, PAGE_ROWS_MAX, PARTS_MAX, PeerLimits, SPANS_MAX},
     summary::{Item, Span, Sum},
+    vain::Vain,
 };
 
 use super::{
@@ -54,6 +55,11 @@ pub(crate) struct Comparison {
     fill: Fill,
     /// The peer told of more than can be pending.
     is_endless: bool,
+    vain: Vain,
+    /// Bodies that had come when the last page was told.
+    delivered: u64,
+    /// Waited for before the next page.
+    pause: Duration,
 }
 
 #[derive(Clone)]
@@ -90,12 +96,14 @@ impl Comparison {
     /// A comparison of everything, in which so many bytes are to be fetched at the most.
     pub(crate) fn new(capacity_bytes: u64) -> Self {
         let pending = vec![Pending::Range(Span::ALL, None)];
-        Self { pending, fill: Fill::new(capacity_bytes), is_endless: false }
+        Self { pending, fill: Fill::new(capacity_bytes), ..Self::nothing() }
     }
 
     /// A comparison that has nothing more to tell.
     pub(crate) fn nothing() -> Self {
-        Self { pending: Vec::new(), fill: Fill::new(0), is_endless: false }
+        let (vain, pause) = (Vain::default(), Duration::ZERO);
+        let (pending, fill) = (Vec::new(), Fill::new(0));
+        Self { pending, fill, is_endless: false, vain, delivered: 0, pause }
     }
 
     /// Whether nothing of it is worth going on with.
@@ -127,8 +135,9 @@ impl Comparison {
         &self,
         source: Source<'a>,
     ) -> impl Future<Output = Result<Learned, PeerError>> + Send + use<'a> {
-        let (ranges, is_endless) = (self.next_ranges(), self.is_endless);
+        let (ranges, is_endless, pause) = (self.next_ranges(), self.is_endless, self.pause);
         async move {
+            source.wait_in_vain(pause).await;
             if is_endless {
                 let told = format!("more than {PENDING_MAX} ranges that differ");
                 return Err(PeerError::Answer(told));
@@ -148,6 +157,12 @@ impl Comparison {
             }
             Ok(learned)
         }
+    }
+
+    /// A page was told, when so many bodies had come in this round.
+    pub(crate) fn told(&mut self, delivered: u64) {
+        self.pause = self.vain.told(delivered != self.delivered);
+        self.delivered = delivered;
     }
 
     /// Takes in what was learned: gives what is to be fetched now. Once what is lacking fills the ring, the rest

@@ -47,6 +47,9 @@ pub(crate) enum PeerError {
     /// The cursor is of no use there any more.
     #[error("the peer's feed does not reach back to the cursor")]
     Gone,
+    /// It started again since it said hello.
+    #[error("the peer started again")]
+    Restarted,
     /// A pass took too long.
     #[error(
         "the pass took longer than {limit:?}, which is sync.pass_timeout: what is left of it goes on after a pause"
@@ -133,6 +136,7 @@ impl PeerError {
             | Self::Failed { .. }
             | Self::Unreadable
             | Self::Gone
+            | Self::Restarted
             | Self::Late { .. }
             | Self::Answer(_)
             | Self::Short { .. }

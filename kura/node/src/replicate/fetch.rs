@@ -1,6 +1,6 @@
 //! Bodies from a peer: asked for together where they are small, checked, and stored.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::{Buf as _, Bytes};
 use http::Method;
@@ -41,6 +41,14 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// Waits before the next page is asked for, where nothing came of many before it.
+    pub(crate) async fn wait_in_vain(&self, pause: Duration) {
+        if !pause.is_zero() {
+            self.shared.metrics.replication.vain_pages.inc();
+            self.shared.env.clock.sleep(pause).await;
+        }
+    }
+
     /// The version of an artifact is too far ahead of the clock here: it is not taken in now.
     pub(crate) fn is_ahead(&self, row: &FeedRow) {
         self.shared.metrics.replication.too_far_ahead.inc();

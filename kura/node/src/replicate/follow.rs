@@ -11,13 +11,15 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use kura_core::{
     backoff::Backoff,
-    feed::{Cursor, FeedRow},
+    feed::{Cursor, FeedRow, Start, is_taken_back},
     limits::{FEED_WAIT, MYSELF_PAUSE, PeerLimits},
     tries::{Fate, Tries},
+    vain::Vain,
 };
 use kura_env::{EntropyStream, Instant};
 
@@ -33,6 +35,9 @@ use super::{
     wire::{FEED, FeedPage, HELLO, Hello, Life},
 };
 use crate::store::Lost;
+
+/// A page of a feed that took so long was held back, because there was nothing new.
+const HELD_BACK: Duration = Duration::from_secs(1);
 
 /// Follows one peer.
 pub(crate) struct Follower {
@@ -50,6 +55,8 @@ pub(crate) struct Follower {
     pass: Option<Pass>,
     /// The incarnation of the last complete pass since start.
     passed: Option<u64>,
+    /// The start of the peer in which it was heard last.
+    start: Option<Start>,
     /// How often each artifact failed that is still to be tried, by address. As many as a round
     /// leaves over.
     tries: BTreeMap<Vec<u8>, Tries>,
@@ -57,6 +64,8 @@ pub(crate) struct Follower {
     heard: Heard,
     /// What this node and the peer both take and tell, by its last hello.
     limits: PeerLimits,
+    /// Pages of the feed of which nothing came.
+    vain: Vain,
     /// What was lost here up to this number is back, or is not to be had from this peer.
     repaired: u64,
 }
@@ -94,10 +103,12 @@ impl Follower {
             was_heard: false,
             pass: None,
             passed: None,
+            start: None,
             tries: BTreeMap::new(),
             aside: Aside::new(),
             heard: Heard::default(),
             limits,
+            vain: Vain::default(),
             repaired: 0,
         }
     }
@@ -145,6 +156,7 @@ impl Follower {
             self.pass = None;
         }
         let stored = self.shared.store.cursor(life.node).await.map_err(PeerError::Store)?;
+        self.hear_start(life, stored);
         let usable = stored.filter(|cursor| cursor.incarnation == life.incarnation);
         let has_passed = self.passed == Some(life.incarnation);
         let (mut cursor, mut is_fresh) = match usable.filter(|_| has_passed) {
@@ -171,6 +183,23 @@ impl Follower {
             if self.shared.mesh.is_pass_due(&self.name, self.aside.forgot()) {
                 return Ok(End::Again);
             }
+        }
+    }
+
+    /// Has a peer be compared with again whose data was taken back to what they were before `cursor`.
+    fn hear_start(&mut self, life: Life, cursor: Option<Cursor>) {
+        let now = life.start.map(Start::from);
+        let heard = std::mem::replace(&mut self.start, now);
+        let is_taken_back = |sequence| is_taken_back(sequence, heard, now);
+        if self.pass.as_ref().is_some_and(|pass| is_taken_back(pass.head)) {
+            self.pass = None;
+        }
+        let cursor = cursor.filter(|cursor| self.passed == Some(cursor.incarnation));
+        if cursor.is_some_and(|cursor| is_taken_back(cursor.sequence)) {
+            tracing::warn!(peer = self.name, "the peer goes on from older data than it had");
+            self.shared.metrics.replication.peers_taken_back.inc();
+            self.shared.mesh.is_taken_back(&self.name);
+            self.passed = None;
         }
     }
 
@@ -351,7 +380,14 @@ impl Follower {
              &wait_ms={wait_ms}&deletes={}",
             self.heard.print()
         );
+        let asked = self.now();
         let page: FeedPage = self.client.ask(&path).await?;
+        let was_held_back = self.now().since(asked) >= HELD_BACK;
+        // A connection that was kept may have been made anew, to another start of the peer, or to somebody else.
+        let heard = self.start.map(|start| start.id);
+        if heard.is_some() && page.start != heard {
+            return Err(PeerError::Restarted);
+        }
         self.source().hear_deletes(page.deletes).await?;
         self.shared.mesh.follows(&self.name, sequence, page.head);
         let Lacking { now: wanted, ahead } = lacking(&self.shared, &page.rows).await?;
@@ -360,6 +396,7 @@ impl Follower {
             round(self.source(), wanted, &mut nothing, &is_suspect(&self.tries), None).await;
         put_off(self.source(), &mut fetched, ahead);
         let cause = fetched.cause.take();
+        let came = was_held_back || fetched.delivered > 0;
         if fetched.moved > 0 {
             // A large body gets on, though the page does not.
             self.backoff.succeed();
@@ -378,6 +415,8 @@ impl Follower {
             self.shared.store.set_cursor(life.node, next).await.map_err(PeerError::Store)?;
         }
         self.shared.mesh.follows(&self.name, page.next, page.head);
+        let pause = self.vain.told(came);
+        self.source().wait_in_vain(pause).await;
         Ok(next)
     }
 }

@@ -108,6 +108,11 @@ impl Mesh {
         self.change(name, |peer, now| peer.meet(hello, now));
     }
 
+    /// The peer went on from older data than it had: what others fetched of it may not have reached this node.
+    pub(crate) fn is_taken_back(&self, name: &str) {
+        self.change(name, |peer, now| peer.is_taken_back(now));
+    }
+
     /// A talk with the peer that began at `began` went wrong. How soon it should be asked again at
     /// the latest.
     pub(crate) fn failed(

@@ -26,7 +26,7 @@ pub(crate) struct Peer {
     /// It is silent: when the first attempt that failed began, and when the last one ended.
     silence: Option<(Instant, Instant)>,
     hello: Option<Hello>,
-    /// When it came up without the data that it had.
+    /// When it came up without the data that it had, or with older ones.
     reborn: Option<Instant>,
     error: Option<String>,
     /// Passes that were completed.
@@ -78,6 +78,11 @@ impl Peer {
             self.reborn = Some(now);
         }
         self.hello = Some(hello);
+    }
+
+    /// Its data was taken back to what they were once.
+    pub(crate) fn is_taken_back(&mut self, now: Instant) {
+        self.reborn = Some(now);
     }
 
     /// A talk from `began` to `now` went wrong.
@@ -292,7 +297,8 @@ mod tests {
     }
 
     fn hello(state: State, incarnation: Option<u64>) -> Hello {
-        let life = incarnation.map(|incarnation| Life { node: 1, incarnation, head: 1 });
+        let life =
+            incarnation.map(|incarnation| Life { node: 1, incarnation, head: 1, start: None });
         Hello { life, region: String::new(), state, deletes: 0, limits: Limits::default() }
     }
 

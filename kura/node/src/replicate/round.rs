@@ -90,6 +90,7 @@ pub(crate) async fn round(
                 Ok(mut learned) => {
                     source.shared.mesh.learned(source.name, &learned);
                     put_off(source, &mut fetched, std::mem::take(&mut learned.ahead));
+                    comparison.told(fetched.delivered);
                     let more = comparison.take(source, learned);
                     stall.put(&more);
                     wanted.extend(more);

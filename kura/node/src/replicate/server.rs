@@ -14,7 +14,7 @@ use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use kura_core::{
-    feed::{Cursor, FeedRow, Follow},
+    feed::{Cursor, Extent, FeedRow, Follow},
     limits::{COMPARE_BYTES_MAX, FEED_WAIT, PeerLimits},
 };
 use kura_env::timeout;
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     metrics::{Metrics, ReplicationMetrics},
-    service::{Meta, Refusal},
+    service::Refusal,
     store::{Reading, Store},
     surface::{Surface, activity::Activity, answer},
 };
@@ -94,7 +94,8 @@ async fn hello(State(plane): State<Plane>) -> Response {
     let store = plane.store();
     let life = store.as_ref().map(|store| {
         let extent = store.extent();
-        Life { node: store.node(), incarnation: extent.incarnation, head: extent.head }
+        let (node, Extent { incarnation, head, .. }) = (store.node(), extent);
+        Life { node, incarnation, head, start: Some(store.start().into()) }
     });
     json(&Hello {
         life,
@@ -136,7 +137,8 @@ async fn feed(
 
 fn page_of(store: &Store, rows: &[FeedRow], next: u64) -> FeedPage {
     let rows = rows.iter().map(Row::from).collect();
-    FeedPage { rows, next, head: store.extent().head, deletes: store.deletes_print() }
+    let (head, deletes) = (store.extent().head, store.deletes_print());
+    FeedPage { rows, next, head, deletes, start: Some(store.start().id) }
 }
 
 /// Waits for a row at `from` or above, or for other deletes than those that the peer has heard of.
@@ -316,18 +318,10 @@ impl Sending {
 }
 
 /// Opens the body of `row`, behind `from` bytes of it if they are not all of it; and how many these are.
-///
-/// Who has the beginning of a body has that of the one with this digest: the rest of another one is of no use to it.
 async fn open(store: &Store, row: &FeedRow, from: u64) -> Result<Option<(Reading, u64)>, Refusal> {
-    let Some(mut reading) = store.open_version(&row.address, row.version).await? else {
-        return Ok(None);
-    };
-    let Meta { len_bytes, digest, .. } = reading.meta().clone();
-    if from == 0 || from >= len_bytes {
+    let Some(mut reading) = store.open_version(row).await? else { return Ok(None) };
+    if from == 0 || from >= reading.meta().len_bytes {
         return Ok(Some((reading, 0)));
-    }
-    if digest != row.digest {
-        return Ok(None);
     }
     reading.begin_at(from);
     Ok(Some((reading, from)))

@@ -14,8 +14,8 @@
 use kura_core::{
     address::{Address, Space},
     digest::Digest,
-    feed::FeedRow,
-    limits::PeerLimits,
+    feed::{FeedRow, Start},
+    limits::{BODY_BYTES_MAX, PeerLimits},
     record::Version,
     summary::{Position, Span, Sum, halves, whole},
     tombstones::{Tombstone, Tombstones, check_namespace},
@@ -117,6 +117,28 @@ pub(crate) struct Life {
     pub(crate) incarnation: u64,
     /// One above the last row of its feed.
     pub(crate) head: u64,
+    /// Which start of it this is; an earlier version does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start: Option<Begun>,
+}
+
+/// [`Start`] as a peer tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Begun {
+    id: u64,
+    base: u64,
+}
+
+impl From<Start> for Begun {
+    fn from(Start { id, base }: Start) -> Self {
+        Self { id, base }
+    }
+}
+
+impl From<Begun> for Start {
+    fn from(Begun { id, base }: Begun) -> Self {
+        Self { id, base }
+    }
 }
 
 /// The query of the feed.
@@ -142,6 +164,9 @@ pub(crate) struct FeedPage {
     /// As in [`Hello`].
     #[serde(default)]
     pub(crate) deletes: u64,
+    /// The start that told this, as in [`Life`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start: Option<u64>,
 }
 
 /// All deletes of namespaces that a node knows.
@@ -300,8 +325,12 @@ impl Row {
         self.time
     }
 
-    /// What it says, if that has a meaning here: a later version may know more spaces.
+    /// What it says, if that has a meaning here: a later version may know more spaces, and no body is longer than one can
+    /// be.
     pub(crate) fn read(&self) -> Option<FeedRow> {
+        if self.bytes > BODY_BYTES_MAX {
+            return None;
+        }
         let space = Space::from_number(self.space)?;
         Some(FeedRow {
             address: Address::new(self.namespace.clone(), space, self.key.clone()).ok()?,
@@ -357,8 +386,12 @@ mod tests {
         };
         let text = serde_json::to_string(&Row::from(&row)).unwrap();
         let mut read: Row = serde_json::from_str(&text).unwrap();
-        assert_eq!(read.read(), Some(row));
+        assert_eq!(read.read(), Some(row.clone()));
         read.space = 200;
         assert_eq!(read.read(), None);
+        let mut long = Row::from(&FeedRow { body_bytes: BODY_BYTES_MAX, ..row });
+        assert!(long.read().is_some());
+        long.bytes += 1;
+        assert_eq!(long.read(), None, "no body is that long");
     }
 }

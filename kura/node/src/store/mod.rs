@@ -236,7 +236,7 @@ impl Store {
         let losses = Arc::new(Losses::default());
         let (sums, deletes) = (recovered.sums.clone(), early.deletes.clone());
         let (node, incarnation) = (recovered.node, recovered.incarnation);
-        let (head, feed) = (Head::new(recovered.next_sequence), recovered.feed.clone());
+        let (head, feed) = (Head::begin(&env, recovered.next_sequence), recovered.feed.clone());
         let shared = SharedWithReaders {
             head: head.clone(),
             pool: pool.clone(),

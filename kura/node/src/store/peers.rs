@@ -13,14 +13,14 @@ use std::{
 use kura_core::{
     address::Address,
     capacity::{Capacity, RingCapacity},
-    feed::{CURSORS, Cursor, Extent, FeedRow, feed_key, parse_feed_key, supersedes},
+    feed::{CURSORS, Cursor, Extent, FeedRow, Start, feed_key, parse_feed_key, supersedes},
     hlc::{DRIFT_MAX, too_far_ahead},
     place::Place,
     record::{SegmentId, Version, header_bytes},
     resume::Waiting,
     shares::Class,
 };
-use kura_env::{Batch, CommitDurability, Keyspace};
+use kura_env::{Batch, CommitDurability, Env, Keyspace};
 use tokio::sync::Notify;
 
 use super::{
@@ -35,12 +35,15 @@ pub(crate) const CURSORS_SPACE: Keyspace = Keyspace(CURSORS);
 /// watch channel: that wakes its waiters in an order that differs from run to run.
 pub(crate) struct Head {
     sequence: AtomicU64,
+    start: Start,
     grown: Notify,
 }
 
 impl Head {
-    pub(crate) fn new(sequence: u64) -> Arc<Self> {
-        Arc::new(Self { sequence: AtomicU64::new(sequence), grown: Notify::new() })
+    /// The head as a start begins that gives out `sequence` first.
+    pub(crate) fn begin(env: &Env, sequence: u64) -> Arc<Self> {
+        let start = Start { id: env.entropy.stream("start").next_u64(), base: sequence };
+        Arc::new(Self { sequence: AtomicU64::new(sequence), start, grown: Notify::new() })
     }
 
     /// Lets followers see everything below `sequence`.
@@ -95,6 +98,12 @@ impl Store {
         Extent { incarnation: self.0.incarnation, floor: floor.min(head), head }
     }
 
+    /// The start that the node is in.
+    #[must_use]
+    pub fn start(&self) -> Start {
+        self.0.head.start
+    }
+
     /// Waits until the feed has a row at `sequence` or above.
     pub async fn grown_to(&self, sequence: u64) {
         loop {
@@ -109,7 +118,7 @@ impl Store {
     }
 
     /// Rows of the feed from `from` on: those of `rows_max` changes whose artifact is still here
-    /// in that version.
+    /// in that version, with that digest.
     ///
     /// # Errors
     ///
@@ -123,7 +132,8 @@ impl Store {
         let next = last.filter(|_| found.len() == rows_max).map_or(head, |last| last + 1);
         let mut rows = Vec::new();
         for row in found.iter().filter_map(|(_, row)| FeedRow::decode(row)) {
-            if self.version(&row.address).await?.is_some_and(|place| place.version == row.version) {
+            let here = self.version(&row.address).await?;
+            if here.is_some_and(|it| (it.version, it.digest) == (row.version, row.digest)) {
                 rows.push(row);
             }
         }
@@ -177,23 +187,20 @@ impl Store {
         victims.is_none_or(|victims| victims.iter().any(is_younger))
     }
 
-    /// Opens the body of `address` in this very version; `None` if that is not, or no longer, here
-    /// as a whole.
+    /// Opens the body of `row`, in this very version and with this digest; `None` if that is not, or no
+    /// longer, here as a whole.
     ///
     /// # Errors
     ///
     /// As [`Store::open`].
-    pub async fn open_version(
-        &self,
-        address: &Address,
-        version: Version,
-    ) -> Result<Option<Reading>, Refusal> {
-        let Some((place, segment)) = self.find(address).await? else { return Ok(None) };
-        if place.version != version {
+    pub async fn open_version(&self, row: &FeedRow) -> Result<Option<Reading>, Refusal> {
+        let Some((place, segment)) = self.find(&row.address).await? else { return Ok(None) };
+        // Of one version there may be two bodies: which of them wins the digest says.
+        if (place.version, place.digest) != (row.version, row.digest) {
             return Ok(None);
         }
         let work = Work::Background(Class::Serving);
-        Reading::open(self.0.clone(), work, segment, address, place).await
+        Reading::open(self.0.clone(), work, segment, &row.address, place).await
     }
 
     /// Begins to take in a body that a peer has, waiting for room.

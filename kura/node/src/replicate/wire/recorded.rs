@@ -6,7 +6,7 @@ use std::{fmt::Debug, path::PathBuf};
 use kura_core::{
     address::{Address, Space},
     digest::Digest,
-    feed::FeedRow,
+    feed::{FeedRow, Start},
     limits::PeerLimits,
     record::Version,
     summary::{Position, Span, Sum},
@@ -56,7 +56,12 @@ fn span(from: u64, to: u64) -> Span {
 
 fn hello() -> Hello {
     Hello {
-        life: Some(Life { node: 1, incarnation: u64::MAX, head: 3 }),
+        life: Some(Life {
+            node: 1,
+            incarnation: u64::MAX,
+            head: 3,
+            start: Some(Start { id: 4, base: 2 }.into()),
+        }),
         region: "here".to_owned(),
         state: State::Serving,
         deletes: 5,
@@ -71,7 +76,10 @@ fn what_is_said_is_what_was_recorded() {
         "hello_recovering.json",
         &Hello { life: None, state: State::Recovering, deletes: 0, ..hello() },
     );
-    let page = FeedPage { rows: vec![row("a/b"), row("ü")], next: 7, head: 9, deletes: 5 };
+    let page =
+        FeedPage {
+            rows: vec![row("a/b"), row("ü")], next: 7, head: 9, deletes: 5, start: Some(4)
+        };
     compare_message("feed_page.json", &page);
     let sum = Sum { count: 3, print: u128::MAX - 5 };
     let asks = vec![Ask::sum(span(1, 9), sum), Ask::known(span(9, 12), vec![4, u64::MAX])];
@@ -97,11 +105,13 @@ fn what_a_node_of_another_version_adds_or_leaves_out_is_no_error() {
         r#"{"life":{"node":1,"incarnation":2,"head":3,"tail":4},"region":"","state":"serving",
             "deletes":0,"mood":"good","limits":{"page_rows":5,"spans":0,"wishes":3}}"#,
     );
+    assert_eq!(later.life.unwrap().start, None);
     let limits = PeerLimits { page_rows: 5, spans: 0, ..PeerLimits::FIRST };
     assert_eq!(PeerLimits::from(later.limits), limits);
     let page = r#"{"rows":[{"namespace":"t","space":250,"key":"k","time":1,"node":1,"bytes":1,"digest":"x","age":2}],
         "next":2,"head":2,"more":true}"#;
     let page: FeedPage = serde_json::from_str(page).unwrap();
+    assert_eq!(page.start, None);
     assert_eq!(page.rows[0].read(), None, "of a space that nobody here knows");
     let asks: Vec<Ask> =
         serde_json::from_str(r#"[{"range":[1,2,3,4],"sum":[1,2,3],"why":7}]"#).unwrap();
