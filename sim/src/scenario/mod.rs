@@ -122,18 +122,8 @@ impl Scenario {
 
     /// Whether every name refers to something.
     fn check(&self, document: &Document) -> Result<(), ScenarioError> {
-        let dangling = |path: String, found: &str, allowed: &[&str]| {
-            let problem =
-                Problem::Dangling { found: found.to_owned(), allowed: allowed.join(", ") };
-            Err(document.blame(&path, problem))
-        };
-        let all_in = |path: String, found: &[String], allowed: &[&str]| match found
-            .iter()
-            .find(|name| !allowed.contains(&name.as_str()))
-        {
-            Some(name) => dangling(path, name, allowed),
-            None => Ok(()),
-        };
+        let all_in =
+            |path, found: &[String], allowed: &[&str]| all_in(document, path, found, allowed);
         let nodes: Vec<&str> = self.nodes.iter().map(String::as_str).collect();
         let clients: Vec<&str> = self.clients.iter().map(|c| c.name.as_str()).collect();
         let mut zones: Vec<&str> = self.zones.iter().map(|z| z.name.as_str()).collect();
@@ -317,6 +307,22 @@ impl Scenario {
     pub fn zone_of_client(&self, client: &str) -> &str {
         let zone = self.zones.iter().find(|zone| zone.clients.iter().any(|name| name == client));
         zone.map_or(ELSEWHERE, |zone| zone.name.as_str())
+    }
+}
+
+/// Whether each of the names that a scenario's `path` holds is one of those allowed.
+fn all_in(
+    document: &Document,
+    path: String,
+    found: &[String],
+    allowed: &[&str],
+) -> Result<(), ScenarioError> {
+    match found.iter().find(|name| !allowed.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let allowed = allowed.join(", ");
+            Err(document.blame(&path, Problem::Dangling { found: name.clone(), allowed }))
+        }
     }
 }
 
