@@ -1,4 +1,8 @@
 //! How many bytes in a second go one way over a link: when the next ones may go.
+//!
+//! Not the bucket of `kura_core::bandwidth`, though both are one: that is the ceiling under which a node moves bytes, with
+//! a lane for peers and a least rate, and this is the link that such a node is judged on. A link may be as slow as a byte
+//! in a second, and knows nothing of who its bytes are for.
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use kura_env::{
     Batch, BoxFuture, Catalog, CatalogError, CatalogHealth, Clock, CommitDurability, Keyspace,
     Operation, Row,
 };
-use kura_node::store::KEYSPACES;
+use kura_node::store::CURSORS_SPACE;
 
 use super::dials::Sight;
 
@@ -24,7 +24,7 @@ pub(super) struct Marked {
 /// The peer whose cursor is set.
 fn marked(batch: &Batch) -> Option<u64> {
     batch.0.iter().find_map(|operation| match operation {
-        Operation::Put(space, key, _) if *space == KEYSPACES[3] => {
+        Operation::Put(space, key, _) if *space == CURSORS_SPACE => {
             <[u8; 8]>::try_from(&key[..]).ok().map(u64::from_be_bytes)
         }
         Operation::Put(..) | Operation::Delete(..) => None,

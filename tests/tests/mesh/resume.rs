@@ -193,16 +193,20 @@ fn a_body_that_is_wrong_each_time_is_set_aside() {
     assert!(froms(&log).len() <= 20, "{:?}", froms(&log));
 }
 
+/// A peer that holds `wanted`, of which the first piece is all that ever comes.
+fn holds_its_first_piece(bed: &Bed, wanted: Bytes) {
+    let sent = wanted.clone();
+    holder(bed, 1, wanted, move |nth, _| match nth {
+        0 => Told::bodies(std::slice::from_ref(&sent)).cut_after(HEAD_BYTES + 50_000),
+        _ => Told::failure(),
+    });
+}
+
 #[test]
 fn a_part_that_nobody_goes_on_with_is_given_up_and_so_is_its_room() {
     let mut bed = Bed::new(6, 2, |_| ());
     let wanted = body(8, WHOLE);
-    let sent = wanted.clone();
-    // The first piece is all that ever comes.
-    holder(&bed, 1, wanted, move |nth, _| match nth {
-        0 => Told::bodies(std::slice::from_ref(&sent)).cut_after(HEAD_BYTES + 50_000),
-        _ => Told::failure(),
-    });
+    holds_its_first_piece(&bed, wanted);
     bed.start(0);
     bed.pass(20 * SECOND);
     assert_eq!(bed.metrics(0).replication.partials_kept.get(), 1);
@@ -217,11 +221,7 @@ fn a_part_that_nobody_goes_on_with_is_given_up_and_so_is_its_room() {
 fn a_part_makes_room_for_a_client_that_waits_for_it() {
     let mut bed = Bed::new(7, 2, |config| config.store.staging_bytes_max = 1 << 20);
     let wanted = body(9, 500_000);
-    let sent = wanted.clone();
-    holder(&bed, 1, wanted, move |nth, _| match nth {
-        0 => Told::bodies(std::slice::from_ref(&sent)).cut_after(HEAD_BYTES + 50_000),
-        _ => Told::failure(),
-    });
+    holds_its_first_piece(&bed, wanted);
     bed.start(0);
     bed.pass(5 * SECOND);
     assert_eq!(bed.metrics(0).replication.partials_kept.get(), 1);

@@ -41,7 +41,7 @@ use self::{
     follow::Follower,
     mesh::Mesh,
     partials::Partials,
-    read_through::{Market, Reader},
+    read_through::{NearOffers, Reader},
 };
 use crate::{
     config::PeerConfig, metrics::Metrics, service::Service, store::Store, surface::Surface,
@@ -66,7 +66,7 @@ pub(crate) struct Shared {
     /// Requests for bodies that may be under way at once.
     pub(crate) fetches: Arc<Semaphore>,
     /// What peers of this region hold that is not here yet.
-    pub(crate) market: Market,
+    pub(crate) near_offers: NearOffers,
 }
 
 impl Replication {
@@ -102,7 +102,7 @@ impl Replication {
         let partials = Partials::new(env.clock.clone(), store.clone(), metrics.clone());
         let partials = Arc::new(partials);
         let shared = Arc::new(Shared {
-            market: Market::new(metrics.clone(), !wait.is_zero()),
+            near_offers: NearOffers::new(metrics.clone(), !wait.is_zero()),
             env: env.clone(),
             store: store.clone(),
             mesh: self.mesh.clone(),

@@ -21,7 +21,7 @@ use super::{
 use crate::{metrics::Metrics, surface::runtime::TaskSet};
 
 /// What peers of the same region offer.
-pub(crate) struct Market {
+pub(crate) struct NearOffers {
     metrics: Arc<Metrics>,
     /// Nothing is remembered while nobody reads through.
     is_open: bool,
@@ -30,21 +30,21 @@ pub(crate) struct Market {
 
 /// What a round of fetching from a peer may still bring. Forgotten when the round is over, because then the peer is
 /// not asked for it any more, or it is all here.
-pub(crate) struct Stall<'a> {
-    market: &'a Market,
+pub(crate) struct RoundOffers<'a> {
+    all: &'a NearOffers,
     /// The number of the peer; none if nothing of it is offered.
     peer: Option<usize>,
 }
 
-impl Market {
+impl NearOffers {
     pub(crate) fn new(metrics: Arc<Metrics>, is_open: bool) -> Self {
         Self { metrics, is_open, offers: Mutex::default() }
     }
 
     /// For one round of fetching from a peer.
-    pub(crate) fn stall(&self, source: Source<'_>) -> Stall<'_> {
+    pub(crate) fn of_round(&self, source: Source<'_>) -> RoundOffers<'_> {
         let is_open = self.is_open && source.shared.mesh.is_near(source.name);
-        Stall { market: self, peer: is_open.then_some(source.number) }
+        RoundOffers { all: self, peer: is_open.then_some(source.number) }
     }
 
     /// The latest version of `address` that a peer offers that can be asked.
@@ -62,28 +62,28 @@ impl Market {
     }
 }
 
-impl Stall<'_> {
+impl RoundOffers<'_> {
     /// These are to be fetched.
     pub(crate) fn put<'a>(&self, rows: impl IntoIterator<Item = &'a FeedRow>) {
         let Some(peer) = self.peer else { return };
-        let mut offers = self.market.offers.lock();
+        let mut offers = self.all.offers.lock();
         let rows = rows.into_iter();
         let beyond = rows.filter(|row| !offers.put(peer, (*row).clone())).count();
-        self.market.metrics.replication.offers_forgotten.inc_by(beyond as u64);
+        self.all.metrics.replication.offers_forgotten.inc_by(beyond as u64);
     }
 
     /// These were fetched, or could not be.
     pub(crate) fn take(&self, rows: &[FeedRow]) {
         let Some(peer) = self.peer else { return };
-        let mut offers = self.market.offers.lock();
+        let mut offers = self.all.offers.lock();
         rows.iter().for_each(|row| offers.take(peer, row));
     }
 }
 
-impl Drop for Stall<'_> {
+impl Drop for RoundOffers<'_> {
     fn drop(&mut self) {
         if let Some(peer) = self.peer {
-            self.market.offers.lock().forget(peer);
+            self.all.offers.lock().forget(peer);
         }
     }
 }
@@ -161,9 +161,9 @@ impl Reader {
         }
         let place = |peer: usize| self.peers.get(peer)?.places.clone().try_acquire_owned().ok();
         let has_place = |peer| self.peers.get(peer).is_some_and(Neighbour::has_place);
-        let market = &self.shared.market;
-        let Some((peer, row)) = market.find(address, has_place) else {
-            if market.find(address, |_| true).is_some() {
+        let near_offers = &self.shared.near_offers;
+        let Some((peer, row)) = near_offers.find(address, has_place) else {
+            if near_offers.find(address, |_| true).is_some() {
                 self.shared.metrics.replication.read_through_shed.inc();
             }
             return None;
@@ -197,7 +197,7 @@ async fn bring(
     let source = Source { shared: &shared, client, number: *number, name, heard, permits, limits };
     let fetched = fetch(source, vec![row.clone()]).await;
     // What goes wrong its follower meets as well, and sees to it; the next read asks somebody else.
-    shared.market.take(*number, &row);
+    shared.near_offers.take(*number, &row);
     let is_here = fetched.is_ok_and(|fetched| fetched.applied > 0);
     // Nobody waits any more: the reads took too long.
     tell.send(is_here).ok();

@@ -48,8 +48,8 @@ pub(crate) async fn round(
     let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
     let mut page: Option<Page<'_>> = None;
     let mut broken = None;
-    let stall = source.shared.market.stall(source);
-    stall.put(&wanted);
+    let offers = source.shared.near_offers.of_round(source);
+    offers.put(&wanted);
     let is_late = || until.is_some_and(|until| source.shared.env.clock.now() >= until);
     loop {
         let leftovers = fetched.failed.len() + fetched.untried.len();
@@ -73,11 +73,11 @@ pub(crate) async fn round(
             biased;
             Some((rows, done)) = under_way.next() => match done {
                 Ok(mut done) => {
-                    stall.take(&rows);
+                    offers.take(&rows);
                     source.shared.mesh.resolved(source.name, &done);
                     streak.note(done.is_answer(), done.is_cut);
                     let later = std::mem::take(&mut done.later);
-                    stall.put(&later);
+                    offers.put(&later);
                     wanted.extend(later);
                     fetched.add(done);
                 }
@@ -92,7 +92,7 @@ pub(crate) async fn round(
                     put_off(source, &mut fetched, std::mem::take(&mut learned.ahead));
                     comparison.told(fetched.delivered);
                     let more = comparison.take(source, learned);
-                    stall.put(&more);
+                    offers.put(&more);
                     wanted.extend(more);
                 }
                 Err(error) => broken = Some(error),

@@ -69,7 +69,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use budget::share_bytes;
 pub use early::Early;
-pub use peers::Page;
+pub use peers::{CURSORS_SPACE, Page};
 pub use reading::Reading;
 pub use recovery::RecoverError;
 pub use repair::RepairError;
@@ -81,7 +81,6 @@ pub(crate) use {
     deletes::{SavedTombstones, Taken, load_file as load_tombstones},
     ledger::{files_below, segment_of},
     losses::Lost,
-    peers::CURSORS_SPACE,
     pledges::{PLEDGES_SPACE, decode as decode_pledge},
     repair::{Wrong, repair},
     resync::Resync,

@@ -28,8 +28,8 @@ use super::{
 };
 use crate::service::Refusal;
 
-/// node -> cursor.
-pub(crate) const CURSORS_SPACE: Keyspace = Keyspace(CURSORS);
+/// node -> cursor: how far the feed of a peer was read.
+pub const CURSORS_SPACE: Keyspace = Keyspace(CURSORS);
 
 /// One above the last row of the feed that followers may see, and a bell for when it grows. Not a
 /// watch channel: that wakes its waiters in an order that differs from run to run.
