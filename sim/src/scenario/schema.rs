@@ -361,10 +361,11 @@ pub const FIELDS: &[Field] = &[
     field(Phase, "cut", Kind::Texts, Is(""),
         "zones or nodes, each cut off from every node outside of it while it lasts; `all`: each node \
          from each other"),
-    field(Phase, "cut_how", Kind::Choice(&["refuse", "silent", "one-way-out", "one-way-in"]), Is("silent"),
+    field(Phase, "cut_how", Kind::Choice(&["refuse", "silent", "one-way-out", "one-way-in", "forgotten"]), Is("silent"),
         "whether connections over the cut are refused and reset, or hear nothing; or only nobody outside hears what is \
          cut off, or that hears nobody outside, and the other way works. With `all`, of two nodes the first is the \
-         one that is cut off"),
+         one that is cut off. What is `forgotten` is each connection that is open as it begins: it carries nothing any \
+         more, neither end is told, and new ones work"),
     field(Phase, "flap_down", duration(0), Is("0"),
         "each cut between two nodes comes and goes by itself: so long it is there, drawn each time between half and one \
          and a half of this; 0: it stays"),

@@ -328,6 +328,8 @@ pub enum CutHow {
     OneWayOut,
     /// What is cut off hears nobody outside, and is heard.
     OneWayIn,
+    /// What is open carries nothing any more, and nobody is told; what is opened then works.
+    Forgotten,
 }
 
 /// Cuts that come and go: each for between half and one and a half of this, drawn every time.
@@ -615,6 +617,7 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
             "refuse" => CutHow::Refuse,
             "one-way-out" => CutHow::OneWayOut,
             "one-way-in" => CutHow::OneWayIn,
+            "forgotten" => CutHow::Forgotten,
             _ => CutHow::Silent,
         },
         flaps: flaps(&table),

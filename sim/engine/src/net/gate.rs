@@ -19,6 +19,9 @@ pub enum Cut {
     Silent,
     /// Nothing gets from the first to the second, held like that; the other direction works.
     OneWay,
+    /// Connections that are open carry nothing more, for ever, and neither end is told, as by a firewall that forgot
+    /// them; new ones work. Nothing is left of it to heal.
+    Forget,
 }
 
 /// How a connection that is cut in the middle ends.
@@ -177,11 +180,7 @@ impl Network {
                 self.reset_arrived(flow.conn, receiver, moment);
                 self.reset_arrived(flow.conn, flow.side, moment);
             }
-            Ending::Silent => {
-                if let Some(conn) = self.conns.get_mut(&flow.conn) {
-                    conn.muted = true;
-                }
-            }
+            Ending::Silent => self.mute(flow.conn),
             Ending::End => {
                 self.deliver(flow, Item::End, moment);
                 self.reset_arrived(flow.conn, flow.side, moment);
@@ -201,6 +200,11 @@ impl Network {
                 self.pair(second, first, moment).blocked = true;
             }
             Cut::OneWay => self.pair(first, second, moment).blocked = true,
+            Cut::Forget => {
+                for id in self.between(first, second) {
+                    self.mute(id);
+                }
+            }
         }
     }
 
@@ -223,18 +227,26 @@ impl Network {
         second: NodeId,
         moment: &mut Moment<'_>,
     ) -> usize {
-        let both = |nodes| nodes == (first, second) || nodes == (second, first);
-        let hit: Vec<u64> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| both(conn.direction(Side::Client)))
-            .map(|(id, _)| *id)
-            .collect();
+        let hit = self.between(first, second);
         for &id in &hit {
             self.reset_arrived(id, Side::Client, moment);
             self.reset_arrived(id, Side::Server, moment);
         }
         hit.len()
+    }
+
+    /// The connections between two hosts, whichever of them connected.
+    fn between(&self, first: NodeId, second: NodeId) -> Vec<u64> {
+        let both = |nodes| nodes == (first, second) || nodes == (second, first);
+        let hit = self.conns.iter().filter(|(_, conn)| both(conn.direction(Side::Client)));
+        hit.map(|(id, _)| *id).collect()
+    }
+
+    /// Nothing that is sent over a connection arrives any more.
+    fn mute(&mut self, id: u64) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.muted = true;
+        }
     }
 
     pub(super) fn arm(&mut self, from: NodeId, to: NodeId, cut: CutAfter, moment: &Moment<'_>) {

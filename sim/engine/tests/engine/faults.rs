@@ -148,6 +148,27 @@ fn a_refusing_cut_resets_and_refuses_both_ways() {
 }
 
 #[test]
+fn what_a_firewall_forgot_carries_nothing_and_what_is_opened_then_does() {
+    let (world, [near, far]) = world_of::<2>(WorldConfig::from_seed(1));
+    let here = world.clone();
+    run(&world, async move {
+        let (mut client, mut server) = pair(&here, near, far).await;
+        here.network().cut(far, near, Cut::Forget);
+        client.write_all(b"hello").await.unwrap();
+        server.write_all(b"hello").await.unwrap();
+        assert_eq!(next(&here, &mut *server).await, Seen::Silence);
+        assert_eq!(next(&here, &mut *client).await, Seen::Silence);
+        here.network().heal(near, far);
+        assert_eq!(next(&here, &mut *server).await, Seen::Silence, "for ever");
+        let (mut client, mut server) = pair(&here, near, far).await;
+        client.write_all(b"hello").await.unwrap();
+        assert_eq!(next(&here, &mut *server).await, Seen::Bytes);
+        server.write_all(b"hello").await.unwrap();
+        assert_eq!(next(&here, &mut *client).await, Seen::Bytes);
+    });
+}
+
+#[test]
 fn a_connection_is_cut_after_so_many_bytes() {
     let cases = [
         (Ending::Reset, Seen::Reset, Seen::Reset),

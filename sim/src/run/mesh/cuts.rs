@@ -230,6 +230,7 @@ fn apart(scenario: &Scenario, groups: &[String], how: CutHow) -> BTreeMap<(usize
                 CutHow::Silent => (a, b, Cut::Silent),
                 CutHow::OneWayOut => (inside, outside, Cut::OneWay),
                 CutHow::OneWayIn => (outside, inside, Cut::OneWay),
+                CutHow::Forgotten => (a, b, Cut::Forget),
             };
             if !ways.contains(&way) {
                 ways.push(way);
