@@ -134,7 +134,8 @@ impl History {
     /// on.
     pub fn takes_back(&mut self, node: NodeIndex, then: Instant, now: Instant) {
         self.taken_back.entry(node).or_default().push((then, now));
-        self.voids(node, now);
+        self.promised.retain(|(promiser, _), _| *promiser != node);
+        self.deletes.void(node, now);
     }
 
     /// Whether the order of a put to a node is not known any more.
@@ -367,7 +368,8 @@ impl History {
         // An answer may be on its way while the device loses what it was about.
         let stands = |put: &&Put| {
             let is_over = put.end.is_some_and(|end| end <= start);
-            is_over && void.is_none_or(|void| put.start > void)
+            let is_kept = void.is_none_or(|void| put.start > void);
+            is_over && is_kept && !self.is_taken_back(node, put)
         };
         let acked = puts.values().filter(stands);
         // Under any other name a put is written, whatever is there.
@@ -456,7 +458,7 @@ mod tests {
             history.end_put((node, path), put, end, PutOutcome::Acked(sequence));
         }
         let owed = |at| history.owed(node, path, Instant(at)).map(|owed| owed.body);
-        assert_eq!((owed(55), owed(70)), (None, Some(BodyId(3))));
+        assert_eq!((owed(55), owed(70)), (Some(BodyId(1)), Some(BodyId(3))), "the image has it");
         let outcomes: Vec<_> = history.puts(node, path).iter().map(|it| it.outcome).collect();
         let again = PutOutcome::AckedElsewhere;
         assert_eq!(outcomes, [PutOutcome::Acked(5), again, PutOutcome::Acked(6)]);

@@ -28,6 +28,7 @@ mod tests {
             assert!(DOCS.contains(section), "see `kura-sim schema`; not in the docs:\n{section}");
         }
         assert!(DOCS.contains(&crate::invariants::markdown()), "see `kura-sim schema`");
+        assert_eq!(DOCS.matches("| invariant |").count(), 1, "one table of invariants");
     }
 
     #[test]

@@ -2,7 +2,11 @@
 //! node as the first, and as the second.
 //!
 //! Nodes count by what they do: whose pass it is, over whom it has come to the point, and who stands by. That is the
-//! symmetry: which of three nodes has which name makes no difference, since all are set up alike.
+//! symmetry: which of three nodes has which name makes no difference but for what the story does to one of them before
+//! the strikes come (a delete is asked of one), and what of it follows by the time of their passes is the same.
+//!
+//! The first strike has a point. The second comes behind it, at a moment that follows from the first: what two points two
+//! faults would have one by one is not asked.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -66,6 +70,13 @@ impl Pair {
         settings
     }
 
+    /// A strike that did not come in a run in which these came. One that passed without both says nothing.
+    fn missed(&self, fired: &BTreeMap<String, u64>) -> Option<&'static str> {
+        let times = if self.first.0 == self.second.0 { 2 } else { 1 };
+        let came = |kind: &str| fired.get(&format!("strike.{kind}")).copied().unwrap_or(0);
+        [self.first.0.name(), self.second.0.name()].into_iter().find(|kind| came(kind) < times)
+    }
+
     /// Whether the second strike is the first one, only longer.
     fn is_one(&self) -> bool {
         self.first == self.second && !self.first.0.is_death()
@@ -73,14 +84,15 @@ impl Pair {
 }
 
 /// Whether a strike is felt at once, so that a pass deals with it at its next point. What a full disk, one that stands still
-/// or a wrong clock does, it does to what comes behind it.
+/// or a wrong clock does, it does to what comes behind it; and silence is noticed when it has lasted.
 fn acts_at_once(kind: StrikeKind) -> bool {
-    !matches!(kind, StrikeKind::NoSpace | StrikeKind::Stall | StrikeKind::ClockJump)
+    matches!(kind, StrikeKind::Kill | StrikeKind::PowerLoss | StrikeKind::Cut)
 }
 
 /// For how long a strike holds: long enough to be noticed. A node that loses power when half of the time of its wrong
-/// clock is over comes back by the right one, and one that is killed then by the wrong one. What nothing but silence tells of outlasts the 30 s
-/// after which a silent stream is given up, and a disk that stands still the 6 s after which a node says so.
+/// clock is over comes back by the right one, and one that is killed then by the wrong one. Of what nothing but silence tells
+/// half outlasts the 30 s after which a silent stream is given up, so that the second strike meets who deals with that.
+/// A disk that stands still does so for longer than the 6 s after which a node says so.
 fn lasts(kind: StrikeKind) -> &'static str {
     match kind {
         StrikeKind::Kill => "1s",
@@ -88,7 +100,7 @@ fn lasts(kind: StrikeKind) -> &'static str {
         StrikeKind::ClockJump => "3s",
         StrikeKind::Cut | StrikeKind::NoSpace => "5s",
         StrikeKind::Stall => "12s",
-        StrikeKind::Deaf | StrikeKind::Mute | StrikeKind::Freeze => "35s",
+        StrikeKind::Deaf | StrikeKind::Mute | StrikeKind::Freeze => "62s",
     }
 }
 
@@ -146,12 +158,20 @@ pub(crate) fn all(story: &Story, part: Option<(u64, u64)>, threads: usize) -> Re
          the nodes do, {told} without those whose second strike only lengthens the first; {} runs",
         chosen.len()
     ))?;
-    let runs: Vec<Settings> = chosen.iter().map(Pair::settings).collect();
+    let by_settings: BTreeMap<Settings, Pair> =
+        chosen.iter().map(|pair| (pair.settings(), *pair)).collect();
+    let runs: Vec<Settings> = by_settings.keys().cloned().collect();
     let mut seen = Seen::default();
     for (settings, report) in enumerate::start(Arc::new(document.clone()), *seed, runs, threads)? {
-        let pair = chosen.iter().find(|pair| pair.settings() == settings);
+        let pair = by_settings.get(&settings);
         let pair = pair.ok_or_else(|| Failure::Usage("a run that was not begun".to_owned()))?;
-        seen.take(story, *pair, &report?)?;
+        let mut report = report?;
+        if let (Verdict::Pass, Some(kind)) = (report.verdict, pair.missed(&report.faults_fired)) {
+            report.verdict = Verdict::Violated;
+            "phase.strikes".clone_into(&mut report.invariant);
+            report.reason = format!("it passed, and a strike that was to come did not: {kind}");
+        }
+        seen.take(story, *pair, &report)?;
     }
     seen.summary()
 }
@@ -246,6 +266,25 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), kept.len());
+    }
+
+    #[test]
+    fn a_run_without_one_of_its_strikes_is_told() {
+        let pair = |second| Pair {
+            point: Point::FeedAsked,
+            first: (StrikeKind::Kill, "source"),
+            second: (second, "source"),
+        };
+        let fired = |came: &[(&str, u64)]| -> BTreeMap<String, u64> {
+            came.iter().map(|(kind, count)| (format!("strike.{kind}"), *count)).collect()
+        };
+        let both = fired(&[("kill", 1), ("cut", 1)]);
+        assert_eq!(pair(StrikeKind::Cut).missed(&both), None);
+        assert_eq!(pair(StrikeKind::Kill).missed(&both), Some("kill"), "it was to come twice");
+        assert_eq!(pair(StrikeKind::Kill).missed(&fired(&[("kill", 2)])), None);
+        assert_eq!(pair(StrikeKind::Cut).missed(&fired(&[("kill", 1)])), Some("cut"));
+        assert_eq!(pair(StrikeKind::Cut).missed(&fired(&[("cut", 1), ("kill", 0)])), Some("kill"));
+        assert_eq!(pair(StrikeKind::Cut).missed(&BTreeMap::new()), Some("kill"));
     }
 
     #[test]

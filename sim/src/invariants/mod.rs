@@ -20,6 +20,7 @@ pub mod liars_are_contained;
 pub mod link_is_used;
 pub mod live_answers;
 pub mod mesh_heals;
+pub mod near_first;
 pub mod never_full;
 pub mod no_orphan_at_rest;
 pub mod node_heals;
@@ -54,7 +55,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 39] = [
+pub const ALL: [Invariant; 40] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -91,6 +92,7 @@ pub const ALL: [Invariant; 39] = [
     writes_independent_of_peers::INVARIANT,
     link_is_used::INVARIANT,
     fetch_settles::INVARIANT,
+    near_first::INVARIANT,
     fetched_once::INVARIANT,
     reads_hit::INVARIANT,
     reads_are_quick::INVARIANT,

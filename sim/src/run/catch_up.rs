@@ -9,10 +9,18 @@ use sim_engine::{LinkId, NodeId};
 use super::{Judgement, Run, evicted_segments, heal::decided};
 use crate::{
     holdings::Holdings,
-    invariants::{fetch_settles, fetched_once, link_is_used},
+    invariants::{fetch_settles, fetched_once, link_is_used, near_first},
     report::CatchUp,
     scenario::Phase,
 };
+
+/// What the links between nodes have carried so far.
+#[derive(Clone, Copy)]
+pub(super) struct Moved {
+    all_bytes: u64,
+    /// Those between nodes of different zones.
+    far_bytes: u64,
+}
 
 /// How things stand as a catch-up begins.
 pub(super) struct Outset {
@@ -104,19 +112,41 @@ impl Run {
     }
 
     /// Bytes that the links between nodes have carried.
-    pub(super) fn moved_between_nodes(&self) -> u64 {
+    pub(super) fn moved_between_nodes(&self) -> Moved {
         let all: Vec<usize> = (0..self.machines.len()).collect();
-        self.moved_bytes(&self.links_to(&all))
+        Moved {
+            all_bytes: self.moved_bytes(&self.links_to(&all)),
+            far_bytes: self.moved_bytes(&self.links_between_zones()),
+        }
     }
 
-    /// Judges what the links between nodes carried in a phase; when it began they had carried
-    /// `before_bytes`.
-    pub(super) fn has_settled(&self, phase: &Phase, before_bytes: u64) -> Result<(), Judgement> {
-        let Some(at_most_bytes) = phase.moved_bytes_max else { return Ok(()) };
-        let moved_bytes = self.moved_between_nodes() - before_bytes;
-        self.tell(format!("{moved_bytes} bytes moved between nodes"));
-        let verdict = fetch_settles::check(&phase.name, moved_bytes, at_most_bytes);
-        self.court.evidence().judge(self.world.now(), verdict);
+    /// The links over which nodes of different zones reach each other, each once.
+    fn links_between_zones(&self) -> BTreeSet<LinkId> {
+        let (network, scenario) = (self.world.network(), &self.scenario);
+        let nodes = || scenario.nodes.iter().zip(&self.hosts.nodes);
+        let ways = nodes().flat_map(|from| nodes().map(move |to| (from, to)));
+        let far = ways.filter(|((from, _), (to, _))| {
+            scenario.zone_of_node(from) != scenario.zone_of_node(to)
+        });
+        far.flat_map(|((_, from), (_, to))| network.path(*from, *to)).collect()
+    }
+
+    /// Judges what the links between nodes carried in a phase; what they had carried `before` is what they had when it
+    /// began.
+    pub(super) fn has_settled(&self, phase: &Phase, before: Moved) -> Result<(), Judgement> {
+        let now = self.moved_between_nodes();
+        let (all_bytes, far_bytes) =
+            (now.all_bytes - before.all_bytes, now.far_bytes - before.far_bytes);
+        if let Some(at_most_bytes) = phase.moved_bytes_max {
+            self.tell(format!("{all_bytes} bytes moved between nodes"));
+            let verdict = fetch_settles::check(&phase.name, all_bytes, at_most_bytes);
+            self.court.evidence().judge(self.world.now(), verdict);
+        }
+        if let Some(at_most_bytes) = phase.far_moved_bytes_max {
+            self.tell(format!("{far_bytes} bytes moved between nodes of different zones"));
+            let verdict = near_first::check(&phase.name, far_bytes, at_most_bytes);
+            self.court.evidence().judge(self.world.now(), verdict);
+        }
         decided(&self.court)
     }
 

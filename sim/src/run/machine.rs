@@ -53,7 +53,7 @@ use crate::{
     history::NodeIndex,
     holdings::{self, Holdings},
     image::{Image, TOMBSTONES},
-    invariants::{disk_ceiling::Ceiling, ledger_equals_disk},
+    invariants::{Violation, disk_ceiling::Ceiling, ledger_equals_disk},
     scenario::{CatalogFate, DiskSpec, EvilHow, NodeSpec, Scenario},
 };
 
@@ -82,6 +82,8 @@ pub(super) struct Machine {
     mesh: Option<Arc<Mesh>>,
     /// How it lies to its peers, if it does.
     evil: Mutex<Option<EvilHow>>,
+    /// When it was honest again last.
+    honest_since: Mutex<Option<Instant>>,
     seed: u64,
     /// The node of the life it is in; the last one's while there is none.
     service: Mutex<Option<Service>>,
@@ -140,6 +142,7 @@ impl Machine {
             snapshot: Mutex::default(),
             mesh: blueprint.mesh.cloned(),
             evil: Mutex::new(None),
+            honest_since: Mutex::new(None),
             seed,
             service: Mutex::new(None),
             metrics: Mutex::new(None),
@@ -302,11 +305,17 @@ impl Machine {
         }
         let Some(snapshot) = self.snapshot.lock().clone() else { return };
         let done = snapshot.put_back(&self.disk);
+        let violated = |error| Violation {
+            invariant: "phase.restore",
+            reason: format!("an image could not be put back on {}: {error:?}", self.name),
+        };
+        let now = self.world.now();
+        self.court.evidence().judge(now, done.map_err(violated));
         self.wounds.clear();
         *self.catalog.lock() = None;
         *self.held_before.lock() = snapshot.held().clone();
-        self.court.evidence().history.takes_back(self.index, snapshot.at(), self.world.now());
-        self.tell(format!("its disk is again as it was: {done}"));
+        self.court.evidence().history.takes_back(self.index, snapshot.at(), now);
+        self.tell(format!("its disk is again as it was: {snapshot}"));
     }
 
     /// Its process is replaced by one that lies to its peers, or by one that does not.
@@ -314,9 +323,17 @@ impl Machine {
         if self.life() > 0 {
             self.kill();
         }
-        *self.evil.lock() = evil;
+        let lied = std::mem::replace(&mut *self.evil.lock(), evil).is_some();
+        if lied {
+            *self.honest_since.lock() = Some(self.world.now());
+        }
         self.tell(evil.map_or("is honest again".to_owned(), |how| format!("turns evil: {how:?}")));
         self.start();
+    }
+
+    /// Whether it lied to its peers at any time since.
+    pub(super) fn lied_since(&self, then: Instant) -> bool {
+        self.evil.lock().is_some() || self.honest_since.lock().is_some_and(|at| at >= then)
     }
 
     /// The network of a life in which it lies to its peers.

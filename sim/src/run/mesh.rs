@@ -358,6 +358,9 @@ impl Mesh {
         let has_passed = |peer: &Standing| {
             of(peer.position).is_some_and(|peer| peer["passes"].as_u64() > Some(0))
         };
+        // Of a liar nobody can know what it holds.
+        let honest = |peer: &&Standing| !members[peer.position].lied_since(began);
+        let before: Vec<&Standing> = before.iter().filter(honest).collect();
         let passed = before.iter().filter(|peer| has_passed(peer)).count();
         ready_is_complete::check_reached(&machine.name, was_empty, before.len(), passed)?;
         let now: Vec<Holdings> = before.iter().map(|it| members[it.position].holdings()).collect();
@@ -378,7 +381,7 @@ impl Mesh {
             owed
         };
         let counts: Vec<(&Standing, &Holdings, Holdings)> =
-            counts.map(|(peer, now)| (peer, now, owed(&peer.holds))).collect();
+            counts.map(|(peer, now)| (*peer, now, owed(&peer.holds))).collect();
         let spoilt = self.spoilt.lock();
         let peers: Vec<Peer<'_>> = counts
             .iter()

@@ -40,15 +40,8 @@ impl Snapshot {
         self.at
     }
 
-    /// Replaces all that is on a disk of which no node is alive. What was done, or why it could not be.
-    pub(super) fn put_back(&self, disk: &SimDisk) -> String {
-        match self.replace(disk) {
-            Ok(()) => self.to_string(),
-            Err(error) => format!("{error:?}"),
-        }
-    }
-
-    fn replace(&self, disk: &SimDisk) -> Result<(), DiskErrorKind> {
+    /// Replaces all that is on a disk of which no node is alive.
+    pub(super) fn put_back(&self, disk: &SimDisk) -> Result<(), DiskErrorKind> {
         for file in disk.walk() {
             disk.lose(file.path.as_str())?;
         }
@@ -112,7 +105,7 @@ mod tests {
         plant("changes", b"and after");
         plant("b/new", b"more");
         disk.lose("a/stays").unwrap();
-        snapshot.put_back(&disk);
+        snapshot.put_back(&disk).unwrap();
         let found: Vec<(String, Bytes)> = disk
             .walk()
             .into_iter()

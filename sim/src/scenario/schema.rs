@@ -404,6 +404,8 @@ pub const FIELDS: &[Field] = &[
         "nodes of a mesh that must lack nothing of what others hold before it ends; it ends as soon as they do; `all`"),
     field(Phase, "moved_at_most", bytes(0), Is("0"),
         "what the links between nodes may carry while it lasts, in both directions; 0: not judged"),
+    field(Phase, "far_moved_at_most", bytes(0), Is("0"),
+        "what those between nodes of different zones may carry while it lasts, in both directions; 0: not judged"),
     field(Phase, "hits_at_least", SHARE, Is("0"),
         "the share of reads in it that are hits, at least; 0: not judged"),
     field(Fault, "kind", Kind::Choice(&["crash", "disk-error", "short-append", "stall", "catalog-error",

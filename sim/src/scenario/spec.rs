@@ -255,6 +255,8 @@ pub struct Phase {
     pub agree: Vec<String>,
     /// What the links between nodes carry in it at the most, in bytes; `None`: not judged.
     pub moved_bytes_max: Option<u64>,
+    /// And those between nodes of different zones.
+    pub far_moved_bytes_max: Option<u64>,
     /// The share of reads in it that must be hits, in millionths; `None`: not judged.
     pub hits_min: Option<u64>,
 }
@@ -642,6 +644,7 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         ready: table.texts("ready").to_vec(),
         agree: table.texts("agree").to_vec(),
         moved_bytes_max: (moved > 0).then_some(moved),
+        far_moved_bytes_max: Some(table.number("far_moved_at_most")).filter(|bytes| *bytes > 0),
         hits_min: Some(table.number("hits_at_least")).filter(|share| *share > 0),
     }
 }

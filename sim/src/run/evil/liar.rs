@@ -157,7 +157,8 @@ impl Liar {
             "bodies" => self.bodies(asked),
             "deletes" => json_of(&json!({ "print": 0, "deletes": [] })),
             _ => {
-                let life = json!({ "node": LIAR, "incarnation": 1, "head": 1 });
+                let start = self.start();
+                let life = json!({ "node": LIAR, "incarnation": 1, "head": 1, "start": start });
                 json_of(&json!({ "life": life, "region": "", "state": "serving" }))
             }
         }
@@ -187,13 +188,20 @@ impl Liar {
         let from = number("from=");
         if self.how == EvilHow::Endless {
             let (next, head) = (from.saturating_add(self.step), from.saturating_add(1 << 20));
-            return json_of(&json!({ "rows": [], "next": next, "head": head }));
+            let start = self.start();
+            return json_of(&json!({ "rows": [], "next": next, "head": head, "start": start }));
         }
         let wait = self.below(FEED_WAIT_MILLIS).min(number("wait_ms="));
         self.clock.sleep(Duration::from_millis(wait)).await;
         let rows = self.rows(0, u64::MAX);
         let next = from + rows.len() as u64;
-        json_of(&json!({ "rows": rows, "next": next, "head": next }))
+        let start = self.start();
+        json_of(&json!({ "rows": rows, "next": next, "head": next, "start": start }))
+    }
+
+    /// Which start it says it is in: another one every now and then.
+    fn start(&self) -> u64 {
+        self.below(8).min(1)
     }
 
     /// What is told of each range.

@@ -36,7 +36,7 @@ pub(super) enum Barrier {
     Deaf,
     /// None of them hears it.
     Mute,
-    /// The network carries everything, and the node does not move.
+    /// The network carries everything, and the node does not move: nothing is cut.
     Slow,
 }
 
@@ -62,7 +62,14 @@ impl Mesh {
         let mut cuts = self.cuts.lock();
         *cuts.came_again.lock() = 0;
         for ((a, b), ways) in apart(scenario, &phase.cut, phase.cut_how) {
-            cuts.pairs.insert((a, b), Severed::Now);
+            let severed = match phase.cut_how {
+                // Whoever connects anew gets through.
+                CutHow::Forgotten => Severed::Until(self.world.now()),
+                CutHow::Refuse | CutHow::Silent | CutHow::OneWayOut | CutHow::OneWayIn => {
+                    Severed::Now
+                }
+            };
+            cuts.pairs.insert((a, b), severed);
             let ways: Vec<(NodeId, NodeId, Cut)> =
                 ways.into_iter().map(|(from, to, cut)| (host(from), host(to), cut)).collect();
             let moves = !frozen.contains(&a) && !frozen.contains(&b);
@@ -127,8 +134,8 @@ impl Mesh {
         }
     }
 
-    /// One barrier around a node is gone. Two nodes hear each other again once none is left around either: a cut of
-    /// the network ends as a whole.
+    /// One barrier around a node is gone. Two nodes hear each other again once none that cuts is left around either: a
+    /// cut of the network ends as a whole. They are kept apart for as long as there is any.
     pub(super) fn let_through(&self, position: usize, barrier: Barrier) {
         let members = self.members();
         let now = self.world.now();
@@ -138,13 +145,14 @@ impl Mesh {
             cuts.barriers.remove(place);
         }
         for other in (0..members.len()).filter(|other| *other != position) {
-            let around = |it: &(usize, Barrier)| it.0 == position || it.0 == other;
-            if cuts.barriers.iter().any(around) {
-                continue;
+            let around = |it: &&(usize, Barrier)| it.0 == position || it.0 == other;
+            if !cuts.barriers.iter().filter(around).any(|(_, it)| *it != Barrier::Slow) {
+                self.world.network().heal(members[position].host, members[other].host);
             }
-            let pair = (position.min(other), position.max(other));
-            cuts.pairs.insert(pair, Severed::Until(now));
-            self.world.network().heal(members[position].host, members[other].host);
+            if cuts.barriers.iter().find(around).is_none() {
+                let pair = (position.min(other), position.max(other));
+                cuts.pairs.insert(pair, Severed::Until(now));
+            }
         }
     }
 

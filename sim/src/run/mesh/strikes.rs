@@ -38,6 +38,21 @@ pub(super) struct Strikes {
     jumped: BTreeSet<usize>,
 }
 
+impl Strikes {
+    /// By position, who of so many nodes has a role.
+    fn who(&self, role: Role, nodes: usize) -> usize {
+        let (returner, source) = (self.pass_of, self.source);
+        match role {
+            Role::Returner => returner,
+            Role::Source => source,
+            Role::Bystander => {
+                let other = (0..nodes).find(|position| ![returner, source].contains(position));
+                other.unwrap_or(source)
+            }
+        }
+    }
+}
+
 /// Why a strike comes now.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
@@ -122,15 +137,13 @@ impl Mesh {
         if let (None, Cause::Point(peer, _)) = (strikes.last, cause) {
             strikes.source = peer;
         }
-        let (returner, source) = (strikes.pass_of, strikes.source);
-        let position = match next.role {
-            Role::Returner => returner,
-            Role::Source => source,
-            Role::Bystander => (0..members.len())
-                .find(|position| ![returner, source].contains(position))
-                .unwrap_or(source),
+        let position = strikes.who(next.role, members.len());
+        // One that was dead has to have got somewhere: struck as it starts it would only be dead for longer.
+        let is_there = |machine: &&Arc<Machine>| match strikes.last {
+            None => machine.life() > 0,
+            Some(_) => machine.open_life().is_some(),
         };
-        let Some(machine) = members.get(position).filter(|machine| machine.life() > 0) else {
+        let Some(machine) = members.get(position).filter(is_there) else {
             drop(strikes);
             return self.look_again(cause, LOOK);
         };
@@ -224,5 +237,38 @@ impl Mesh {
         self.strikes.lock().holding -= 1;
         let text = format!("strike {} is over", strike.name);
         self.court.evidence().tell(self.world.now(), text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        report::{RunReport, Verdict},
+        run::{Options, run},
+        scenario::read,
+    };
+
+    fn struck_at(point: &str) -> RunReport {
+        let text = format!(
+            "name = \"s\"\ntopology = {{ nodes = 3, mesh = true }}\n\
+             [client.few]\nactors = 1\nonce = true\nkeys = 4\nbody_max = \"1KiB\"\ntries = 5\n\
+             [[phase]]\nname = \"one is away\"\nlasts = \"1min\"\nclients = [\"few\"]\nkill = [\"node-1\"]\n\
+             [[phase]]\nname = \"it comes back\"\nlasts = \"30s\"\nstart = [\"node-1\"]\n\
+             strikes = [\"only\"]\npass_of = \"node-1\"\n\
+             [strike.only]\nkind = \"cut\"\nrole = \"source\"\nat = \"{point}\"\nlasts = \"2s\"\n\
+             [expect]\nhealed_within = \"5min\"\n"
+        );
+        let document = read("s.toml", &text).unwrap();
+        run(&document, 1, Options::default()).unwrap()
+    }
+
+    #[test]
+    fn a_strike_at_a_point_that_no_pass_comes_to_fails_the_run() {
+        let report = struck_at("feed-asked");
+        assert_eq!((report.verdict, report.faults_fired["strike.cut"]), (Verdict::Pass, 1));
+        let report = struck_at("body-half");
+        assert_eq!(report.verdict, Verdict::Violated);
+        assert_eq!(report.invariant, "phase.strikes");
+        assert!(report.reason.contains("strike only never came"), "{}", report.reason);
     }
 }
