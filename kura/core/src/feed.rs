@@ -142,22 +142,13 @@ impl Extent {
     }
 }
 
-/// A start of a node, as its peers hear of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Start {
-    /// Drawn at each start.
-    pub id: u64,
-    /// The first sequence that it gave out. Above all that any start before it did.
-    pub base: u64,
-}
-
-/// Whether a peer, which was in the start `heard` when its feed was read up to `sequence`, has gone on since from data
-/// that is older than that: an image of its disk was put back. What it had given out from there on it gives out again, for
-/// other things.
+/// Whether a peer that says it is in start `now`, and was in start `heard` when it was heard last, may go on from other
+/// data than it had: an image of its disk may have been put back in between. Then it gives sequences of its feed out again,
+/// for other things, and nothing that it says tells so.
 #[must_use]
-pub fn is_taken_back(sequence: u64, heard: Option<Start>, now: Option<Start>) -> bool {
+pub fn may_be_put_back(heard: Option<u64>, now: Option<u64>) -> bool {
     match (heard, now) {
-        (Some(heard), Some(now)) => now.id != heard.id && now.base < sequence,
+        (Some(heard), Some(now)) => now != heard,
         // Of an earlier version that does not tell.
         (None, _) | (_, None) => false,
     }
@@ -237,20 +228,15 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_whose_data_was_taken_back_is_told_from_one_that_started_again() {
-        let start = |id, base| Some(Start { id, base });
-        for (name, sequence, heard, now, expected) in [
-            ("the same start", 25, start(1, 20), start(1, 20), false),
-            ("it started again", 25, start(1, 20), start(2, 30), false),
-            ("it was read to its end", 30, start(1, 20), start(2, 30), false),
-            ("from the same data once more", 25, start(1, 20), start(2, 20), true),
-            ("from older data", 25, start(1, 20), start(2, 10), true),
-            ("nothing was read since", 20, start(1, 20), start(2, 20), false),
-            ("it does not tell", 25, None, None, false),
-            ("it tells from now on", 25, None, start(2, 20), false),
-            ("it does not tell any more", 25, start(1, 20), None, false),
+    fn a_peer_in_another_start_may_go_on_from_other_data() {
+        for (name, heard, now, expected) in [
+            ("the same start", Some(1), Some(1), false),
+            ("another one", Some(1), Some(2), true),
+            ("it was never heard", None, Some(2), false),
+            ("it does not tell", None, None, false),
+            ("it does not tell any more", Some(1), None, false),
         ] {
-            assert_eq!(is_taken_back(sequence, heard, now), expected, "{name}");
+            assert_eq!(may_be_put_back(heard, now), expected, "{name}");
         }
     }
 

@@ -15,6 +15,7 @@ pub mod framing;
 pub mod hlc;
 pub mod ledger;
 pub mod limits;
+pub mod nearness;
 pub mod offers;
 pub mod pace;
 pub mod place;

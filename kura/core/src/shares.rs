@@ -197,12 +197,13 @@ impl Shares {
     /// Who begins now, if anybody who waits does. To be asked until it says nobody, after everything else that is told
     /// here, and when [`PATIENCE`] is over for somebody who waits.
     pub fn next(&mut self, now: Duration) -> Option<Ticket> {
-        let (class, piece) = self.candidate(now)?;
+        let (class, piece, is_impatient) = self.candidate(now)?;
         // Beside more of clients than that, this much would be less than a share.
         let under_way_max = self.clients_bytes.max(UNDER_WAY_MAX);
         let has_room =
             self.under_way_bytes == 0 || self.under_way_bytes + piece.cost <= under_way_max;
-        if !has_room && !self.is_quiet(now) {
+        // Room that another class holds for long is not waited for any longer.
+        if !has_room && !is_impatient && !self.is_quiet(now) {
             return None;
         }
         let flow = self.flows.get_mut(&class)?;
@@ -213,8 +214,9 @@ impl Shares {
         Some(Ticket { class, number: piece.number })
     }
 
-    /// Who would begin now if there was room: whoever lost patience, or has the lowest tag and is not ahead of clients.
-    fn candidate(&self, now: Duration) -> Option<(Class, Piece)> {
+    /// Who would begin now if there was room, and whether it lost patience: whoever did, or has the lowest tag and is not
+    /// ahead of clients.
+    fn candidate(&self, now: Duration) -> Option<(Class, Piece, bool)> {
         let heads = self.flows.iter().filter_map(|(class, flow)| {
             let head = *flow.waiting.front()?;
             let since = head.asked.max(flow.turn);
@@ -225,7 +227,7 @@ impl Shares {
         let impatient = heads.iter().filter(|(.., is_impatient)| *is_impatient).min_by_key(by_tag);
         let may_begin = |tag| self.clients == 0 || tag <= self.clients_tag;
         let in_turn = heads.iter().min_by_key(by_tag).filter(|(_, piece, _)| may_begin(piece.tag));
-        impatient.or(in_turn).map(|(class, piece, _)| (*class, *piece))
+        impatient.or(in_turn).copied()
     }
 
     /// A piece of background work of so many bytes that began has ended.
@@ -308,6 +310,20 @@ mod tests {
         assert_eq!(shares.next(START), None);
         shares.ends(100 * MIB);
         assert_eq!(shares.next(START), Some(small));
+    }
+
+    #[test]
+    fn a_class_that_never_comes_to_an_end_holds_no_other_one() {
+        let mut shares = Shares::default();
+        shares.client_begins(1);
+        let endless = waits(shares.ask(Class::Replicas, UNDER_WAY_MAX, START));
+        assert_eq!(shares.next(START), Some(endless));
+        let waiting =
+            [Class::Serving, Class::Scrub].map(|class| waits(shares.ask(class, MIB, START)));
+        assert_eq!(shares.next(millis(999)), None, "there is no room");
+        let mut named: Vec<_> = std::iter::from_fn(|| shares.next(millis(1000))).collect();
+        named.sort();
+        assert_eq!(named, waiting);
     }
 
     #[test]
@@ -449,8 +465,8 @@ mod tests {
             }
         }
 
-        /// Whatever happens in whatever order: no more is under way than may be while clients have work, who waits is
-        /// named once, and nobody waits once clients have left for good and all that is under way has ended.
+        /// Whatever happens in whatever order: no more is under way than may be while clients have work, but for who has
+        /// waited for [`PATIENCE`], who waits is named once, and nobody waits once clients have left for good and all that is under way has ended.
         #[test]
         fn nobody_is_forgotten(
             steps in proptest::collection::vec((0_u8..6, 0_usize..3, 0_u64..3 * MIB, 0_u64..400), 0..300),
@@ -475,7 +491,7 @@ mod tests {
                         shares.ends(bytes);
                     },
                     _ => match shares.ask(Class::ALL[class], bytes, now) {
-                        Asked::Waits(ticket) => drop(waiting.insert(ticket, bytes)),
+                        Asked::Waits(ticket) => drop(waiting.insert(ticket, (bytes, now))),
                         Asked::Alone => {
                             prop_assert!(shares.is_quiet(now));
                             running.push(bytes);
@@ -484,15 +500,14 @@ mod tests {
                     },
                 }
                 while let Some(ticket) = shares.next(now) {
-                    let bytes = waiting.remove(&ticket);
-                    prop_assert!(bytes.is_some(), "named twice, or after it left");
+                    let named = waiting.remove(&ticket);
+                    prop_assert!(named.is_some(), "named twice, or after it left");
                     let beside: u64 = running.iter().map(|it| cost_of(*it)).sum();
-                    let bytes = bytes.unwrap_or(0);
+                    let (bytes, asked) = named.unwrap_or((0, now));
                     let of_clients: u64 = clients.iter().map(|it| cost_of(*it)).sum();
                     let most = of_clients.max(UNDER_WAY_MAX);
-                    prop_assert!(
-                        shares.is_quiet(now) || beside == 0 || beside + cost_of(bytes) <= most
-                    );
+                    let has_room = beside == 0 || beside + cost_of(bytes) <= most;
+                    prop_assert!(shares.is_quiet(now) || has_room || now - asked >= PATIENCE);
                     running.push(bytes);
                 }
                 prop_assert_eq!(shares.waiting(), waiting.len());

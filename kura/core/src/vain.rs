@@ -25,6 +25,12 @@ impl Vain {
     #[must_use]
     pub fn told(&mut self, came: bool) -> Duration {
         self.pages = if came { 0 } else { self.pages.saturating_add(1) };
+        self.pause()
+    }
+
+    /// How long to wait before the next page is asked for.
+    #[must_use]
+    pub fn pause(self) -> Duration {
         if self.pages > VAIN_PAGES_MAX { VAIN_PAUSE } else { Duration::ZERO }
     }
 }
@@ -39,7 +45,8 @@ mod tests {
         assert!((0..VAIN_PAGES_MAX).all(|_| vain.told(false).is_zero()));
         assert_eq!(vain.told(false), VAIN_PAUSE);
         assert_eq!(vain.told(false), VAIN_PAUSE);
-        assert!(vain.told(true).is_zero(), "something came");
+        assert_eq!(vain.pause(), VAIN_PAUSE);
+        assert!(vain.told(true).is_zero() && vain.pause().is_zero(), "something came");
         assert!((0..VAIN_PAGES_MAX).all(|_| vain.told(false).is_zero()));
         let mut vain = Vain { pages: u32::MAX };
         assert_eq!(vain.told(false), VAIN_PAUSE);

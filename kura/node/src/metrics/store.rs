@@ -133,6 +133,7 @@ store_metrics! {
     tombstones_forgotten: "Deletes of namespaces forgotten because later ones of others fill the bound",
     tombstones_lost: "Times that TOMBSTONES could not be read at a start, and deletes were forgotten",
     index_failures: "Batches that the catalog refused",
+    own_returned: "Artifacts of this node itself that it did not hold any more and a peer did: its disk was put back, or lost them",
     replicas_known: "Bodies of peers that were here already, or superseded",
     staging_refused: "Bodies refused for lack of staging",
     staging_waited: "Bodies of clients that waited for staging and got it",

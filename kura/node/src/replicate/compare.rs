@@ -94,9 +94,10 @@ struct Range {
 
 impl Comparison {
     /// A comparison of everything, in which so many bytes are to be fetched at the most.
-    pub(crate) fn new(capacity_bytes: u64) -> Self {
+    pub(crate) fn new(capacity_bytes: u64, vain: Vain) -> Self {
         let pending = vec![Pending::Range(Span::ALL, None)];
-        Self { pending, fill: Fill::new(capacity_bytes), ..Self::nothing() }
+        let (fill, pause) = (Fill::new(capacity_bytes), vain.pause());
+        Self { pending, fill, vain, pause, ..Self::nothing() }
     }
 
     /// A comparison that has nothing more to tell.
@@ -157,6 +158,16 @@ impl Comparison {
             }
             Ok(learned)
         }
+    }
+
+    /// A round of fetching begins: bodies are counted from here on.
+    pub(crate) fn begin_round(&mut self) {
+        self.delivered = 0;
+    }
+
+    /// The pages in a row, up to now, of which nothing came.
+    pub(crate) fn vain(&self) -> Vain {
+        self.vain
     }
 
     /// A page was told, when so many bodies had come in this round.
@@ -474,7 +485,7 @@ mod tests {
 
     #[test]
     fn rows_wait_until_what_is_newer_was_told() {
-        let mut comparison = Comparison::new(u64::MAX);
+        let mut comparison = Comparison::new(u64::MAX, Vain::default());
         assert_eq!(comparison.next_ranges(), [(Span::ALL, None)]);
         comparison.pending = vec![
             Pending::Range(span(0, 5), None),

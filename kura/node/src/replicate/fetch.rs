@@ -204,8 +204,8 @@ pub(crate) async fn fetch(source: Source<'_>, unit: Vec<FeedRow>) -> Result<Fetc
 /// broke is gone on with at once.
 ///
 /// Room for the first body is had before anything is asked: whoever waits for room must not keep a
-/// peer waiting, which would close the connection. No room is waited for while other room is held,
-/// so two that wait never wait for each other.
+/// peer waiting, which would close the connection. Room is held meanwhile only by bodies that have come: those are stored
+/// without waiting for any room, so two that wait never wait for each other.
 async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched, PeerError> {
     let (mut fetched, mut left, mut is_anew) = (Fetched::default(), rows, false);
     'anew: loop {

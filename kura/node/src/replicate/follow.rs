@@ -16,8 +16,9 @@ use std::{
 
 use kura_core::{
     backoff::Backoff,
-    feed::{Cursor, FeedRow, Start, is_taken_back},
+    feed::{Cursor, FeedRow, may_be_put_back},
     limits::{FEED_WAIT, MYSELF_PAUSE, PeerLimits},
+    nearness::Distance,
     tries::{Fate, Tries},
     vain::Vain,
 };
@@ -56,7 +57,7 @@ pub(crate) struct Follower {
     /// The incarnation of the last complete pass since start.
     passed: Option<u64>,
     /// The start of the peer in which it was heard last.
-    start: Option<Start>,
+    start: Option<u64>,
     /// How often each artifact failed that is still to be tried, by address. As many as a round
     /// leaves over.
     tries: BTreeMap<Vec<u8>, Tries>,
@@ -66,6 +67,9 @@ pub(crate) struct Follower {
     limits: PeerLimits,
     /// Pages of the feed of which nothing came.
     vain: Vain,
+    /// The pages of comparisons since a pass was complete or a body came of one: a peer that has passes begin anew is asked no
+    /// faster for that.
+    vain_pages: Vain,
     /// What was lost here up to this number is back, or is not to be had from this peer.
     repaired: u64,
 }
@@ -109,6 +113,7 @@ impl Follower {
             heard: Heard::default(),
             limits,
             vain: Vain::default(),
+            vain_pages: Vain::default(),
             repaired: 0,
         }
     }
@@ -123,6 +128,7 @@ impl Follower {
                 Ok(End::Myself) => {
                     self.backoff.succeed();
                     self.shared.mesh.is_myself(&self.name);
+                    self.shared.sources.is_myself(self.number);
                     clock.sleep(MYSELF_PAUSE).await;
                 }
                 Ok(End::Again) => self.passed = None,
@@ -140,12 +146,16 @@ impl Follower {
     }
 
     async fn talk(&mut self) -> Result<End, PeerError> {
+        let asked = self.now();
         let hello: Hello = self.client.ask(HELLO).await?;
+        let took = self.now().since(asked);
         self.was_heard = true;
         if hello.life.is_some_and(|life| life.node == self.shared.store.node()) {
             return Ok(End::Myself);
         }
         self.shared.mesh.met(&self.name, hello.clone());
+        let is_elsewhere = !self.shared.mesh.is_near(&self.name);
+        self.shared.sources.met(self.number, Distance { is_elsewhere, took });
         let life = hello.life.ok_or(PeerError::Recovering)?;
         let (limits, raised) = self.shared.mesh.limits().towards(hello.limits.into());
         self.shared.metrics.replication.limits_raised.inc_by(raised);
@@ -155,8 +165,8 @@ impl Follower {
         if self.pass.as_ref().is_some_and(|pass| pass.incarnation != life.incarnation) {
             self.pass = None;
         }
+        self.hear_start(life.start);
         let stored = self.shared.store.cursor(life.node).await.map_err(PeerError::Store)?;
-        self.hear_start(life, stored);
         let usable = stored.filter(|cursor| cursor.incarnation == life.incarnation);
         let has_passed = self.passed == Some(life.incarnation);
         let (mut cursor, mut is_fresh) = match usable.filter(|_| has_passed) {
@@ -186,20 +196,13 @@ impl Follower {
         }
     }
 
-    /// Has a peer be compared with again whose data was taken back to what they were before `cursor`.
-    fn hear_start(&mut self, life: Life, cursor: Option<Cursor>) {
-        let now = life.start.map(Start::from);
+    /// Has a peer be compared with again that started again: what its feed says from here on, and what was left of a
+    /// pass, may be about other data than it has.
+    fn hear_start(&mut self, now: Option<u64>) {
         let heard = std::mem::replace(&mut self.start, now);
-        let is_taken_back = |sequence| is_taken_back(sequence, heard, now);
-        if self.pass.as_ref().is_some_and(|pass| is_taken_back(pass.head)) {
-            self.pass = None;
-        }
-        let cursor = cursor.filter(|cursor| self.passed == Some(cursor.incarnation));
-        if cursor.is_some_and(|cursor| is_taken_back(cursor.sequence)) {
-            tracing::warn!(peer = self.name, "the peer goes on from older data than it had");
-            self.shared.metrics.replication.peers_taken_back.inc();
-            self.shared.mesh.is_taken_back(&self.name);
-            self.passed = None;
+        if may_be_put_back(heard, now) {
+            self.shared.metrics.replication.peers_restarted.inc();
+            (self.pass, self.passed) = (None, None);
         }
     }
 
@@ -223,6 +226,7 @@ impl Follower {
         self.shared.mesh.pass_begins(&self.name);
         let outcome = self.carry_on(&mut pass).await;
         if let Err(error) = outcome {
+            self.vain_pages = pass.comparison.vain();
             // What is left of it goes on after a pause.
             self.pass = Some(pass).filter(|pass| !pass.comparison.is_endless());
             return Err(error);
@@ -230,6 +234,7 @@ impl Follower {
         let cursor = Cursor { incarnation: pass.incarnation, sequence: pass.head };
         self.shared.store.set_cursor(life.node, cursor).await.map_err(PeerError::Store)?;
         self.passed = Some(pass.incarnation);
+        self.vain_pages = Vain::default();
         self.tries.clear();
         self.backoff.succeed();
         self.shared.metrics.replication.passes_completed.inc();
@@ -244,13 +249,14 @@ impl Follower {
         self.aside.clear();
         self.tell_aside();
         let Life { incarnation, head, .. } = life;
-        let comparison = Comparison::new(self.shared.store.capacity_bytes());
+        let comparison = Comparison::new(self.shared.store.capacity_bytes(), self.vain_pages);
         Pass { incarnation, head, began: self.now(), comparison, wanted: VecDeque::new() }
     }
 
     /// Compares, and fetches what can be had now. An error if something has to be tried again.
     async fn carry_on(&mut self, pass: &mut Pass) -> Result<(), PeerError> {
         let wanted = std::mem::take(&mut pass.wanted);
+        pass.comparison.begin_round();
         let limit = self.shared.mesh.pass_timeout();
         let (source, until) = (self.source(), Some(self.now() + limit));
         let (comparison, tries) = (&mut pass.comparison, &self.tries);
@@ -384,8 +390,7 @@ impl Follower {
         let page: FeedPage = self.client.ask(&path).await?;
         let was_held_back = self.now().since(asked) >= HELD_BACK;
         // A connection that was kept may have been made anew, to another start of the peer, or to somebody else.
-        let heard = self.start.map(|start| start.id);
-        if heard.is_some() && page.start != heard {
+        if self.start.is_some() && page.start != self.start {
             return Err(PeerError::Restarted);
         }
         self.source().hear_deletes(page.deletes).await?;

@@ -42,6 +42,8 @@ struct Peers {
     /// When something last moved in a pass that readiness waits for, or our own store was in the
     /// way.
     moved: Instant,
+    /// When a whole body last came in such a pass.
+    came: Instant,
 }
 
 impl Mesh {
@@ -51,7 +53,7 @@ impl Mesh {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let by_name = config.peers.iter().map(|name| (name.clone(), Peer::default())).collect();
-        let peers = Mutex::new(Peers { by_name, moved: clock.now() });
+        let peers = Mutex::new(Peers { by_name, moved: clock.now(), came: clock.now() });
         let rate = config.bandwidth_bytes_per_second;
         let ceilings = Ceilings::new(&clock, &metrics, rate);
         let limit = &metrics.replication.bandwidth_configured_limit_bytes_per_second;
@@ -62,7 +64,8 @@ impl Mesh {
 
     /// Peers are asked from now on.
     pub(crate) fn begin(&self) {
-        self.peers.lock().moved = self.clock.now();
+        let mut peers = self.peers.lock();
+        (peers.moved, peers.came) = (self.clock.now(), self.clock.now());
     }
 
     pub(crate) fn region(&self) -> &str {
@@ -108,11 +111,6 @@ impl Mesh {
         self.change(name, |peer, now| peer.meet(hello, now));
     }
 
-    /// The peer went on from older data than it had: what others fetched of it may not have reached this node.
-    pub(crate) fn is_taken_back(&self, name: &str) {
-        self.change(name, |peer, now| peer.is_taken_back(now));
-    }
-
     /// A talk with the peer that began at `began` went wrong. How soon it should be asked again at
     /// the latest.
     pub(crate) fn failed(
@@ -145,18 +143,31 @@ impl Mesh {
     /// The peer was asked for bodies.
     pub(crate) fn resolved(&self, name: &str, fetched: &Fetched) {
         self.change(name, |peer, now| peer.resolved(name, fetched, now));
-        if fetched.applied + fetched.missing > 0 {
+        if fetched.applied > 0 {
+            self.note(name, |peers, now| (peers.moved, peers.came) = (now, now));
+        } else if fetched.missing > 0 {
             self.moved(name);
         }
     }
 
-    /// Something came from the peer.
+    /// Something came from the peer. Without a whole body among it that moves a pass for as long as one may take: by words
+    /// and pieces alone it could go on for ever.
     pub(crate) fn moved(&self, name: &str) {
+        let limit = self.config.pass_timeout;
+        self.note(name, |peers, now| {
+            if now.since(peers.came) < limit {
+                peers.moved = now;
+            }
+        });
+    }
+
+    /// Notes what a pass over a peer brought.
+    fn note(&self, name: &str, what: impl FnOnce(&mut Peers, Instant)) {
         let now = self.clock.now();
         let mut peers = self.peers.lock();
         // What comes of a feed says nothing of the passes that are waited for.
         if peers.by_name.get(name).is_some_and(|peer| peer.passes == 0) {
-            peers.moved = now;
+            what(&mut peers, now);
         }
     }
 

@@ -26,6 +26,7 @@ mod peer;
 mod read_through;
 mod round;
 mod server;
+mod sources;
 mod storing;
 mod wire;
 
@@ -42,6 +43,7 @@ use self::{
     mesh::Mesh,
     partials::Partials,
     read_through::{NearOffers, Reader},
+    sources::Sources,
 };
 use crate::{
     config::PeerConfig, metrics::Metrics, service::Service, store::Store, surface::Surface,
@@ -67,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) fetches: Arc<Semaphore>,
     /// What peers of this region hold that is not here yet.
     pub(crate) near_offers: NearOffers,
+    /// Which of the peers is nearer than which, and what is left to it.
+    pub(crate) sources: Sources,
 }
 
 impl Replication {
@@ -101,8 +105,10 @@ impl Replication {
         let wait = self.mesh.read_through();
         let partials = Partials::new(env.clock.clone(), store.clone(), metrics.clone());
         let partials = Arc::new(partials);
+        let peers = self.mesh.names().len();
         let shared = Arc::new(Shared {
             near_offers: NearOffers::new(metrics.clone(), !wait.is_zero()),
+            sources: Sources::new(env.clock.clone(), metrics.clone(), peers),
             env: env.clone(),
             store: store.clone(),
             mesh: self.mesh.clone(),

@@ -80,11 +80,6 @@ impl Peer {
         self.hello = Some(hello);
     }
 
-    /// Its data was taken back to what they were once.
-    pub(crate) fn is_taken_back(&mut self, now: Instant) {
-        self.reborn = Some(now);
-    }
-
     /// A talk from `began` to `now` went wrong.
     pub(crate) fn fail(
         &mut self,

@@ -31,20 +31,14 @@ pub(crate) struct NearOffers {
 /// What a round of fetching from a peer may still bring. Forgotten when the round is over, because then the peer is
 /// not asked for it any more, or it is all here.
 pub(crate) struct RoundOffers<'a> {
-    all: &'a NearOffers,
-    /// The number of the peer; none if nothing of it is offered.
-    peer: Option<usize>,
+    source: Source<'a>,
+    /// Whether reads find it.
+    is_open: bool,
 }
 
 impl NearOffers {
     pub(crate) fn new(metrics: Arc<Metrics>, is_open: bool) -> Self {
         Self { metrics, is_open, offers: Mutex::default() }
-    }
-
-    /// For one round of fetching from a peer.
-    pub(crate) fn of_round(&self, source: Source<'_>) -> RoundOffers<'_> {
-        let is_open = self.is_open && source.shared.mesh.is_near(source.name);
-        RoundOffers { all: self, peer: is_open.then_some(source.number) }
     }
 
     /// The latest version of `address` that a peer offers that can be asked.
@@ -62,28 +56,43 @@ impl NearOffers {
     }
 }
 
-impl RoundOffers<'_> {
+impl<'a> RoundOffers<'a> {
+    /// For one round of fetching from a peer.
+    pub(crate) fn of(source: Source<'a>) -> Self {
+        let Shared { near_offers, mesh, .. } = source.shared;
+        Self { source, is_open: near_offers.is_open && mesh.is_near(source.name) }
+    }
+
     /// These are to be fetched.
-    pub(crate) fn put<'a>(&self, rows: impl IntoIterator<Item = &'a FeedRow>) {
-        let Some(peer) = self.peer else { return };
-        let mut offers = self.all.offers.lock();
+    pub(crate) fn put<'r>(&self, rows: impl IntoIterator<Item = &'r FeedRow> + Clone) {
+        let Source { shared, number, .. } = self.source;
+        shared.sources.put(number, rows.clone());
+        if !self.is_open {
+            return;
+        }
+        let mut offers = shared.near_offers.offers.lock();
         let rows = rows.into_iter();
-        let beyond = rows.filter(|row| !offers.put(peer, (*row).clone())).count();
-        self.all.metrics.replication.offers_forgotten.inc_by(beyond as u64);
+        let beyond = rows.filter(|row| !offers.put(number, (*row).clone())).count();
+        shared.near_offers.metrics.replication.offers_forgotten.inc_by(beyond as u64);
     }
 
     /// These were fetched, or could not be.
     pub(crate) fn take(&self, rows: &[FeedRow]) {
-        let Some(peer) = self.peer else { return };
-        let mut offers = self.all.offers.lock();
-        rows.iter().for_each(|row| offers.take(peer, row));
+        let Source { shared, number, .. } = self.source;
+        shared.sources.take(number, rows);
+        if self.is_open {
+            let mut offers = shared.near_offers.offers.lock();
+            rows.iter().for_each(|row| offers.take(number, row));
+        }
     }
 }
 
 impl Drop for RoundOffers<'_> {
     fn drop(&mut self) {
-        if let Some(peer) = self.peer {
-            self.all.offers.lock().forget(peer);
+        let Source { shared, number, .. } = self.source;
+        shared.sources.forget(number);
+        if self.is_open {
+            shared.near_offers.offers.lock().forget(number);
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     compare::{Comparison, Learned},
     error::PeerError,
     fetch::{Fetched, Source, fetch, take_unit},
+    read_through::RoundOffers,
     wire::Row,
 };
 
@@ -48,7 +49,7 @@ pub(crate) async fn round(
     let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
     let mut page: Option<Page<'_>> = None;
     let mut broken = None;
-    let offers = source.shared.near_offers.of_round(source);
+    let offers = RoundOffers::of(source);
     offers.put(&wanted);
     let is_late = || until.is_some_and(|until| source.shared.env.clock.now() >= until);
     loop {
@@ -121,6 +122,7 @@ type Work<'a> = BoxFuture<'a, (Vec<FeedRow>, Result<Fetched, PeerError>)>;
 fn work(source: Source<'_>, unit: Vec<FeedRow>) -> Work<'_> {
     Box::pin(async move {
         let rows = unit.clone();
+        source.shared.sources.leave(source.number, &unit).await;
         (rows, fetch(source, unit).await)
     })
 }

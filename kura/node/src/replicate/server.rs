@@ -95,7 +95,7 @@ async fn hello(State(plane): State<Plane>) -> Response {
     let life = store.as_ref().map(|store| {
         let extent = store.extent();
         let (node, Extent { incarnation, head, .. }) = (store.node(), extent);
-        Life { node, incarnation, head, start: Some(store.start().into()) }
+        Life { node, incarnation, head, start: Some(store.start()) }
     });
     json(&Hello {
         life,
@@ -138,7 +138,7 @@ async fn feed(
 fn page_of(store: &Store, rows: &[FeedRow], next: u64) -> FeedPage {
     let rows = rows.iter().map(Row::from).collect();
     let (head, deletes) = (store.extent().head, store.deletes_print());
-    FeedPage { rows, next, head, deletes, start: Some(store.start().id) }
+    FeedPage { rows, next, head, deletes, start: Some(store.start()) }
 }
 
 /// Waits for a row at `from` or above, or for other deletes than those that the peer has heard of.

@@ -14,7 +14,7 @@
 use kura_core::{
     address::{Address, Space},
     digest::Digest,
-    feed::{FeedRow, Start},
+    feed::FeedRow,
     limits::{BODY_BYTES_MAX, PeerLimits},
     record::Version,
     summary::{Position, Span, Sum, halves, whole},
@@ -119,26 +119,7 @@ pub(crate) struct Life {
     pub(crate) head: u64,
     /// Which start of it this is; an earlier version does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) start: Option<Begun>,
-}
-
-/// [`Start`] as a peer tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Begun {
-    id: u64,
-    base: u64,
-}
-
-impl From<Start> for Begun {
-    fn from(Start { id, base }: Start) -> Self {
-        Self { id, base }
-    }
-}
-
-impl From<Begun> for Start {
-    fn from(Begun { id, base }: Begun) -> Self {
-        Self { id, base }
-    }
+    pub(crate) start: Option<u64>,
 }
 
 /// The query of the feed.

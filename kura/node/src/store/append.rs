@@ -59,7 +59,7 @@ impl Appender {
             active.end += place.record_bytes();
             parts.push(header);
             let Publish { address, body, reply, origin, replaces, .. } = publish;
-            let (replica, copied_from) = (origin.is_replica(), origin.copied_from());
+            let (replica, copied_from) = (origin.is_replica(self.node), origin.copied_from());
             let body = match body {
                 Body::Memory { mut pieces, reservation } => {
                     parts.append(&mut pieces);
@@ -125,6 +125,7 @@ impl Appender {
             // What is written here from now on is later than what was seen.
             Origin::Peer(version) => {
                 self.hlc = self.hlc.hear(version.time, self.wall_ms());
+                self.metrics.store.own_returned.inc_by((version.node == self.node).into());
                 (version, self.take_sequence())
             }
             Origin::Client => {
@@ -140,7 +141,7 @@ impl Appender {
             digest: publish.digest,
             sequence,
             version,
-            replica: publish.origin.is_replica(),
+            replica: publish.origin.is_replica(self.node),
             chunk_sums: std::mem::take(&mut publish.chunk_sums),
         };
         let header = artifact.encode(segment.nonce, offset);

@@ -89,11 +89,13 @@ impl Origin {
         }
     }
 
-    /// Whether the body came from a peer at first.
-    pub(super) fn is_replica(self) -> bool {
+    /// Whether the body came from a peer at first, which its own followers hear it from. What the node with this id gave
+    /// out itself and does not hold any more, its disk having been put back, it gets from a peer that read it in time: others
+    /// may not have, so that it is a change once more.
+    pub(super) fn is_replica(self, node: u64) -> bool {
         match self {
             Self::Client => false,
-            Self::Peer(_) => true,
+            Self::Peer(version) => version.node != node,
             Self::Copied { replica, .. } => replica,
         }
     }

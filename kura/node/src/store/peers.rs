@@ -13,7 +13,7 @@ use std::{
 use kura_core::{
     address::Address,
     capacity::{Capacity, RingCapacity},
-    feed::{CURSORS, Cursor, Extent, FeedRow, Start, feed_key, parse_feed_key, supersedes},
+    feed::{CURSORS, Cursor, Extent, FeedRow, feed_key, parse_feed_key, supersedes},
     hlc::{DRIFT_MAX, too_far_ahead},
     place::Place,
     record::{SegmentId, Version, header_bytes},
@@ -35,14 +35,15 @@ pub const CURSORS_SPACE: Keyspace = Keyspace(CURSORS);
 /// watch channel: that wakes its waiters in an order that differs from run to run.
 pub(crate) struct Head {
     sequence: AtomicU64,
-    start: Start,
+    /// Drawn at each start.
+    start: u64,
     grown: Notify,
 }
 
 impl Head {
     /// The head as a start begins that gives out `sequence` first.
     pub(crate) fn begin(env: &Env, sequence: u64) -> Arc<Self> {
-        let start = Start { id: env.entropy.stream("start").next_u64(), base: sequence };
+        let start = env.entropy.stream("start").next_u64();
         Arc::new(Self { sequence: AtomicU64::new(sequence), start, grown: Notify::new() })
     }
 
@@ -98,9 +99,9 @@ impl Store {
         Extent { incarnation: self.0.incarnation, floor: floor.min(head), head }
     }
 
-    /// The start that the node is in.
+    /// The start that the node is in: drawn at each.
     #[must_use]
-    pub fn start(&self) -> Start {
+    pub fn start(&self) -> u64 {
         self.0.head.start
     }
 

@@ -104,10 +104,10 @@ impl Appender {
         }
         self.pool.lock().insert(id, place.record_bytes(), place.version.time);
         self.view.insert(segment.into());
-        if !origin.is_replica() {
+        if !origin.is_replica(self.node) {
             self.fresh.push_back((id, self.steady_ms()));
         }
-        let (replica, copied_from) = (origin.is_replica(), origin.copied_from());
+        let (replica, copied_from) = (origin.is_replica(self.node), origin.copied_from());
         let written =
             Written { place, address, replica, copied_from, replaces, reply, _body: Some(body) };
         let end = place.offset + place.record_bytes();

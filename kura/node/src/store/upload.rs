@@ -238,7 +238,8 @@ impl Upload {
             // Synced here and not by the appender, who keeps all others waiting meanwhile.
             let sync = staged.file().sync_data();
             let turns = &self.store.0.turns;
-            let synced = turns.at(self.work(), self.unsynced_bytes, sync).await;
+            let synced =
+                turns.at(self.work(), synced_bytes(self.work(), self.unsynced_bytes), sync).await;
             synced.map_err(Refusal::Disk)?;
         }
         let body = match std::mem::replace(&mut self.filling, Filling::nothing(&self.store)) {
@@ -334,10 +335,19 @@ impl Upload {
         let is_beside_clients = turn.as_ref().is_some_and(|turn| !turn.is_alone());
         if is_beside_clients || self.unsynced_bytes >= self.store.unsynced_bytes_max() {
             let sync = staged.file().sync_data();
-            turns.at(work, self.unsynced_bytes, sync).await.map_err(Refusal::Disk)?;
+            let bytes = synced_bytes(work, self.unsynced_bytes);
+            turns.at(work, bytes, sync).await.map_err(Refusal::Disk)?;
             self.unsynced_bytes = 0;
         }
         Ok(())
+    }
+}
+
+/// As how many bytes the sync of bytes that were written counts. Those of a client were counted when they were written.
+fn synced_bytes(work: Work, unsynced_bytes: u64) -> u64 {
+    match work {
+        Work::Clients => 0,
+        Work::Background(_) | Work::Own => unsynced_bytes,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{fmt::Debug, path::PathBuf};
 use kura_core::{
     address::{Address, Space},
     digest::Digest,
-    feed::{FeedRow, Start},
+    feed::FeedRow,
     limits::PeerLimits,
     record::Version,
     summary::{Position, Span, Sum},
@@ -56,12 +56,7 @@ fn span(from: u64, to: u64) -> Span {
 
 fn hello() -> Hello {
     Hello {
-        life: Some(Life {
-            node: 1,
-            incarnation: u64::MAX,
-            head: 3,
-            start: Some(Start { id: 4, base: 2 }.into()),
-        }),
+        life: Some(Life { node: 1, incarnation: u64::MAX, head: 3, start: Some(4) }),
         region: "here".to_owned(),
         state: State::Serving,
         deletes: 5,
