@@ -1,10 +1,12 @@
 //! What a pass costs between two nodes that hold nearly the same: time and bytes by how much differs, over real
 //! connections on loopback. One node holds all artifacts; the other one all but some that are spread evenly, and
-//! starts with the first one for its peer. Run by `cargo xtask bench reconcile`; `TMPDIR` chooses the disk, which
+//! starts with the first one for its peer. And how fast an empty node takes in small artifacts and large ones, beside how
+//! fast the same disk takes in as many bytes. Run by `cargo xtask bench reconcile`; `TMPDIR` chooses the disk, which
 //! needs 8 GiB.
 #![allow(clippy::print_stdout, reason = "the tables are what the benchmark is for")]
 
 use std::{
+    io::Write as _,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -25,10 +27,14 @@ use kura_node::{
 use kura_tests::node::{Home, Kura};
 use tokio::{runtime::Handle, task::JoinSet};
 
-/// How many artifacts, and how many of a hundred of them the second node lacks.
-const ROUNDS: [(u64, &[u64]); 2] =
-    [(1_000_000, &[0, 1]), (100_000, &[0, 1, 2, 5, 10, 25, 50, 75, 100])];
-const BODY_BYTES: u64 = 64;
+/// How many artifacts, of how many bytes, and how many of a hundred of them the second node lacks.
+const ROUNDS: [(u64, u64, &[u64]); 5] = [
+    (1_000_000, 64, &[0, 1]),
+    (100_000, 64, &[0, 1, 2, 5, 10, 25, 50, 75, 100]),
+    (40_000, 4 * 1024, &[100]),
+    (8_000, 64 * 1024, &[100]),
+    (48, 8 * MIB, &[100]),
+];
 /// Writes under way at once.
 const WRITERS: u64 = 64;
 /// Rows that are read together.
@@ -48,32 +54,56 @@ fn main() {
 
 async fn passes() {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
-    println!("artifacts of {BODY_BYTES} bytes, in {}", dir.path().display());
-    for (artifacts, lacking) in ROUNDS {
+    println!("in {}", dir.path().display());
+    for (artifacts, body_bytes, lacking) in ROUNDS {
         let whole = dir.path().join(format!("whole-{artifacts}"));
-        let rows = Arc::new(fill(&whole, artifacts).await);
+        let body = Bytes::from(vec![7; usize::try_from(body_bytes).expect("it fits into memory")]);
+        let rows = Arc::new(fill(&whole, artifacts, &body).await);
         println!(
-            "{:>10} {:>9} {:>9} {:>9} {:>12} {:>14} {:>12} {:>10}",
+            "{:>10} {:>9} {:>9} {:>9} {:>9} {:>12} {:>14} {:>12} {:>9} {:>8} {:>10}",
             "artifacts",
+            "bytes each",
             "lacking",
             "pass s",
             "ranges",
             "bytes moved",
             "a lacking one",
             "of bodies B",
+            "a second",
+            "MB/s",
             "recovery s"
         );
         for percent in lacking {
             let part = dir.path().join(format!("part-{artifacts}-{percent}"));
-            fill_part(&part, &rows, *percent).await;
-            compare(&whole, &part, artifacts).await;
+            fill_part(&part, &rows, &body, *percent).await;
+            compare(&whole, &part, (artifacts, body_bytes)).await;
             std::fs::remove_dir_all(&part).expect("it can be removed");
         }
+        let bytes_a_second = write_plainly(&dir.path().join("plain"), artifacts, &body);
+        println!("as many bytes to one file, and synced: {:.0} MB/s", bytes_a_second / 1e6);
     }
 }
 
+/// Writes as many bodies to a file, one behind the other, and syncs it: bytes in a second.
+fn write_plainly(path: &Path, artifacts: u64, body: &[u8]) -> f64 {
+    let begun = Instant::now();
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path).expect("it can be made"));
+    for _ in 0..artifacts {
+        file.write_all(body).expect("there is room");
+    }
+    file.into_inner().expect("it is written").sync_all().expect("it is synced");
+    let took = begun.elapsed();
+    std::fs::remove_file(path).expect("it can be removed");
+    a_second(artifacts * body.len() as u64, took)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a rate needs no more than the digits of an f64")]
+fn a_second(count: u64, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
 /// Starts both nodes, and waits until the second one is ready.
-async fn compare(whole: &Path, part: &Path, artifacts: u64) {
+async fn compare(whole: &Path, part: &Path, (artifacts, body_bytes): (u64, u64)) {
     let ports = free_ports();
     let flags = |own: u16, peer: u16| {
         let flags = FLAGS.map(str::to_owned).into_iter();
@@ -83,22 +113,26 @@ async fn compare(whole: &Path, part: &Path, artifacts: u64) {
     let (home, other) = (Home::with_data_in(whole), Home::with_data_in(part));
     // The first one has itself alone for a peer, so that one pass is made, and not two.
     let first = start(&home, &flags(ports[0], ports[0])).await;
-    let second = start(&other, &flags(ports[1], ports[0])).await;
-    until(&first, "", "ready").await;
+    // Asked while it reads its data back it would be asked again after a pause.
+    until(&first, &[], "ready").await;
     let before = moved_bytes(&first).await;
     let begun = Instant::now();
-    until(&second, "recovering", "has read its data back").await;
+    let second = start(&other, &flags(ports[1], ports[0])).await;
+    until(&second, &["starting", "recovering"], "has read its data back").await;
     let recovered = Instant::now();
-    until(&second, "", "has compared").await;
+    until(&second, &[], "has compared").await;
     let took = recovered.elapsed();
     let moved = moved_bytes(&first).await - before;
     let lacking = second.metric("kura_replication_fetched_total").await;
     let ranges = second.metric("kura_replication_ranges_compared_total").await;
     println!(
-        "{artifacts:>10} {lacking:>9} {:>9.3} {ranges:>9} {moved:>12} {:>14} {:>12} {:>10.2}",
+        "{artifacts:>10} {body_bytes:>9} {lacking:>9} {:>9.3} {ranges:>9} {moved:>12} {:>14} {:>12} {:>9.0} {:>8.1} \
+         {:>10.2}",
         took.as_secs_f64(),
         moved.checked_div(lacking).map_or_else(|| "-".to_owned(), |bytes| format!("{bytes} B")),
-        lacking * BODY_BYTES,
+        lacking * body_bytes,
+        a_second(lacking, took),
+        a_second(lacking * body_bytes, took) / 1e6,
         recovered.duration_since(begun).as_secs_f64(),
     );
     second.stop().await;
@@ -110,12 +144,13 @@ async fn start(home: &Home, flags: &[String]) -> Kura {
     home.launch(&flags).await
 }
 
-/// Waits until `/ready` is 200, or says something else than `state`.
-async fn until(node: &Kura, state: &str, what: &str) {
+/// Waits until `/ready` is 200, or, if there are any `states`, says none of these.
+async fn until(node: &Kura, states: &[&str], what: &str) {
     let begun = Instant::now();
     loop {
         let answer = node.get("/ready").await;
-        let is_other = !state.is_empty() && !answer.text().contains(state);
+        let text = answer.text();
+        let is_other = !states.is_empty() && !states.iter().any(|state| text.contains(state));
         if answer.status == 200 || is_other {
             return;
         }
@@ -164,18 +199,18 @@ async fn open(data: &Path) -> (kura_env::Env, Store) {
 }
 
 /// Puts all artifacts, and gives their rows.
-async fn fill(data: &Path, artifacts: u64) -> Vec<FeedRow> {
+async fn fill(data: &Path, artifacts: u64, body: &Bytes) -> Vec<FeedRow> {
     let (env, store) = open(data).await;
     let mut tasks = JoinSet::new();
     for writer in 0..WRITERS {
-        let store = store.clone();
+        let (store, body) = (store.clone(), body.clone());
         tasks.spawn(async move {
             for n in (writer..artifacts).step_by(usize::try_from(WRITERS).expect("it is small")) {
                 let address = Address::new("bench", Space::Plain, format!("{n:012x}"));
                 let address = address.expect("the key is legal");
-                let upload = store.begin(address, Some(BODY_BYTES)).await;
+                let upload = store.begin(address, Some(body.len() as u64)).await;
                 let mut upload = upload.expect("it is taken");
-                upload.write(body()).await.expect("it fits");
+                upload.write(body.clone()).await.expect("it fits");
                 upload.publish().await.expect("it is stored");
             }
         });
@@ -194,16 +229,16 @@ async fn fill(data: &Path, artifacts: u64) -> Vec<FeedRow> {
 }
 
 /// Takes in all but `percent` of a hundred artifacts, as from a peer.
-async fn fill_part(data: &Path, rows: &Arc<Vec<FeedRow>>, percent: u64) {
+async fn fill_part(data: &Path, rows: &Arc<Vec<FeedRow>>, body: &Bytes, percent: u64) {
     let (env, store) = open(data).await;
     let mut tasks = JoinSet::new();
     for writer in 0..WRITERS {
-        let (store, rows) = (store.clone(), rows.clone());
+        let (store, rows, body) = (store.clone(), rows.clone(), body.clone());
         tasks.spawn(async move {
             let own = (0_u64..).zip(rows.iter()).filter(|(n, _)| n % WRITERS == writer);
             for (_, row) in own.filter(|(n, _)| spread(*n) % 100 >= percent) {
                 let mut upload = store.begin_replica(row).await.expect("it is taken");
-                upload.write(body()).await.expect("it fits");
+                upload.write(body.clone()).await.expect("it fits");
                 upload.publish().await.expect("it is stored");
             }
         });
@@ -219,8 +254,4 @@ fn spread(n: u64) -> u64 {
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     n ^ (n >> 31)
-}
-
-fn body() -> Bytes {
-    Bytes::from_static(&[7; 64])
 }
