@@ -1,7 +1,7 @@
 //! The feed: a node's own changes in their order, as its peers read them.
 //!
 //! A row is a row of an index: it can be made again from the record that it is about. What a node
-//! fetched from others is not in its feed.
+//! fetched from others is not in its feed, but for what it had given out itself and lost.
 
 use crate::{address::Address, digest::Digest, record::Version};
 

@@ -18,7 +18,8 @@ use std::{
 };
 
 /// Bytes of background work under way at once while clients have work, unless a single piece is larger or clients have more
-/// under way themselves. A client that comes finds so much on the way to the disk before it. More: it waits longer. Fewer: a fast disk has nothing to do
+/// under way themselves, and but for one piece a second of each class that has waited so long. A client that comes finds so
+/// much on the way to the disk before it. More: it waits longer. Fewer: a fast disk has nothing to do
 /// while a sync is answered.
 pub const UNDER_WAY_MAX: u64 = 4 * 1024 * 1024;
 /// What a piece of work counts as at the least: the disk has to go there.

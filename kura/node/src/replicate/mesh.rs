@@ -39,10 +39,10 @@ pub(crate) struct Mesh {
 
 struct Peers {
     by_name: BTreeMap<String, Peer>,
-    /// When something last moved in a pass that readiness waits for, or our own store was in the
-    /// way.
+    /// When something last moved in a pass that readiness waits for, our own store was in the way, or a peer
+    /// was still reading its data back.
     moved: Instant,
-    /// When a whole body last came in such a pass.
+    /// The same of whole bodies.
     came: Instant,
 }
 
@@ -122,8 +122,9 @@ impl Mesh {
     ) -> Option<Duration> {
         self.change(name, |peer, now| peer.fail(error.line(), trouble, (began, now)));
         let mut peers = self.peers.lock();
-        if trouble == Trouble::OurStore {
-            peers.moved = self.clock.now();
+        if matches!(trouble, Trouble::OurStore | Trouble::Recovering) {
+            // A pass has not had its time while our own store is in the way, or the peer reads its data back.
+            (peers.moved, peers.came) = (self.clock.now(), self.clock.now());
         }
         let lasting = peers.by_name.get(name)?.silent_for()?;
         self.rules().ask_within(lasting)
@@ -143,9 +144,9 @@ impl Mesh {
     /// The peer was asked for bodies.
     pub(crate) fn resolved(&self, name: &str, fetched: &Fetched) {
         self.change(name, |peer, now| peer.resolved(name, fetched, now));
-        if fetched.applied > 0 {
+        if fetched.delivered > 0 {
             self.note(name, |peers, now| (peers.moved, peers.came) = (now, now));
-        } else if fetched.missing > 0 {
+        } else if fetched.applied + fetched.missing > 0 {
             self.moved(name);
         }
     }

@@ -26,7 +26,7 @@ pub(crate) struct Peer {
     /// It is silent: when the first attempt that failed began, and when the last one ended.
     silence: Option<(Instant, Instant)>,
     hello: Option<Hello>,
-    /// When it came up without the data that it had, or with older ones.
+    /// When it came up without the data that it had.
     reborn: Option<Instant>,
     error: Option<String>,
     /// Passes that were completed.

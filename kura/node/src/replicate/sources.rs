@@ -1,5 +1,5 @@
 //! What nearer peers were heard to hold and are still asked for: it is left to them for a moment by those that are
-//! further away. Nothing is remembered while all are as far as each other.
+//! further away. Nothing is remembered while all are as far as each other, once all have said hello.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -100,11 +100,11 @@ impl Sources {
     /// Leaves `rows`, which `peer` holds, to those that are nearer and hold them as well: waits until they were
     /// fetched from there or could not be, or that took too long.
     pub(crate) async fn leave(&self, peer: usize, rows: &[FeedRow]) {
-        let is_left = rows.iter().any(|row| self.nearer(peer, row).is_some());
-        if !is_left {
+        let left = rows.iter().filter(|row| self.nearer(peer, row).is_some()).count();
+        if left == 0 {
             return;
         }
-        self.metrics.replication.left_to_nearer.inc_by(rows.len() as u64);
+        self.metrics.replication.left_to_nearer.inc_by(left as u64);
         let all_resolved = async {
             for row in rows {
                 self.resolved(peer, row).await;

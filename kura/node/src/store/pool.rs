@@ -104,7 +104,8 @@ impl Appender {
         }
         self.pool.lock().insert(id, place.record_bytes(), place.version.time);
         self.view.insert(segment.into());
-        if !origin.is_replica(self.node) {
+        // What a peer sent is nobody's put, also where this node had given it out itself.
+        if !matches!(origin, Origin::Peer(_)) && !origin.is_replica(self.node) {
             self.fresh.push_back((id, self.steady_ms()));
         }
         let (replica, copied_from) = (origin.is_replica(self.node), origin.copied_from());
