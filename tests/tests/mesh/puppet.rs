@@ -49,6 +49,11 @@ impl Told {
         Self { status: 500, body: b"no\n".to_vec(), drip: None, cut: None }
     }
 
+    /// It has no time now.
+    pub(crate) fn busy() -> Self {
+        Self { status: 503, ..Self::failure() }
+    }
+
     /// The bodies of an answer, each in its frame.
     pub(crate) fn bodies(bodies: &[Bytes]) -> Self {
         let mut body = Vec::new();

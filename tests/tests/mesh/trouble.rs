@@ -187,20 +187,30 @@ fn a_peer_is_asked_for_no_more_than_it_takes() {
 
 #[test]
 fn a_sick_peer_does_not_hold_readiness_for_ever() {
+    holds_readiness_for_five_minutes(Told::failure, "nothing for 300 s");
+}
+
+#[test]
+fn a_peer_that_never_has_time_does_not_hold_readiness_for_ever() {
+    holds_readiness_for_five_minutes(Told::busy, "nothing for 310 s");
+}
+
+/// A peer that says that it serves, and answers everything else like this. It is given up when it says hello next.
+fn holds_readiness_for_five_minutes(answer: fn() -> Told, told: &str) {
     let mut bed = strangers(Bed::new(6, 2, |_| ()));
     bed.start(0);
     bed.pass(SECOND);
     bed.kill(0);
-    pretend(&bed, 1, |asked| match asked.what.as_str() {
+    pretend(&bed, 1, move |asked| match asked.what.as_str() {
         "hello" => hello(77),
-        _ => Told::failure(),
+        _ => answer(),
     });
     bed.start(0);
     bed.pass(240 * SECOND);
     assert!(!bed.is_ready(0), "it answers, and may have what is lacking here");
     bed.until_ready(0, 120 * SECOND);
     let reasons = bed.service(0).readiness().reasons;
-    assert!(reasons[0].contains("nothing for 300 s"), "{reasons:?}");
+    assert!(reasons[0].contains(told), "{reasons:?}");
 }
 
 #[test]

@@ -122,8 +122,9 @@ impl Mesh {
     ) -> Option<Duration> {
         self.change(name, |peer, now| peer.fail(error.line(), trouble, (began, now)));
         let mut peers = self.peers.lock();
-        if matches!(trouble, Trouble::OurStore | Trouble::Recovering) {
-            // A pass has not had its time while our own store is in the way, or the peer reads its data back.
+        if trouble == Trouble::OurStore || matches!(error, PeerError::Recovering) {
+            // A pass has not had its time while our own store is in the way, or the peer says that it reads its data back.
+            // One that says that it serves, and is too busy each time, has had it.
             (peers.moved, peers.came) = (self.clock.now(), self.clock.now());
         }
         let lasting = peers.by_name.get(name)?.silent_for()?;
