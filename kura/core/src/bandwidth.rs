@@ -83,6 +83,12 @@ impl Bucket {
         self.owed_until = self.owed_until.max(full).saturating_add(given);
     }
 
+    /// Whether nothing is in it at `now`, so that who takes something waits.
+    #[must_use]
+    pub fn is_empty(&self, now: Duration) -> bool {
+        self.owed_until > now
+    }
+
     /// The time in which so many bytes come into it.
     fn cost(&self, bytes: u64) -> Duration {
         let nanos = (u128::from(bytes) * NANOS).div_ceil(u128::from(self.rate));
@@ -115,7 +121,9 @@ mod tests {
         let mut bucket = Bucket::new(8 * RATE_MIN).unwrap();
         let at = Duration::from_secs;
         assert_eq!(bucket.take(RATE_MIN, at(10)), Duration::ZERO, "an eighth of a second");
+        assert!(!bucket.is_empty(at(10)));
         assert_eq!(bucket.take(8 * RATE_MIN, at(10)), at(1));
+        assert!(bucket.is_empty(at(10)) && !bucket.is_empty(at(11)));
         assert_eq!(bucket.take(8 * RATE_MIN, at(10)), at(2), "behind the one before");
         assert_eq!(bucket.take(0, at(12)), Duration::ZERO);
         assert_eq!(

@@ -18,9 +18,9 @@ use std::{
 };
 
 /// Bytes of background work under way at once while clients have work, unless a single piece is larger or clients have more
-/// under way themselves, and but for one piece a second of each class that has waited so long. A client that comes finds so
-/// much on the way to the disk before it. More: it waits longer. Fewer: a fast disk has nothing to do
-/// while a sync is answered.
+/// under way themselves, and but for one piece of each class that has none under way and has waited for [`PATIENCE`]. A
+/// client that comes finds so much on the way to the disk before it. More: it waits longer. Fewer: a fast disk has nothing to
+/// do while a sync is answered.
 pub const UNDER_WAY_MAX: u64 = 4 * 1024 * 1024;
 /// What a piece of work counts as at the least: the disk has to go there.
 pub const PIECE_MIN: u64 = 64 * 1024;
@@ -105,6 +105,15 @@ struct Piece {
     tag: u64,
 }
 
+/// Who is the next one of its class.
+struct Head {
+    class: Class,
+    piece: Piece,
+    is_impatient: bool,
+    /// Nothing of the class is under way.
+    has_none: bool,
+}
+
 #[derive(Debug, Default)]
 struct Flow {
     waiting: VecDeque<Piece>,
@@ -112,6 +121,8 @@ struct Flow {
     next_tag: u64,
     /// When it had its last turn.
     turn: Duration,
+    /// Pieces of it under way.
+    under_way: u64,
 }
 
 /// Who works at the disk, and who waits for it. All times count from one moment.
@@ -187,6 +198,7 @@ impl Shares {
         flow.next_tag = tag.saturating_add(cost * (SCALE / class.weight()));
         if is_crowded || is_quiet && is_first {
             flow.turn = now;
+            flow.under_way += 1;
             self.virtual_time = self.virtual_time.max(tag);
             self.under_way_bytes += cost;
             return if is_crowded { Asked::OutOfTurn } else { Asked::Alone };
@@ -198,41 +210,50 @@ impl Shares {
     /// Who begins now, if anybody who waits does. To be asked until it says nobody, after everything else that is told
     /// here, and when [`PATIENCE`] is over for somebody who waits.
     pub fn next(&mut self, now: Duration) -> Option<Ticket> {
-        let (class, piece, is_impatient) = self.candidate(now)?;
-        // Beside more of clients than that, this much would be less than a share.
-        let under_way_max = self.clients_bytes.max(UNDER_WAY_MAX);
-        let has_room =
-            self.under_way_bytes == 0 || self.under_way_bytes + piece.cost <= under_way_max;
-        // Room that another class holds for long is not waited for any longer.
-        if !has_room && !is_impatient && !self.is_quiet(now) {
-            return None;
-        }
+        let (class, piece) = self.candidate(now)?;
         let flow = self.flows.get_mut(&class)?;
         flow.waiting.pop_front();
         flow.turn = now;
+        flow.under_way += 1;
         self.virtual_time = self.virtual_time.max(piece.tag);
         self.under_way_bytes += piece.cost;
         Some(Ticket { class, number: piece.number })
     }
 
-    /// Who would begin now if there was room, and whether it lost patience: whoever did, or has the lowest tag and is not
-    /// ahead of clients.
-    fn candidate(&self, now: Duration) -> Option<(Class, Piece, bool)> {
+    /// Who begins now: whoever lost patience, or has the lowest tag, is not ahead of clients, and finds room. Room that
+    /// others hold is not waited for for longer than [`PATIENCE`]; who holds some of it itself has its turn at the disk,
+    /// which does not get faster by more.
+    fn candidate(&self, now: Duration) -> Option<(Class, Piece)> {
         let heads = self.flows.iter().filter_map(|(class, flow)| {
-            let head = *flow.waiting.front()?;
-            let since = head.asked.max(flow.turn);
-            Some((*class, head, now.saturating_sub(since) >= PATIENCE))
+            let piece = *flow.waiting.front()?;
+            let is_impatient = now.saturating_sub(piece.asked.max(flow.turn)) >= PATIENCE;
+            Some(Head { class: *class, piece, is_impatient, has_none: flow.under_way == 0 })
         });
         let heads: Vec<_> = heads.collect();
-        let by_tag = |(_, piece, _): &&(Class, Piece, bool)| (piece.tag, piece.number);
-        let impatient = heads.iter().filter(|(.., is_impatient)| *is_impatient).min_by_key(by_tag);
-        let may_begin = |tag| self.clients == 0 || tag <= self.clients_tag;
-        let in_turn = heads.iter().min_by_key(by_tag).filter(|(_, piece, _)| may_begin(piece.tag));
-        impatient.or(in_turn).copied()
+        let by_tag = |head: &&Head| (head.piece.tag, head.piece.number);
+        let lost_patience =
+            |head: &&Head| head.is_impatient && (head.has_none || self.has_room(head.piece));
+        let impatient = heads.iter().filter(lost_patience).min_by_key(by_tag);
+        let may_begin = |piece: Piece| self.clients == 0 || piece.tag <= self.clients_tag;
+        let finds_room = |piece| self.has_room(piece) || self.is_quiet(now);
+        // Whoever is next is waited for: smaller ones that would find room do not pass it.
+        let in_turn = heads.iter().min_by_key(by_tag);
+        let in_turn = in_turn.filter(|head| may_begin(head.piece) && finds_room(head.piece));
+        impatient.or(in_turn).map(|head| (head.class, head.piece))
     }
 
-    /// A piece of background work of so many bytes that began has ended.
-    pub fn ends(&mut self, bytes: u64) {
+    /// Whether the piece may be under way beside what is.
+    fn has_room(&self, piece: Piece) -> bool {
+        // Beside more of clients than that, this much would be less than a share.
+        let under_way_max = self.clients_bytes.max(UNDER_WAY_MAX);
+        self.under_way_bytes == 0 || self.under_way_bytes + piece.cost <= under_way_max
+    }
+
+    /// A piece of work of `class` of so many bytes that began has ended.
+    pub fn ends(&mut self, class: Class, bytes: u64) {
+        if let Some(flow) = self.flows.get_mut(&class) {
+            flow.under_way = flow.under_way.saturating_sub(1);
+        }
         self.under_way_bytes = self.under_way_bytes.saturating_sub(cost_of(bytes));
     }
 
@@ -301,15 +322,15 @@ mod tests {
             assert_eq!(shares.next(START), Some(*ticket));
         }
         assert_eq!(shares.next(START), None);
-        shares.ends(MIB);
+        shares.ends(Class::Replicas, MIB);
         assert_eq!(shares.next(START), Some(tickets[4]));
-        (0..4).for_each(|_| shares.ends(MIB));
+        (0..4).for_each(|_| shares.ends(Class::Replicas, MIB));
         shares.leaves(tickets[5]);
         let large = waits(shares.ask(Class::Replicas, 100 * MIB, START));
         assert_eq!(shares.next(START), Some(large));
         let small = waits(shares.ask(Class::Replicas, 1, START));
         assert_eq!(shares.next(START), None);
-        shares.ends(100 * MIB);
+        shares.ends(Class::Replicas, 100 * MIB);
         assert_eq!(shares.next(START), Some(small));
     }
 
@@ -328,6 +349,24 @@ mod tests {
     }
 
     #[test]
+    fn nobody_loses_patience_with_room_that_it_holds_itself() {
+        let mut shares = Shares::default();
+        shares.client_begins(1);
+        let slow = waits(shares.ask(Class::Serving, UNDER_WAY_MAX, START));
+        assert_eq!(shares.next(START), Some(slow));
+        let later = waits(shares.ask(Class::Serving, MIB, START));
+        let other = waits(shares.ask(Class::Replicas, MIB, START));
+        assert_eq!(shares.next(millis(1000)), Some(other), "it holds nothing yet");
+        let more = waits(shares.ask(Class::Replicas, MIB, millis(1000)));
+        for second in 2..10 {
+            assert_eq!(shares.next(millis(second * 1000)), None, "after {second} s");
+        }
+        shares.ends(Class::Serving, UNDER_WAY_MAX);
+        assert_eq!(shares.next(millis(10_000)), Some(more), "it has had less");
+        assert_eq!(shares.next(millis(10_000)), Some(later));
+    }
+
+    #[test]
     fn who_waits_too_long_has_a_turn_although_clients_never_come_to_an_end() {
         let mut shares = Shares::default();
         shares.client_begins(1);
@@ -335,11 +374,11 @@ mod tests {
             // The first one is within the share.
             let first = waits(shares.ask(class, 300 * PIECE_MIN, START));
             assert_eq!(shares.next(START), Some(first));
-            shares.ends(300 * PIECE_MIN);
+            shares.ends(class, 300 * PIECE_MIN);
             let second = waits(shares.ask(class, PIECE_MIN, START));
             assert_eq!(shares.next(millis(999)), None, "{class:?}");
             assert_eq!(shares.next(millis(1000)), Some(second), "{class:?}");
-            shares.ends(PIECE_MIN);
+            shares.ends(class, PIECE_MIN);
             shares.client_begins(600 * PIECE_MIN);
         }
     }
@@ -367,7 +406,7 @@ mod tests {
             shares.leaves(ticket);
             shares.leaves(ticket);
         }
-        shares.ends(100 * MIB);
+        shares.ends(Class::Serving, 100 * MIB);
         let ticket = waits(shares.ask(Class::Replicas, MIB, START));
         assert_eq!(shares.next(START), Some(ticket));
     }
@@ -405,7 +444,7 @@ mod tests {
             now += Duration::from_nanos(bytes);
             match class {
                 Some(class) => {
-                    shares.ends(bytes);
+                    shares.ends(class, bytes);
                     *of_classes.entry(class).or_default() += bytes;
                 }
                 None => {
@@ -466,8 +505,9 @@ mod tests {
             }
         }
 
-        /// Whatever happens in whatever order: no more is under way than may be while clients have work, but for who has
-        /// waited for [`PATIENCE`], who waits is named once, and nobody waits once clients have left for good and all that is under way has ended.
+        /// Whatever happens in whatever order: no more is under way than may be while clients have work, but for a piece of
+        /// each class that had none and has waited for [`PATIENCE`]; who waits is named once, and nobody waits once clients
+        /// have left for good and all that is under way has ended.
         #[test]
         fn nobody_is_forgotten(
             steps in proptest::collection::vec((0_u8..6, 0_usize..3, 0_u64..3 * MIB, 0_u64..400), 0..300),
@@ -488,14 +528,14 @@ mod tests {
                         shares.leaves(ticket);
                         waiting.remove(&ticket);
                     },
-                    3 => if let Some(bytes) = running.pop() {
-                        shares.ends(bytes);
+                    3 => if let Some((class, bytes)) = running.pop() {
+                        shares.ends(class, bytes);
                     },
                     _ => match shares.ask(Class::ALL[class], bytes, now) {
                         Asked::Waits(ticket) => drop(waiting.insert(ticket, (bytes, now))),
                         Asked::Alone => {
                             prop_assert!(shares.is_quiet(now));
-                            running.push(bytes);
+                            running.push((Class::ALL[class], bytes));
                         }
                         Asked::OutOfTurn => prop_assert!(false),
                     },
@@ -503,17 +543,19 @@ mod tests {
                 while let Some(ticket) = shares.next(now) {
                     let named = waiting.remove(&ticket);
                     prop_assert!(named.is_some(), "named twice, or after it left");
-                    let beside: u64 = running.iter().map(|it| cost_of(*it)).sum();
+                    let beside: u64 = running.iter().map(|(_, it)| cost_of(*it)).sum();
+                    let has_none = running.iter().all(|(it, _)| *it != ticket.class);
                     let (bytes, asked) = named.unwrap_or((0, now));
                     let of_clients: u64 = clients.iter().map(|it| cost_of(*it)).sum();
                     let most = of_clients.max(UNDER_WAY_MAX);
                     let has_room = beside == 0 || beside + cost_of(bytes) <= most;
-                    prop_assert!(shares.is_quiet(now) || has_room || now - asked >= PATIENCE);
-                    running.push(bytes);
+                    let lost_patience = has_none && now - asked >= PATIENCE;
+                    prop_assert!(shares.is_quiet(now) || has_room || lost_patience);
+                    running.push((ticket.class, bytes));
                 }
                 prop_assert_eq!(shares.waiting(), waiting.len());
             }
-            running.drain(..).for_each(|bytes| shares.ends(bytes));
+            running.drain(..).for_each(|(class, bytes)| shares.ends(class, bytes));
             clients.drain(..).for_each(|bytes| shares.client_ends(bytes, now));
             now += QUIET_AFTER;
             while shares.next(now).is_some() {}
@@ -536,7 +578,7 @@ mod tests {
                     while let Some(next) = shares.next(now) {
                         prop_assert_eq!(next, ticket);
                         turns += 1;
-                        shares.ends(bytes);
+                        shares.ends(class, bytes);
                         ticket = waits(shares.ask(class, bytes, now));
                     }
                 }

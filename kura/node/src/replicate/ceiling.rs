@@ -53,6 +53,12 @@ impl Ceiling {
         self.piece_bytes
     }
 
+    /// Whether bodies wait for it now.
+    pub(crate) fn is_full(&self) -> bool {
+        let now = self.clock.now().since(Instant::default());
+        self.bucket.as_ref().is_some_and(|bucket| bucket.lock().is_empty(now))
+    }
+
     /// So many bytes moved for clients: peers have that much less.
     pub(crate) fn give_way(&self, bytes: usize) {
         let Some(bucket) = &self.bucket else { return };

@@ -105,10 +105,10 @@ impl Replication {
         let wait = self.mesh.read_through();
         let partials = Partials::new(env.clock.clone(), store.clone(), metrics.clone());
         let partials = Arc::new(partials);
-        let peers = self.mesh.names().len();
+        let (ceilings, peers) = (self.ceilings(), self.mesh.names().len());
         let shared = Arc::new(Shared {
             near_offers: NearOffers::new(metrics.clone(), !wait.is_zero()),
-            sources: Sources::new(env.clock.clone(), metrics.clone(), peers),
+            sources: Sources::new(env.clock.clone(), metrics.clone(), ceilings, peers),
             env: env.clone(),
             store: store.clone(),
             mesh: self.mesh.clone(),

@@ -41,6 +41,7 @@ struct State {
 /// A turn at the disk, until it is dropped.
 pub(super) struct Turn {
     turns: Arc<Turns>,
+    class: Class,
     bytes: u64,
     /// While it waits.
     ticket: Option<Ticket>,
@@ -104,7 +105,7 @@ impl Turns {
     /// Waits for a turn. What is done in it must not wait for another one.
     pub(super) async fn turn(self: &Arc<Self>, class: Class, bytes: u64) -> Turn {
         let (turns, began) = (self.clone(), self.now());
-        let mut turn = Turn { turns, bytes, ticket: None, is_alone: false };
+        let mut turn = Turn { turns, class, bytes, ticket: None, is_alone: false };
         let mut named = {
             let mut state = self.state.lock();
             match state.shares.ask(class, bytes, began) {
@@ -158,7 +159,7 @@ impl Drop for Turn {
         let mut state = self.turns.state.lock();
         match self.ticket.filter(|ticket| state.waiting.remove(ticket).is_some()) {
             Some(ticket) => state.shares.leaves(ticket),
-            None => state.shares.ends(self.bytes),
+            None => state.shares.ends(self.class, self.bytes),
         }
         state.go_on(now);
     }
