@@ -37,6 +37,8 @@ pub struct Bucket {
     owed_until: Duration,
     /// Up to when clients have used what may be given away.
     given_until: Duration,
+    /// The sum of all that was taken.
+    used: Duration,
 }
 
 impl Bucket {
@@ -44,8 +46,8 @@ impl Bucket {
     #[must_use]
     pub fn new(bytes_per_second: u64) -> Option<Self> {
         let rate = bytes_per_second.max(RATE_MIN);
-        let (owed_until, given_until) = (Duration::ZERO, Duration::ZERO);
-        (bytes_per_second > 0).then_some(Self { rate, owed_until, given_until })
+        let [owed_until, given_until, used] = [Duration::ZERO; 3];
+        (bytes_per_second > 0).then_some(Self { rate, owed_until, given_until, used })
     }
 
     /// Bytes in a second.
@@ -68,6 +70,7 @@ impl Bucket {
         // It holds no more than it holds, however long nothing was taken.
         let full = now.saturating_sub(FILLS_IN);
         self.owed_until = self.owed_until.max(full).saturating_add(cost);
+        self.used = self.used.saturating_add(cost);
         self.owed_until.saturating_sub(now)
     }
 
@@ -81,12 +84,13 @@ impl Bucket {
         let given = self.cost(bytes).min(may_be_given);
         self.given_until = since + given * LANES / (LANES - 1);
         self.owed_until = self.owed_until.max(full).saturating_add(given);
+        self.used = self.used.saturating_add(given);
     }
 
-    /// Whether nothing is in it at `now`, so that who takes something waits.
+    /// What was taken out of it so far, as the time in which so much comes into it.
     #[must_use]
-    pub fn is_empty(&self, now: Duration) -> bool {
-        self.owed_until > now
+    pub fn used(&self) -> Duration {
+        self.used
     }
 
     /// The time in which so many bytes come into it.
@@ -121,15 +125,20 @@ mod tests {
         let mut bucket = Bucket::new(8 * RATE_MIN).unwrap();
         let at = Duration::from_secs;
         assert_eq!(bucket.take(RATE_MIN, at(10)), Duration::ZERO, "an eighth of a second");
-        assert!(!bucket.is_empty(at(10)));
         assert_eq!(bucket.take(8 * RATE_MIN, at(10)), at(1));
-        assert!(bucket.is_empty(at(10)) && !bucket.is_empty(at(11)));
         assert_eq!(bucket.take(8 * RATE_MIN, at(10)), at(2), "behind the one before");
         assert_eq!(bucket.take(0, at(12)), Duration::ZERO);
         assert_eq!(
             bucket.take(2 * RATE_MIN, at(1000)),
             Duration::from_millis(125),
             "no more than full"
+        );
+        assert_eq!(bucket.used(), Duration::from_millis(125 + 1000 + 1000 + 250));
+        bucket.give_way(8 * RATE_MIN, at(2000));
+        assert_eq!(
+            bucket.used(),
+            Duration::from_millis(2375 + 843) + Duration::from_micros(750),
+            "what may be given away"
         );
     }
 

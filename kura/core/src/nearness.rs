@@ -18,6 +18,17 @@ pub const LEAVES_FOR: Duration = Duration::from_secs(5);
 /// For how long nothing is left to a peer that did not deliver in time.
 pub const RESTS_FOR: Duration = Duration::from_secs(30);
 
+/// Who leaves something to a nearer one for [`LEAVES_FOR`] goes on to while so much of the ceiling on bandwidth was used
+/// meanwhile, as the time that this takes at the ceiling: whoever else was asked, hardly any more would come. Lower: far ones
+/// deliver nothing where they could. Higher: a ceiling that the nearer one has as well makes it late.
+const CEILING_IS_USED: Duration = Duration::from_millis(3750);
+
+/// Whether the ceiling of this node is what holds bodies up, where so much of it was `used` in [`LEAVES_FOR`].
+#[must_use]
+pub fn is_held_up_here(used: Duration) -> bool {
+    used >= CEILING_IS_USED
+}
+
 /// How many times as far another one must be to be further away. A first request takes two round trips, one over a connection
 /// that is kept takes one, and neither is measured alone on the way.
 const TIMES: u32 = 4;

@@ -236,10 +236,14 @@ pub(crate) static SETTINGS: [Setting; 32] = [
         default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(30 * 60))),
         meaning: "How long a pass over all that a peer holds may take before it is cut. What is under \
                   way then still ends, however long it takes, and what is left goes on after a pause of \
-                  seconds.",
+                  seconds. A node that starts waits as long for the first whole body of a pass, and from one \
+                  to the next, while pieces of them come.",
         stakes: Stakes::Ends {
-            too_low: "Passes over peers that hold much pause again and again.",
-            too_high: "A pass that does not get on is looked at later.",
+            too_low: "Passes over peers that hold much pause again and again, and where the network or \
+                      sync.bandwidth_limit lets through few large bodies in that time, a node is ready \
+                      before it holds them.",
+            too_high: "A pass that does not get on is looked at later, and a peer whose bodies never come \
+                       to their end keeps the node from being ready for longer.",
         },
     },
     Setting {

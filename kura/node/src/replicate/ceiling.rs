@@ -5,7 +5,7 @@
 //! stream that stands still: on this side nobody waits for bytes meanwhile, and on the other the wait is far below
 //! the time after which it would.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kura_core::bandwidth::Bucket;
 use kura_env::{Clock, Instant};
@@ -53,10 +53,9 @@ impl Ceiling {
         self.piece_bytes
     }
 
-    /// Whether bodies wait for it now.
-    pub(crate) fn is_full(&self) -> bool {
-        let now = self.clock.now().since(Instant::default());
-        self.bucket.as_ref().is_some_and(|bucket| bucket.lock().is_empty(now))
+    /// What moved under it so far, as the time that it takes at the ceiling; none without one.
+    pub(crate) fn used(&self) -> Duration {
+        self.bucket.as_ref().map_or(Duration::ZERO, |bucket| bucket.lock().used())
     }
 
     /// So many bytes moved for clients: peers have that much less.

@@ -5,7 +5,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use kura_core::{
     feed::FeedRow,
-    nearness::{Distance, LEAVES_FOR, Nearness},
+    nearness::{Distance, LEAVES_FOR, Nearness, is_held_up_here},
 };
 use kura_env::{Clock, Instant, timeout};
 use parking_lot::Mutex;
@@ -82,16 +82,20 @@ impl Sources {
                 self.resolved(peer, row).await;
             }
         });
-        while timeout(&*self.clock, LEAVES_FOR, &mut all_resolved).await.is_err() {
-            if !self.ceilings.fetching.is_full() {
-                metrics.nearer_late.inc();
-                let (now, mut state) = (self.now(), self.state.lock());
-                rows.iter().for_each(|row| state.was_late(peer, row, now));
-                drop(state);
-                self.resolved.notify_waiters();
+        loop {
+            let before = self.ceilings.fetching.used();
+            if timeout(&*self.clock, LEAVES_FOR, &mut all_resolved).await.is_ok() {
                 return;
             }
+            if !is_held_up_here(self.ceilings.fetching.used().saturating_sub(before)) {
+                break;
+            }
         }
+        metrics.nearer_late.inc();
+        let (now, mut state) = (self.now(), self.state.lock());
+        rows.iter().for_each(|row| state.was_late(peer, row, now));
+        drop(state);
+        self.resolved.notify_waiters();
     }
 
     async fn resolved(&self, peer: usize, row: &FeedRow) {
