@@ -37,8 +37,25 @@ pub struct Bucket {
     owed_until: Duration,
     /// Up to when clients have used what may be given away.
     given_until: Duration,
-    /// The sum of all that was taken.
-    used: Duration,
+    used: Used,
+}
+
+/// What was taken out of a bucket, as the times in which so much comes into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// By what waits for it.
+    pub by_peers: Duration,
+    /// By what moved for clients, as far as it was given away.
+    pub by_clients: Duration,
+}
+
+impl Used {
+    /// What of it came behind `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        let by_peers = self.by_peers.saturating_sub(earlier.by_peers);
+        Self { by_peers, by_clients: self.by_clients.saturating_sub(earlier.by_clients) }
+    }
 }
 
 impl Bucket {
@@ -46,7 +63,8 @@ impl Bucket {
     #[must_use]
     pub fn new(bytes_per_second: u64) -> Option<Self> {
         let rate = bytes_per_second.max(RATE_MIN);
-        let [owed_until, given_until, used] = [Duration::ZERO; 3];
+        let (owed_until, given_until) = (Duration::ZERO, Duration::ZERO);
+        let used = Used::default();
         (bytes_per_second > 0).then_some(Self { rate, owed_until, given_until, used })
     }
 
@@ -70,7 +88,7 @@ impl Bucket {
         // It holds no more than it holds, however long nothing was taken.
         let full = now.saturating_sub(FILLS_IN);
         self.owed_until = self.owed_until.max(full).saturating_add(cost);
-        self.used = self.used.saturating_add(cost);
+        self.used.by_peers = self.used.by_peers.saturating_add(cost);
         self.owed_until.saturating_sub(now)
     }
 
@@ -84,12 +102,12 @@ impl Bucket {
         let given = self.cost(bytes).min(may_be_given);
         self.given_until = since + given * LANES / (LANES - 1);
         self.owed_until = self.owed_until.max(full).saturating_add(given);
-        self.used = self.used.saturating_add(given);
+        self.used.by_clients = self.used.by_clients.saturating_add(given);
     }
 
-    /// What was taken out of it so far, as the time in which so much comes into it.
+    /// What was taken out of it so far.
     #[must_use]
-    pub fn used(&self) -> Duration {
+    pub fn used(&self) -> Used {
         self.used
     }
 
@@ -133,13 +151,15 @@ mod tests {
             Duration::from_millis(125),
             "no more than full"
         );
-        assert_eq!(bucket.used(), Duration::from_millis(125 + 1000 + 1000 + 250));
+        let used = Used { by_peers: Duration::from_millis(2375), by_clients: Duration::ZERO };
+        assert_eq!(bucket.used(), used);
         bucket.give_way(8 * RATE_MIN, at(2000));
-        assert_eq!(
-            bucket.used(),
-            Duration::from_millis(2375 + 843) + Duration::from_micros(750),
-            "what may be given away"
+        let given = bucket.used().since(used);
+        assert!(
+            given.by_peers.is_zero() && given.by_clients < at(1),
+            "what may be given: {given:?}"
         );
+        assert!(given.by_clients > Duration::from_millis(800), "{given:?}");
     }
 
     #[test]

@@ -2,31 +2,35 @@
 //!
 //! Who is further away leaves what a nearer peer was heard to hold to that one, for [`LEAVES_FOR`] at a time. One that
 //! did not deliver in that time is busy, whatever the cause, and nothing is left to it for [`RESTS_FOR`]: then all are
-//! asked, and each delivers as much as it can. So a nearer one costs those five seconds in each half minute at the worst.
-//! Where the ceiling of this node is what holds bodies up, nobody else would deliver any sooner, and nobody is late.
+//! asked, and each delivers as much as it can. Where the ceiling of this node is what holds bodies up, nobody else would
+//! deliver any sooner, and nobody is late. Else a nearer one costs those five seconds in each half minute at the worst.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use crate::{feed::FeedRow, offers::Offers};
+use crate::{
+    bandwidth::{LANES, Used},
+    feed::FeedRow,
+    offers::Offers,
+};
 
-/// How long a body is left to a nearer peer before it is looked at what holds it up. Shorter: one that is busy for a moment is not left anything, and bodies come
-/// over the longer way. Longer: one that hangs holds up what others could deliver.
+/// How long a body is left to a nearer peer before it is looked at what holds it up. Shorter: one that is busy for a moment
+/// is not left anything, and bodies come over the longer way. Longer: one that hangs holds up what others could deliver.
 pub const LEAVES_FOR: Duration = Duration::from_secs(5);
 /// For how long nothing is left to a peer that did not deliver in time.
 pub const RESTS_FOR: Duration = Duration::from_secs(30);
 
-/// Who leaves something to a nearer one for [`LEAVES_FOR`] goes on to while so much of the ceiling on bandwidth was used
-/// meanwhile, as the time that this takes at the ceiling: whoever else was asked, hardly any more would come. Lower: far ones
-/// deliver nothing where they could. Higher: a ceiling that the nearer one has as well makes it late.
-const CEILING_IS_USED: Duration = Duration::from_millis(3750);
-
-/// Whether the ceiling of this node is what holds bodies up, where so much of it was `used` in [`LEAVES_FOR`].
+/// Whether the ceiling of this node is what holds bodies up, where so much of it was `used` in [`LEAVES_FOR`]: bodies had three
+/// quarters of what clients left of it, or more. Whoever else was asked, hardly any more would come. A lower share: far ones
+/// deliver nothing where they could. A higher one: a ceiling that the nearer one has as well makes it late.
 #[must_use]
-pub fn is_held_up_here(used: Duration) -> bool {
-    used >= CEILING_IS_USED
+pub fn is_held_up_here(used: Used) -> bool {
+    // What clients cannot take is there for bodies in any case.
+    let lane = LEAVES_FOR / LANES;
+    let left = LEAVES_FOR.saturating_sub(used.by_clients).max(lane);
+    used.by_peers >= left * 3 / 4
 }
 
 /// How many times as far another one must be to be further away. A first request takes two round trips, one over a connection
@@ -190,6 +194,29 @@ mod tests {
             nearness.met(peer, distance);
         }
         nearness
+    }
+
+    #[test]
+    fn a_ceiling_holds_up_where_bodies_use_what_clients_leave_of_it() {
+        for (by_peers, by_clients, is_held_up) in [
+            (0, 0, false),
+            (3749, 0, false),
+            (3750, 0, true),
+            (6000, 0, true),
+            // Clients alone hold nothing up.
+            (0, 3750, false),
+            (0, 4600, false),
+            (1, 4600, false),
+            (937, 3750, false),
+            (938, 3750, true),
+            (938, 4600, true),
+            (1874, 2500, false),
+            (1875, 2500, true),
+        ] {
+            let millis = Duration::from_millis;
+            let used = Used { by_peers: millis(by_peers), by_clients: millis(by_clients) };
+            assert_eq!(is_held_up_here(used), is_held_up, "{used:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //!   theirs begins: so the others have their weight of what the disk does beside clients, and all that clients leave.
 //! - While no client has had anything to do with the disk for [`QUIET_AFTER`], nobody waits for anything.
 //!
-//! Whatever clients do, each class has a turn every [`PATIENCE`].
+//! Whatever clients and others do, a class that waits has a turn every [`PATIENCE`], unless it is in its own way: then every
+//! [`PATIENCE_WITH_ITSELF`].
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,9 +19,8 @@ use std::{
 };
 
 /// Bytes of background work under way at once while clients have work, unless a single piece is larger or clients have more
-/// under way themselves, and but for one piece of each class that has none under way and has waited for [`PATIENCE`]. A
-/// client that comes finds so much on the way to the disk before it. More: it waits longer. Fewer: a fast disk has nothing to
-/// do while a sync is answered.
+/// under way themselves, and but for what lost its patience. A client that comes finds so much on the way to the disk before
+/// it. More: it waits longer. Fewer: a fast disk has nothing to do while a sync is answered.
 pub const UNDER_WAY_MAX: u64 = 4 * 1024 * 1024;
 /// What a piece of work counts as at the least: the disk has to go there.
 pub const PIECE_MIN: u64 = 64 * 1024;
@@ -30,6 +30,10 @@ pub const QUIET_AFTER: Duration = Duration::from_secs(1);
 /// How long a class waits for a turn, whatever clients do. Shorter: less of the disk is for clients where it is so slow
 /// that a turn takes nearly as long. Longer: peers take a stream for dead that waits so long for each of its pieces.
 pub const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a class waits for room that it has itself: what it has under way takes that long. Shorter: it adds piece after piece
+/// to the queue of a disk that does not get on with what it has. Longer: peers take a stream for dead whose piece waits behind
+/// a large body of another one.
+pub const PATIENCE_WITH_ITSELF: Duration = Duration::from_secs(8);
 /// Pieces of work of a class that wait; further ones do not, and are counted. There are as many as requests of peers and
 /// to them are under way, which other limits keep far below.
 pub const WAITING_MAX: usize = 1024;
@@ -110,8 +114,8 @@ struct Head {
     class: Class,
     piece: Piece,
     is_impatient: bool,
-    /// Nothing of the class is under way.
-    has_none: bool,
+    /// Without what its own class has under way it would find room, and that is not so for [`PATIENCE_WITH_ITSELF`].
+    is_in_its_own_way: bool,
 }
 
 #[derive(Debug, Default)]
@@ -121,8 +125,8 @@ struct Flow {
     next_tag: u64,
     /// When it had its last turn.
     turn: Duration,
-    /// Pieces of it under way.
-    under_way: u64,
+    /// Bytes of it under way.
+    under_way_bytes: u64,
 }
 
 /// Who works at the disk, and who waits for it. All times count from one moment.
@@ -198,7 +202,7 @@ impl Shares {
         flow.next_tag = tag.saturating_add(cost * (SCALE / class.weight()));
         if is_crowded || is_quiet && is_first {
             flow.turn = now;
-            flow.under_way += 1;
+            flow.under_way_bytes += cost;
             self.virtual_time = self.virtual_time.max(tag);
             self.under_way_bytes += cost;
             return if is_crowded { Asked::OutOfTurn } else { Asked::Alone };
@@ -214,25 +218,29 @@ impl Shares {
         let flow = self.flows.get_mut(&class)?;
         flow.waiting.pop_front();
         flow.turn = now;
-        flow.under_way += 1;
+        flow.under_way_bytes += piece.cost;
         self.virtual_time = self.virtual_time.max(piece.tag);
         self.under_way_bytes += piece.cost;
         Some(Ticket { class, number: piece.number })
     }
 
     /// Who begins now: whoever lost patience, or has the lowest tag, is not ahead of clients, and finds room. Room that
-    /// others hold is not waited for for longer than [`PATIENCE`]; who holds some of it itself has its turn at the disk,
-    /// which does not get faster by more.
+    /// others hold is waited for for [`PATIENCE`], and room that its own class holds for [`PATIENCE_WITH_ITSELF`]: that class
+    /// has its turn at the disk, which does not get faster by more.
     fn candidate(&self, now: Duration) -> Option<(Class, Piece)> {
         let heads = self.flows.iter().filter_map(|(class, flow)| {
             let piece = *flow.waiting.front()?;
-            let is_impatient = now.saturating_sub(piece.asked.max(flow.turn)) >= PATIENCE;
-            Some(Head { class: *class, piece, is_impatient, has_none: flow.under_way == 0 })
+            let waited = now.saturating_sub(piece.asked.max(flow.turn));
+            let is_in_its_own_way =
+                waited < PATIENCE_WITH_ITSELF && self.has_room_but_for(flow.under_way_bytes, piece);
+            let is_impatient = waited >= PATIENCE;
+            Some(Head { class: *class, piece, is_impatient, is_in_its_own_way })
         });
         let heads: Vec<_> = heads.collect();
         let by_tag = |head: &&Head| (head.piece.tag, head.piece.number);
-        let lost_patience =
-            |head: &&Head| head.is_impatient && (head.has_none || self.has_room(head.piece));
+        let lost_patience = |head: &&Head| {
+            head.is_impatient && (!head.is_in_its_own_way || self.has_room(head.piece))
+        };
         let impatient = heads.iter().filter(lost_patience).min_by_key(by_tag);
         let may_begin = |piece: Piece| self.clients == 0 || piece.tag <= self.clients_tag;
         let finds_room = |piece| self.has_room(piece) || self.is_quiet(now);
@@ -244,15 +252,21 @@ impl Shares {
 
     /// Whether the piece may be under way beside what is.
     fn has_room(&self, piece: Piece) -> bool {
+        self.has_room_but_for(0, piece)
+    }
+
+    /// The same if so many bytes of that were not.
+    fn has_room_but_for(&self, bytes: u64, piece: Piece) -> bool {
         // Beside more of clients than that, this much would be less than a share.
         let under_way_max = self.clients_bytes.max(UNDER_WAY_MAX);
-        self.under_way_bytes == 0 || self.under_way_bytes + piece.cost <= under_way_max
+        let under_way_bytes = self.under_way_bytes.saturating_sub(bytes);
+        under_way_bytes == 0 || under_way_bytes + piece.cost <= under_way_max
     }
 
     /// A piece of work of `class` of so many bytes that began has ended.
     pub fn ends(&mut self, class: Class, bytes: u64) {
         if let Some(flow) = self.flows.get_mut(&class) {
-            flow.under_way = flow.under_way.saturating_sub(1);
+            flow.under_way_bytes = flow.under_way_bytes.saturating_sub(cost_of(bytes));
         }
         self.under_way_bytes = self.under_way_bytes.saturating_sub(cost_of(bytes));
     }
@@ -356,14 +370,17 @@ mod tests {
         assert_eq!(shares.next(START), Some(slow));
         let later = waits(shares.ask(Class::Serving, MIB, START));
         let other = waits(shares.ask(Class::Replicas, MIB, START));
-        assert_eq!(shares.next(millis(1000)), Some(other), "it holds nothing yet");
+        assert_eq!(shares.next(millis(1000)), Some(other), "others hold the room");
         let more = waits(shares.ask(Class::Replicas, MIB, millis(1000)));
-        for second in 2..10 {
+        assert_eq!(shares.next(millis(2000)), Some(more), "they still do");
+        for second in 3..8 {
             assert_eq!(shares.next(millis(second * 1000)), None, "after {second} s");
         }
+        assert_eq!(shares.next(millis(8000)), Some(later), "for so long, and no longer");
+        let last = waits(shares.ask(Class::Serving, MIB, millis(8000)));
+        assert_eq!(shares.next(millis(9000)), None);
         shares.ends(Class::Serving, UNDER_WAY_MAX);
-        assert_eq!(shares.next(millis(10_000)), Some(more), "it has had less");
-        assert_eq!(shares.next(millis(10_000)), Some(later));
+        assert_eq!(shares.next(millis(9000)), Some(last));
     }
 
     #[test]
@@ -505,9 +522,9 @@ mod tests {
             }
         }
 
-        /// Whatever happens in whatever order: no more is under way than may be while clients have work, but for a piece of
-        /// each class that had none and has waited for [`PATIENCE`]; who waits is named once, and nobody waits once clients
-        /// have left for good and all that is under way has ended.
+        /// Whatever happens in whatever order: no more is under way than may be while clients have work, but for what others
+        /// kept waiting for [`PATIENCE`] or its own class for [`PATIENCE_WITH_ITSELF`]; who waits is named once, and nobody
+        /// waits once clients have left for good and all that is under way has ended.
         #[test]
         fn nobody_is_forgotten(
             steps in proptest::collection::vec((0_u8..6, 0_usize..3, 0_u64..3 * MIB, 0_u64..400), 0..300),
@@ -544,12 +561,15 @@ mod tests {
                     let named = waiting.remove(&ticket);
                     prop_assert!(named.is_some(), "named twice, or after it left");
                     let beside: u64 = running.iter().map(|(_, it)| cost_of(*it)).sum();
-                    let has_none = running.iter().all(|(it, _)| *it != ticket.class);
+                    let others = running.iter().filter(|(it, _)| *it != ticket.class);
+                    let others: u64 = others.map(|(_, it)| cost_of(*it)).sum();
                     let (bytes, asked) = named.unwrap_or((0, now));
                     let of_clients: u64 = clients.iter().map(|it| cost_of(*it)).sum();
                     let most = of_clients.max(UNDER_WAY_MAX);
                     let has_room = beside == 0 || beside + cost_of(bytes) <= most;
-                    let lost_patience = has_none && now - asked >= PATIENCE;
+                    let in_its_own_way = others == 0 || others + cost_of(bytes) <= most;
+                    let patience = if in_its_own_way { PATIENCE_WITH_ITSELF } else { PATIENCE };
+                    let lost_patience = now - asked >= patience;
                     prop_assert!(shares.is_quiet(now) || has_room || lost_patience);
                     running.push((ticket.class, bytes));
                 }

@@ -192,25 +192,37 @@ fn a_sick_peer_does_not_hold_readiness_for_ever() {
 
 #[test]
 fn a_peer_that_never_has_time_does_not_hold_readiness_for_ever() {
-    holds_readiness_for_five_minutes(Told::busy, "nothing for 310 s");
+    holds_readiness_for_five_minutes(Told::busy, "nothing for 300 s");
 }
 
-/// A peer that says that it serves, and answers everything else like this. It is given up when it says hello next.
+/// Two peers that say that they serve, and answer everything else like this.
 fn holds_readiness_for_five_minutes(answer: fn() -> Told, told: &str) {
-    let mut bed = strangers(Bed::new(6, 2, |_| ()));
+    let mut bed = strangers(Bed::new(6, 3, |_| ()));
     bed.start(0);
     bed.pass(SECOND);
     bed.kill(0);
-    pretend(&bed, 1, move |asked| match asked.what.as_str() {
-        "hello" => hello(77),
-        _ => answer(),
-    });
+    for number in 1..3 {
+        pretend(&bed, number, move |asked| match asked.what.as_str() {
+            "hello" => hello(76 + number as u64),
+            _ => answer(),
+        });
+    }
     bed.start(0);
     bed.pass(240 * SECOND);
-    assert!(!bed.is_ready(0), "it answers, and may have what is lacking here");
+    assert!(!bed.is_ready(0), "they answer, and may have what is lacking here");
     bed.until_ready(0, 120 * SECOND);
     let reasons = bed.service(0).readiness().reasons;
-    assert!(reasons[0].contains(told), "{reasons:?}");
+    assert!(reasons.len() == 2 && reasons.iter().all(|it| it.contains(told)), "{reasons:?}");
+}
+
+#[test]
+fn a_peer_that_has_no_time_to_say_hello_counts_as_silent() {
+    let mut bed = strangers(Bed::new(6, 2, |config| peer_wait(config, 10)));
+    pretend(&bed, 1, |_| Told::busy());
+    bed.start(0);
+    bed.until_ready(0, 60 * SECOND);
+    let reasons = bed.service(0).readiness().reasons;
+    assert!(reasons[0].contains("is silent"), "{reasons:?}");
 }
 
 #[test]

@@ -5,9 +5,9 @@
 //! stream that stands still: on this side nobody waits for bytes meanwhile, and on the other the wait is far below
 //! the time after which it would.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use kura_core::bandwidth::Bucket;
+use kura_core::bandwidth::{Bucket, Used};
 use kura_env::{Clock, Instant};
 use parking_lot::Mutex;
 
@@ -53,9 +53,9 @@ impl Ceiling {
         self.piece_bytes
     }
 
-    /// What moved under it so far, as the time that it takes at the ceiling; none without one.
-    pub(crate) fn used(&self) -> Duration {
-        self.bucket.as_ref().map_or(Duration::ZERO, |bucket| bucket.lock().used())
+    /// What moved under it so far; nothing without one.
+    pub(crate) fn used(&self) -> Used {
+        self.bucket.as_ref().map_or_else(Used::default, |bucket| bucket.lock().used())
     }
 
     /// So many bytes moved for clients: peers have that much less.

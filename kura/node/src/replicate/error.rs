@@ -126,11 +126,12 @@ impl PeerError {
     /// anything in the talk that ended so.
     pub(crate) fn trouble(&self, was_heard: bool) -> Trouble {
         match self {
-            Self::Busy { .. } | Self::Recovering => Trouble::Recovering,
+            Self::Recovering => Trouble::Recovering,
             Self::Store(_) => Trouble::OurStore,
             Self::Net(_)
             | Self::Connect(_)
             | Self::Idle(_)
+            | Self::Busy { .. }
             | Self::Slow
             | Self::Broken(_)
             | Self::Failed { .. }

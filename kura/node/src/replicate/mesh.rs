@@ -122,7 +122,8 @@ impl Mesh {
     ) -> Option<Duration> {
         self.change(name, |peer, now| peer.fail(error.line(), trouble, (began, now)));
         let mut peers = self.peers.lock();
-        if trouble == Trouble::OurStore || matches!(error, PeerError::Recovering) {
+        let is_recovering = peers.by_name.get(name).is_some_and(|peer| peer.is_recovering);
+        if trouble == Trouble::OurStore || is_recovering {
             // A pass has not had its time while our own store is in the way, or the peer says that it reads its data back.
             // One that says that it serves, and is too busy each time, has had it.
             (peers.moved, peers.came) = (self.clock.now(), self.clock.now());

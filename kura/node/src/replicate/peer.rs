@@ -20,7 +20,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(crate) struct Peer {
     pub(crate) is_myself: bool,
-    is_recovering: bool,
+    pub(super) is_recovering: bool,
     /// Our own store did not take in what came, and nothing was taken in since.
     is_unstorable: bool,
     /// It is silent: when the first attempt that failed began, and when the last one ended.

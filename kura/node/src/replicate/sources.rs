@@ -43,11 +43,13 @@ impl Sources {
     /// A peer turned out to be this node.
     pub(crate) fn is_myself(&self, peer: usize) {
         self.state.lock().is_myself(peer);
+        self.resolved.notify_waiters();
     }
 
     /// A peer said hello, and is that far away.
     pub(crate) fn met(&self, peer: usize, distance: Distance) {
         self.state.lock().met(peer, distance);
+        self.resolved.notify_waiters();
     }
 
     /// These are to be fetched from `peer`.
@@ -69,7 +71,8 @@ impl Sources {
     }
 
     /// Leaves `rows`, which `peer` holds, to those that are nearer and hold them as well: waits until they were
-    /// fetched from there or could not be, or that took too long and our own ceiling is not what holds them up.
+    /// fetched from there or could not be, or that took too long and our own ceiling is not what holds them up, or holds up
+    /// others of `rows` that nobody nearer has.
     pub(crate) async fn leave(&self, peer: usize, rows: &[FeedRow]) {
         let left = rows.iter().filter(|row| self.nearer(peer, row).is_some()).count();
         if left == 0 {
@@ -87,8 +90,12 @@ impl Sources {
             if timeout(&*self.clock, LEAVES_FOR, &mut all_resolved).await.is_ok() {
                 return;
             }
-            if !is_held_up_here(self.ceilings.fetching.used().saturating_sub(before)) {
+            if !is_held_up_here(self.ceilings.fetching.used().since(before)) {
                 break;
+            }
+            // What nobody else holds does not wait for the rest any longer.
+            if left < rows.len() {
+                return;
             }
         }
         metrics.nearer_late.inc();
