@@ -24,9 +24,12 @@ pub const SMALL_BODY_BYTES: u64 = 64 * 1024;
 pub const BATCH_ROWS_MAX: usize = 256;
 /// Bytes of bodies in one such request; a single body may be larger than what is left.
 pub const BATCH_BYTES_MAX: u64 = 1024 * 1024;
-/// Requests for bodies under way at once, to all peers together. Too low: a WAN stays idle between
+/// Requests for bodies under way at once, to one peer. Too low: a WAN stays idle between
 /// answers. Too high: bodies crowd each other out of staging.
 pub const FETCHES_MAX: usize = 16;
+/// The same to all peers together. One that delivers slowly has [`FETCHES_MAX`] of them for long; the rest is left to others.
+/// Too low: those deliver nothing meanwhile. Too high: bodies crowd each other out of staging.
+pub const FETCHES_OF_ALL_MAX: usize = 24;
 /// Artifacts that a node fetches for reads at once from one peer, where reads go through to peers. What comes beyond is
 /// a miss.
 pub const READS_THROUGH_MAX: usize = 16;

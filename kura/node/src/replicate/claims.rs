@@ -30,6 +30,11 @@ impl Claims {
         is_new.then(|| Claim { claims: self.clone(), address: address.clone() })
     }
 
+    /// Whether somebody fetches `address`.
+    pub(crate) fn is_claimed(&self, address: &Address) -> bool {
+        self.held.lock().contains(address)
+    }
+
     /// Waits until nobody fetches `address`.
     pub(crate) async fn free(&self, address: &Address) {
         loop {
@@ -62,8 +67,9 @@ mod tests {
         let claims = Claims::new();
         let address = Address::new("team", Space::Plain, "key").unwrap();
         let claim = claims.try_claim(&address).unwrap();
-        assert!(claims.try_claim(&address).is_none());
+        assert!(claims.try_claim(&address).is_none() && claims.is_claimed(&address));
         drop(claim);
+        assert!(!claims.is_claimed(&address));
         assert!(claims.try_claim(&address).is_some());
     }
 }

@@ -115,7 +115,7 @@ impl Replication {
             metrics: metrics.clone(),
             claims: Claims::new(),
             partials: partials.clone(),
-            fetches: Arc::new(Semaphore::new(kura_core::limits::FETCHES_MAX)),
+            fetches: Arc::new(Semaphore::new(kura_core::limits::FETCHES_OF_ALL_MAX)),
         });
         self.mesh.begin();
         let mut followers = self.followers.lock();

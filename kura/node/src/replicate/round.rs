@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use kura_core::{
     feed::FeedRow,
-    limits::{FETCHES_MAX, LEFTOVERS_MAX, PAGE_ROWS_MAX},
+    limits::{BATCH_ROWS_MAX, FETCHES_MAX, LEFTOVERS_MAX, PAGE_ROWS_MAX},
     tries::{ASIDE_MAX, Streak},
 };
 use kura_env::{BoxFuture, Instant};
@@ -19,6 +19,9 @@ use super::{
     wire::Row,
 };
 
+/// Rows that are put behind others because somebody else fetches them: as many as [`FETCHES_MAX`] requests name. Higher: what
+/// is told is remembered for longer. Lower: behind one that is slow nothing else is found to be fetched.
+const BUSY_MAX: usize = FETCHES_MAX * BATCH_ROWS_MAX;
 /// Rows that are looked up at once. Higher: the catalog is waited for less often. Lower: others wait less for it.
 const LOOKS_AT_ONCE: usize = 32;
 
@@ -38,19 +41,20 @@ pub(crate) struct Outcome {
 ///
 /// Nothing new begins once the peer cannot be reached or fails time after time, our own store fails,
 /// too much is left over, or it is past `until`; what is under way ends.
-pub(crate) async fn round(
-    source: Source<'_>,
+pub(crate) async fn round<'a>(
+    source: Source<'a>,
     wanted: VecDeque<FeedRow>,
     comparison: &mut Comparison,
-    is_suspect: &(dyn Fn(&FeedRow) -> bool + Send + Sync),
+    is_suspect: &'a (dyn Fn(&FeedRow) -> bool + Send + Sync),
     until: Option<Instant>,
 ) -> Outcome {
-    let (mut wanted, mut fetched, mut streak) = (wanted, Fetched::default(), Streak::default());
+    let mut queue = Queue { source, is_suspect, wanted, busy: VecDeque::new() };
+    let (mut fetched, mut streak) = (Fetched::default(), Streak::default());
     let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
     let mut page: Option<Page<'_>> = None;
     let mut broken = None;
     let offers = RoundOffers::of(source);
-    offers.put(&wanted);
+    offers.put(&queue.wanted);
     let is_late = || until.is_some_and(|until| source.shared.env.clock.now() >= until);
     loop {
         let leftovers = fetched.failed.len() + fetched.untried.len();
@@ -59,12 +63,10 @@ pub(crate) async fn round(
             && !is_late()
             && !streak.is_over()
             && leftovers < LEFTOVERS_MAX;
-        while goes_on && under_way.len() < FETCHES_MAX && !wanted.is_empty() {
-            let unit = take_unit(&mut wanted, is_suspect, source.limits);
-            under_way.push(work(source, unit));
+        if goes_on {
+            queue.begin(&mut under_way, page.is_some() || !comparison.is_over());
         }
-        let is_hungry = goes_on && wanted.len() < PAGE_ROWS_MAX;
-        if is_hungry && page.is_none() && !comparison.is_over() {
+        if goes_on && queue.is_hungry() && page.is_none() && !comparison.is_over() {
             page = Some(Box::pin(comparison.page(source)));
         }
         if page.is_none() && under_way.is_empty() {
@@ -79,11 +81,11 @@ pub(crate) async fn round(
                     streak.note(done.is_answer(), done.is_cut);
                     let later = std::mem::take(&mut done.later);
                     offers.put(&later);
-                    wanted.extend(later);
+                    queue.wanted.extend(later);
                     fetched.add(done);
                 }
                 Err(error) => {
-                    wanted.extend(rows);
+                    queue.wanted.extend(rows);
                     broken.get_or_insert(error);
                 }
             },
@@ -94,15 +96,64 @@ pub(crate) async fn round(
                     comparison.told(fetched.delivered);
                     let more = comparison.take(source, learned);
                     offers.put(&more);
-                    wanted.extend(more);
+                    queue.wanted.extend(more);
                 }
                 Err(error) => broken = Some(error),
             },
         }
     }
     drop((under_way, page));
-    let is_cut_short = is_late() && !(wanted.is_empty() && comparison.is_over());
-    Outcome { fetched, left: wanted, broken, is_cut_short }
+    let left = queue.left();
+    let is_cut_short = is_late() && !(left.is_empty() && comparison.is_over());
+    Outcome { fetched, left, broken, is_cut_short }
+}
+
+/// What is still to be asked for in a round.
+struct Queue<'a> {
+    source: Source<'a>,
+    is_suspect: &'a (dyn Fn(&FeedRow) -> bool + Send + Sync),
+    wanted: VecDeque<FeedRow>,
+    /// Somebody else fetched these when their turn came.
+    busy: VecDeque<FeedRow>,
+}
+
+impl<'a> Queue<'a> {
+    /// Begins as many requests as may be under way; `is_to_come`: more rows may be told.
+    fn begin(&mut self, under_way: &mut FuturesUnordered<Work<'a>>, is_to_come: bool) {
+        while under_way.len() < FETCHES_MAX
+            && let Some((unit, waits)) = self.take(is_to_come)
+        {
+            under_way.push(work(self.source, unit, waits));
+        }
+    }
+
+    /// Whether more should be told.
+    fn is_hungry(&self) -> bool {
+        self.wanted.len() < PAGE_ROWS_MAX && self.busy.len() < BUSY_MAX
+    }
+
+    /// The rows of the next request, and whether to wait for those that somebody else fetches. These are left to the last:
+    /// whoever waited for them could deliver something else meanwhile. If more `is_to_come`, that comes first as well.
+    fn take(&mut self, is_to_come: bool) -> Option<(Vec<FeedRow>, bool)> {
+        let Self { source, is_suspect, .. } = *self;
+        while !self.wanted.is_empty() && self.busy.len() < BUSY_MAX {
+            let unit = take_unit(&mut self.wanted, is_suspect, source.limits);
+            let (busy, free) = part(source, unit);
+            self.busy.extend(busy);
+            if !free.is_empty() {
+                return Some((free, false));
+            }
+        }
+        let waits = self.busy.len() >= BUSY_MAX || !is_to_come;
+        (waits && !self.busy.is_empty())
+            .then(|| (take_unit(&mut self.busy, is_suspect, source.limits), true))
+    }
+
+    /// All of it.
+    fn left(mut self) -> VecDeque<FeedRow> {
+        self.wanted.append(&mut self.busy);
+        self.wanted
+    }
 }
 
 /// Leaves `rows` for when their versions are no longer too far ahead. More than can be set aside need not be kept:
@@ -119,12 +170,27 @@ pub(crate) fn put_off(source: Source<'_>, fetched: &mut Fetched, rows: Vec<FeedR
 /// A fetch that is under way, and the rows it is about.
 type Work<'a> = BoxFuture<'a, (Vec<FeedRow>, Result<Fetched, PeerError>)>;
 
-fn work(source: Source<'_>, unit: Vec<FeedRow>) -> Work<'_> {
+/// Fetches `unit` once what of it nearer ones hold has been left to them. What somebody else fetches then is to be asked for
+/// later, unless this `waits` for it.
+fn work(source: Source<'_>, unit: Vec<FeedRow>, waits: bool) -> Work<'_> {
     Box::pin(async move {
         let rows = unit.clone();
         source.shared.sources.leave(source.number, &unit).await;
-        (rows, fetch(source, unit).await)
+        let (busy, free) = if waits { (Vec::new(), unit) } else { part(source, unit) };
+        let fetched = fetch(source, free).await;
+        let later = |fetched: Fetched| Fetched { later: [fetched.later, busy].concat(), ..fetched };
+        (rows, fetched.map(later))
     })
+}
+
+/// Those of `rows` that somebody else fetches, and the others. What is left to a nearer one is among those: it is waited for,
+/// because behind it is what that one did not come to name yet.
+fn part(source: Source<'_>, rows: Vec<FeedRow>) -> (Vec<FeedRow>, Vec<FeedRow>) {
+    let Source { shared, number, .. } = source;
+    let is_busy = |row: &FeedRow| {
+        shared.claims.is_claimed(&row.address) && !shared.sources.is_left(number, row)
+    };
+    rows.into_iter().partition(is_busy)
 }
 
 /// A page of the comparison that is under way.

@@ -74,7 +74,7 @@ impl Sources {
     /// fetched from there or could not be, or that took too long and our own ceiling is not what holds them up, or holds up
     /// others of `rows` that nobody nearer has.
     pub(crate) async fn leave(&self, peer: usize, rows: &[FeedRow]) {
-        let left = rows.iter().filter(|row| self.nearer(peer, row).is_some()).count();
+        let left = rows.iter().filter(|row| self.is_left(peer, row)).count();
         if left == 0 {
             return;
         }
@@ -110,11 +110,16 @@ impl Sources {
             let mut resolved = pin!(self.resolved.notified());
             // Enabled before the look, so that nothing is missed between the two.
             resolved.as_mut().enable();
-            if self.nearer(peer, row).is_none() {
+            if !self.is_left(peer, row) {
                 return;
             }
             resolved.await;
         }
+    }
+
+    /// Whether `row`, which `peer` holds, is left to a nearer one now.
+    pub(crate) fn is_left(&self, peer: usize, row: &FeedRow) -> bool {
+        self.nearer(peer, row).is_some()
     }
 
     fn nearer(&self, peer: usize, row: &FeedRow) -> Option<usize> {
