@@ -149,11 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        address::{Address, Space},
-        digest::Digest,
-        record::Version,
-    };
+    use crate::offers::tests::row;
 
     fn at(is_elsewhere: bool, millis: u64) -> Distance {
         Distance { is_elsewhere, took: Duration::from_millis(millis) }
@@ -173,15 +169,6 @@ mod tests {
             (at(true, 1), at(true, 40), true),
         ] {
             assert_eq!(one.is_nearer_than(other), is_nearer, "{one:?} {other:?}");
-        }
-    }
-
-    fn row(key: usize, time: u64) -> FeedRow {
-        FeedRow {
-            address: Address::new("team", Space::Plain, format!("key-{key}")).unwrap(),
-            version: Version { time, node: 1 },
-            body_bytes: 1,
-            digest: Digest::of(b"x"),
         }
     }
 

@@ -97,13 +97,13 @@ impl Offers {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::{address::Space, digest::Digest, record::Version};
 
-    fn row(key: usize, time: u64) -> FeedRow {
+    pub(crate) fn row(key: usize, time: u64) -> FeedRow {
         FeedRow {
             address: Address::new("team", Space::Plain, format!("key-{key}")).unwrap(),
             version: Version { time, node: 1 },

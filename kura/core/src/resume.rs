@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use crate::limits::{FETCHES_MAX, SMALL_BODY_BYTES};
+use crate::limits::{FETCHES_OF_ALL_MAX, SMALL_BODY_BYTES};
 
 /// Bodies of which a part is kept while nobody fetches them: as many as may be under way at once.
-pub const PARTIALS_MAX: usize = FETCHES_MAX;
+pub const PARTIALS_MAX: usize = FETCHES_OF_ALL_MAX;
 /// How long a part is kept while nobody fetches the rest. Too low: it is gone before the longest pause after a failure is
 /// over. Too high: room stays taken for what nobody delivers.
 pub const KEPT_MAX: Duration = Duration::from_secs(120);

@@ -114,7 +114,7 @@ struct Head {
     class: Class,
     piece: Piece,
     is_impatient: bool,
-    /// Without what its own class has under way it would find room, and that is not so for [`PATIENCE_WITH_ITSELF`].
+    /// What its own class has under way keeps it out, and that for less than [`PATIENCE_WITH_ITSELF`].
     is_in_its_own_way: bool,
 }
 
@@ -232,7 +232,7 @@ impl Shares {
             let piece = *flow.waiting.front()?;
             let waited = now.saturating_sub(piece.asked.max(flow.turn));
             let is_in_its_own_way =
-                waited < PATIENCE_WITH_ITSELF && self.has_room_but_for(flow.under_way_bytes, piece);
+                waited < PATIENCE_WITH_ITSELF && self.is_in_its_own_way(flow, piece);
             let is_impatient = waited >= PATIENCE;
             Some(Head { class: *class, piece, is_impatient, is_in_its_own_way })
         });
@@ -250,6 +250,17 @@ impl Shares {
         impatient.or(in_turn).map(|head| (head.class, head.piece))
     }
 
+    /// Whether what its class has under way is what keeps the piece from being so as well.
+    fn is_in_its_own_way(&self, flow: &Flow, piece: Piece) -> bool {
+        let own = flow.under_way_bytes;
+        own > 0 && (own + piece.cost > self.under_way_max() || self.has_room_but_for(own, piece))
+    }
+
+    /// Beside more of clients than [`UNDER_WAY_MAX`], this much would be less than a share.
+    fn under_way_max(&self) -> u64 {
+        self.clients_bytes.max(UNDER_WAY_MAX)
+    }
+
     /// Whether the piece may be under way beside what is.
     fn has_room(&self, piece: Piece) -> bool {
         self.has_room_but_for(0, piece)
@@ -257,10 +268,8 @@ impl Shares {
 
     /// The same if so many bytes of that were not.
     fn has_room_but_for(&self, bytes: u64, piece: Piece) -> bool {
-        // Beside more of clients than that, this much would be less than a share.
-        let under_way_max = self.clients_bytes.max(UNDER_WAY_MAX);
         let under_way_bytes = self.under_way_bytes.saturating_sub(bytes);
-        under_way_bytes == 0 || under_way_bytes + piece.cost <= under_way_max
+        under_way_bytes == 0 || under_way_bytes + piece.cost <= self.under_way_max()
     }
 
     /// A piece of work of `class` of so many bytes that began has ended.
@@ -567,7 +576,10 @@ mod tests {
                     let of_clients: u64 = clients.iter().map(|it| cost_of(*it)).sum();
                     let most = of_clients.max(UNDER_WAY_MAX);
                     let has_room = beside == 0 || beside + cost_of(bytes) <= most;
-                    let in_its_own_way = others == 0 || others + cost_of(bytes) <= most;
+                    let own = beside - others;
+                    let others_leave_room = others == 0 || others + cost_of(bytes) <= most;
+                    let in_its_own_way =
+                        own > 0 && (own + cost_of(bytes) > most || others_leave_room);
                     let patience = if in_its_own_way { PATIENCE_WITH_ITSELF } else { PATIENCE };
                     let lost_patience = now - asked >= patience;
                     prop_assert!(shares.is_quiet(now) || has_room || lost_patience);
