@@ -73,7 +73,7 @@ replication_metrics! {
         rows_unknown: "Rows of a peer without a meaning here",
         deletes_unknown: "Deletes that a peer told of whose namespace cannot be one here",
         limits_raised: "Limits of peers that were below the least there may be and were taken for that",
-        claim_waits: "Fetches that waited because another peer was delivering the artifact",
+        claim_waits: "Fetches that waited, or were put off, because another peer was delivering the artifact",
         left_to_nearer: "Artifacts that were left to a nearer peer for a moment, because that holds them as well",
         nearer_late: "Times that a nearer peer did not deliver in time what was left to it",
         room_waits: "Fetches that waited for room in memory or staging",

@@ -1,10 +1,10 @@
 //! Who fetches what: each artifact is fetched from one peer at a time.
 
-use std::{collections::BTreeSet, pin::pin, sync::Arc};
+use std::{collections::BTreeSet, pin::Pin, sync::Arc};
 
 use kura_core::address::Address;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 /// Artifacts that are being fetched, from whatever peer. As many as the units that
 /// all followers together have under way.
@@ -35,12 +35,18 @@ impl Claims {
         self.held.lock().contains(address)
     }
 
+    /// Resolves when a claim is given up, also one that is before this is waited for.
+    pub(crate) fn released(&self) -> Pin<Box<Notified<'_>>> {
+        let mut released = Box::pin(self.released.notified());
+        released.as_mut().enable();
+        released
+    }
+
     /// Waits until nobody fetches `address`.
     pub(crate) async fn free(&self, address: &Address) {
         loop {
-            let mut released = pin!(self.released.notified());
-            // Enabled before the look, so that nothing is missed between the two.
-            released.as_mut().enable();
+            // Before the look, so that nothing is missed between the two.
+            let released = self.released();
             if !self.held.lock().contains(address) {
                 return;
             }

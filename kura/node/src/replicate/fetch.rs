@@ -163,41 +163,36 @@ fn row_bytes_max(row: &FeedRow) -> usize {
     NUMBERS_BYTES + 6 * (row.address.namespace().len() + row.address.key().len())
 }
 
-/// Fetches the bodies of `unit` from a peer. Rows that somebody else is fetching already are waited
-/// for, and looked at again.
+/// Fetches the bodies of `unit` from a peer, but for those rows that somebody else is fetching already: they are given back.
 ///
 /// # Errors
 ///
 /// [`PeerError::Store`] when nothing more can be taken in. Everything else is told in what returns.
-pub(crate) async fn fetch(source: Source<'_>, unit: Vec<FeedRow>) -> Result<Fetched, PeerError> {
+pub(crate) async fn fetch(
+    source: Source<'_>,
+    unit: Vec<FeedRow>,
+) -> Result<(Fetched, Vec<FeedRow>), PeerError> {
     let shared = source.shared;
     let mut fetched = Fetched::default();
-    let mut rest = unit;
-    loop {
-        let (mut claimed, mut claims, mut busy) = (VecDeque::new(), Vec::new(), Vec::new());
-        for row in rest {
-            match shared.claims.try_claim(&row.address) {
-                // Looked at under the claim: whoever had it before may have stored it.
-                Some(claim) if shared.store.lacks(&row).await.map_err(PeerError::storing)? => {
-                    claimed.push_back(row);
-                    claims.push(claim);
-                }
-                Some(_) => {
-                    shared.partials.forget(&row.address);
-                    fetched.applied += 1;
-                }
-                None => busy.push(row),
+    let (mut claimed, mut claims, mut busy) = (VecDeque::new(), Vec::new(), Vec::new());
+    for row in unit {
+        match shared.claims.try_claim(&row.address) {
+            // Looked at under the claim: whoever had it before may have stored it.
+            Some(claim) if shared.store.lacks(&row).await.map_err(PeerError::storing)? => {
+                claimed.push_back(row);
+                claims.push(claim);
             }
+            Some(_) => {
+                shared.partials.forget(&row.address);
+                fetched.applied += 1;
+            }
+            None => busy.push(row),
         }
-        if !claimed.is_empty() {
-            fetched.add(transfer(source, claimed).await?);
-        }
-        drop(claims);
-        let Some(first) = busy.first() else { return Ok(fetched) };
-        shared.metrics.replication.claim_waits.inc();
-        shared.claims.free(&first.address).await;
-        rest = busy;
     }
+    if !claimed.is_empty() {
+        fetched.add(transfer(source, claimed).await?);
+    }
+    Ok((fetched, busy))
 }
 
 /// Asks for `rows` until there is nothing more to ask this peer for now. A large body that moved on before its answer

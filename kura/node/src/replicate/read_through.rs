@@ -76,6 +76,11 @@ impl<'a> RoundOffers<'a> {
         shared.near_offers.metrics.replication.offers_forgotten.inc_by(beyond as u64);
     }
 
+    /// These are not to be fetched for now: nobody leaves them to this peer, and reads find them there.
+    pub(crate) fn put_aside(&self, rows: &[FeedRow]) {
+        self.source.shared.sources.take(self.source.number, rows);
+    }
+
     /// These were fetched, or could not be.
     pub(crate) fn take(&self, rows: &[FeedRow]) {
         let Source { shared, number, .. } = self.source;
@@ -204,10 +209,17 @@ async fn bring(
     // One row is within the limits of any peer.
     let limits = shared.mesh.limits();
     let source = Source { shared: &shared, client, number: *number, name, heard, permits, limits };
-    let fetched = fetch(source, vec![row.clone()]).await;
+    let is_here = loop {
+        match fetch(source, vec![row.clone()]).await {
+            Ok((_, busy)) if !busy.is_empty() => {
+                shared.metrics.replication.claim_waits.inc();
+                shared.claims.free(&row.address).await;
+            }
+            fetched => break fetched.is_ok_and(|(fetched, _)| fetched.applied > 0),
+        }
+    };
     // What goes wrong its follower meets as well, and sees to it; the next read asks somebody else.
     shared.near_offers.take(*number, &row);
-    let is_here = fetched.is_ok_and(|fetched| fetched.applied > 0);
     // Nobody waits any more: the reads took too long.
     tell.send(is_here).ok();
 }

@@ -19,9 +19,9 @@ use super::{
     wire::Row,
 };
 
-/// Rows that are put behind others because somebody else fetches them: as many as [`FETCHES_MAX`] requests name. Higher: what
+/// Rows that are put aside because somebody else fetches them: twice as many as one peer has asked for at once. Higher: what
 /// is told is remembered for longer. Lower: behind one that is slow nothing else is found to be fetched.
-const BUSY_MAX: usize = FETCHES_MAX * BATCH_ROWS_MAX;
+const BUSY_MAX: usize = 2 * FETCHES_MAX * BATCH_ROWS_MAX;
 /// Rows that are looked up at once. Higher: the catalog is waited for less often. Lower: others wait less for it.
 const LOOKS_AT_ONCE: usize = 32;
 
@@ -48,13 +48,11 @@ pub(crate) async fn round<'a>(
     is_suspect: &'a (dyn Fn(&FeedRow) -> bool + Send + Sync),
     until: Option<Instant>,
 ) -> Outcome {
-    let mut queue = Queue { source, is_suspect, wanted, busy: VecDeque::new() };
+    let mut queue = Queue::new(source, is_suspect, wanted);
     let (mut fetched, mut streak) = (Fetched::default(), Streak::default());
     let mut under_way: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
     let mut page: Option<Page<'_>> = None;
     let mut broken = None;
-    let offers = RoundOffers::of(source);
-    offers.put(&queue.wanted);
     let is_late = || until.is_some_and(|until| source.shared.env.clock.now() >= until);
     loop {
         let leftovers = fetched.failed.len() + fetched.untried.len();
@@ -63,25 +61,25 @@ pub(crate) async fn round<'a>(
             && !is_late()
             && !streak.is_over()
             && leftovers < LEFTOVERS_MAX;
+        // Before the look at what is claimed, so that nothing is missed between the two.
+        let released = source.shared.claims.released();
         if goes_on {
-            queue.begin(&mut under_way, page.is_some() || !comparison.is_over());
+            queue.begin(&mut under_way);
         }
         if goes_on && queue.is_hungry() && page.is_none() && !comparison.is_over() {
             page = Some(Box::pin(comparison.page(source)));
         }
-        if page.is_none() && under_way.is_empty() {
+        let awaits_others = goes_on && !queue.busy.is_empty();
+        if page.is_none() && under_way.is_empty() && !awaits_others {
             break;
         }
         tokio::select! {
             biased;
             Some((rows, done)) = under_way.next() => match done {
                 Ok(mut done) => {
-                    offers.take(&rows);
                     source.shared.mesh.resolved(source.name, &done);
                     streak.note(done.is_answer(), done.is_cut);
-                    let later = std::mem::take(&mut done.later);
-                    offers.put(&later);
-                    queue.wanted.extend(later);
+                    queue.resolve(&rows, std::mem::take(&mut done.later));
                     fetched.add(done);
                 }
                 Err(error) => {
@@ -95,17 +93,26 @@ pub(crate) async fn round<'a>(
                     put_off(source, &mut fetched, std::mem::take(&mut learned.ahead));
                     comparison.told(fetched.delivered);
                     let more = comparison.take(source, learned);
-                    offers.put(&more);
-                    queue.wanted.extend(more);
+                    queue.add(more);
                 }
                 Err(error) => broken = Some(error),
             },
+            () = released, if awaits_others => {}
+            () = late(source, until), if awaits_others => {}
         }
     }
     drop((under_way, page));
-    let left = queue.left();
+    let left = queue.left().await;
     let is_cut_short = is_late() && !(left.is_empty() && comparison.is_over());
     Outcome { fetched, left, broken, is_cut_short }
+}
+
+/// Waits until it is past `until`, for ever without one.
+async fn late(source: Source<'_>, until: Option<Instant>) {
+    match until {
+        Some(until) => source.shared.env.clock.sleep_until(until).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What is still to be asked for in a round.
@@ -113,17 +120,43 @@ struct Queue<'a> {
     source: Source<'a>,
     is_suspect: &'a (dyn Fn(&FeedRow) -> bool + Send + Sync),
     wanted: VecDeque<FeedRow>,
-    /// Somebody else fetched these when their turn came.
+    /// Somebody else fetched these when their turn came. What is here is not offered by this peer.
     busy: VecDeque<FeedRow>,
+    offers: RoundOffers<'a>,
 }
 
 impl<'a> Queue<'a> {
-    /// Begins as many requests as may be under way; `is_to_come`: more rows may be told.
-    fn begin(&mut self, under_way: &mut FuturesUnordered<Work<'a>>, is_to_come: bool) {
+    fn new(
+        source: Source<'a>,
+        is_suspect: &'a (dyn Fn(&FeedRow) -> bool + Send + Sync),
+        wanted: VecDeque<FeedRow>,
+    ) -> Self {
+        let offers = RoundOffers::of(source);
+        offers.put(&wanted);
+        Self { source, is_suspect, wanted, busy: VecDeque::new(), offers }
+    }
+
+    /// These are to be fetched as well.
+    fn add(&mut self, rows: impl IntoIterator<Item = FeedRow>) {
+        let before = self.wanted.len();
+        self.wanted.extend(rows);
+        self.offers.put(self.wanted.range(before..));
+    }
+
+    /// `rows` were asked for, and of them these are to be asked for `later`.
+    fn resolve(&mut self, rows: &[FeedRow], later: Vec<FeedRow>) {
+        let is_later = |row: &FeedRow| later.iter().any(|it| it.address == row.address);
+        let done: Vec<_> = rows.iter().filter(|row| !is_later(row)).cloned().collect();
+        self.offers.take(&done);
+        self.add(later);
+    }
+
+    /// Begins as many requests as may be under way.
+    fn begin(&mut self, under_way: &mut FuturesUnordered<Work<'a>>) {
         while under_way.len() < FETCHES_MAX
-            && let Some((unit, waits)) = self.take(is_to_come)
+            && let Some(unit) = self.take()
         {
-            under_way.push(work(self.source, unit, waits));
+            under_way.push(work(self.source, unit));
         }
     }
 
@@ -132,27 +165,59 @@ impl<'a> Queue<'a> {
         self.wanted.len() < PAGE_ROWS_MAX && self.busy.len() < BUSY_MAX
     }
 
-    /// The rows of the next request, and whether to wait for those that somebody else fetches. These are left to the last:
-    /// whoever waited for them could deliver something else meanwhile. If more `is_to_come`, that comes first as well.
-    fn take(&mut self, is_to_come: bool) -> Option<(Vec<FeedRow>, bool)> {
-        let Self { source, is_suspect, .. } = *self;
-        while !self.wanted.is_empty() && self.busy.len() < BUSY_MAX {
-            let unit = take_unit(&mut self.wanted, is_suspect, source.limits);
-            let (busy, free) = part(source, unit);
-            self.busy.extend(busy);
+    /// The rows of the next request: none that somebody else fetches. These are put aside, and looked at again when nothing
+    /// else is left, or too many are.
+    fn take(&mut self) -> Option<Vec<FeedRow>> {
+        let mut has_looked = false;
+        loop {
+            if self.wanted.is_empty() || self.busy.len() >= BUSY_MAX {
+                if has_looked || !self.look_again() {
+                    return None;
+                }
+                has_looked = true;
+            }
+            let unit = take_unit(&mut self.wanted, self.is_suspect, self.source.limits);
+            let (busy, free) = part(self.source, unit);
+            if !busy.is_empty() {
+                self.source.shared.metrics.replication.claim_waits.inc();
+                self.offers.put_aside(&busy);
+                self.busy.extend(busy);
+            }
             if !free.is_empty() {
-                return Some((free, false));
+                return Some(free);
             }
         }
-        let waits = self.busy.len() >= BUSY_MAX || !is_to_come;
-        (waits && !self.busy.is_empty())
-            .then(|| (take_unit(&mut self.busy, is_suspect, source.limits), true))
     }
 
-    /// All of it.
-    fn left(mut self) -> VecDeque<FeedRow> {
-        self.wanted.append(&mut self.busy);
-        self.wanted
+    /// Of what was put aside, what nobody fetches any more is to be fetched first, or is here: some of it at a time. Whether
+    /// there is any.
+    fn look_again(&mut self) -> bool {
+        let mut looked = 0;
+        let all = self.busy.len();
+        while looked < all {
+            let some = BATCH_ROWS_MAX.min(all - looked);
+            let (busy, free) = part(self.source, self.busy.drain(..some).collect());
+            self.busy.extend(busy);
+            looked += some;
+            if !free.is_empty() {
+                self.offers.put(&free);
+                free.into_iter().rev().for_each(|row| self.wanted.push_front(row));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// All of it, but for what came from others.
+    async fn left(self) -> VecDeque<FeedRow> {
+        let Self { source, mut wanted, busy, .. } = self;
+        for row in busy {
+            // What cannot be told is asked for.
+            if source.shared.store.lacks(&row).await.unwrap_or(true) {
+                wanted.push_back(row);
+            }
+        }
+        wanted
     }
 }
 
@@ -171,15 +236,18 @@ pub(crate) fn put_off(source: Source<'_>, fetched: &mut Fetched, rows: Vec<FeedR
 type Work<'a> = BoxFuture<'a, (Vec<FeedRow>, Result<Fetched, PeerError>)>;
 
 /// Fetches `unit` once what of it nearer ones hold has been left to them. What somebody else fetches then is to be asked for
-/// later, unless this `waits` for it.
-fn work(source: Source<'_>, unit: Vec<FeedRow>, waits: bool) -> Work<'_> {
+/// later.
+fn work(source: Source<'_>, unit: Vec<FeedRow>) -> Work<'_> {
     Box::pin(async move {
         let rows = unit.clone();
         source.shared.sources.leave(source.number, &unit).await;
-        let (busy, free) = if waits { (Vec::new(), unit) } else { part(source, unit) };
-        let fetched = fetch(source, free).await;
-        let later = |fetched: Fetched| Fetched { later: [fetched.later, busy].concat(), ..fetched };
-        (rows, fetched.map(later))
+        let (mut busy, free) = part(source, unit);
+        let fetched = fetch(source, free).await.map(|(mut fetched, taken)| {
+            busy.extend(taken);
+            fetched.later.append(&mut busy);
+            fetched
+        });
+        (rows, fetched)
     })
 }
 
