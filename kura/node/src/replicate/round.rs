@@ -102,7 +102,7 @@ pub(crate) async fn round<'a>(
         }
     }
     drop((under_way, page));
-    let left = queue.left().await;
+    let left = queue.left(broken.is_none()).await;
     let is_cut_short = is_late() && !(left.is_empty() && comparison.is_over());
     Outcome { fetched, left, broken, is_cut_short }
 }
@@ -208,12 +208,14 @@ impl<'a> Queue<'a> {
         false
     }
 
-    /// All of it, but for what came from others.
-    async fn left(self) -> VecDeque<FeedRow> {
-        let Self { source, mut wanted, busy, .. } = self;
+    /// All of it; where our own store answers, but for what came from others.
+    async fn left(self, store_answers: bool) -> VecDeque<FeedRow> {
+        let Self { source, mut wanted, busy, offers, .. } = self;
+        // From here on nothing is left to this peer.
+        drop(offers);
         for row in busy {
             // What cannot be told is asked for.
-            if source.shared.store.lacks(&row).await.unwrap_or(true) {
+            if !store_answers || source.shared.store.lacks(&row).await.unwrap_or(true) {
                 wanted.push_back(row);
             }
         }
