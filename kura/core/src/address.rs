@@ -33,7 +33,7 @@ pub const NAMESPACE_BYTES_MAX: usize = 128;
 pub const KEY_BYTES_MAX: usize = 1024;
 
 /// First segments that belong to the node itself.
-pub const RESERVED: [&str; 4] = ["metrics", "ready", "status", "up"];
+pub const RESERVED: [&str; 6] = ["metrics", "primary", "ready", "replica", "status", "up"];
 
 /// The kind of name an artifact has. The number is part of the disk format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

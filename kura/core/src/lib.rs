@@ -19,6 +19,7 @@ pub mod nearness;
 pub mod offers;
 pub mod pace;
 pub mod place;
+pub mod primary;
 pub mod promise;
 pub mod readiness;
 pub mod recency;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use kura_core::limits::PeerLimits;
+use kura_core::{limits::PeerLimits, primary::Rules};
 
 /// Settings of one node.
 #[derive(Clone, Debug)]
@@ -114,4 +114,24 @@ pub struct PeerConfig {
     pub bandwidth_bytes_per_second: u64,
     /// What is taken from a peer in one request, and told in one answer.
     pub limits: PeerLimits,
+    /// Which node of the region is primary.
+    pub primary: PrimaryConfig,
+}
+
+/// Settings of how the primary of a region is found.
+#[derive(Clone, Copy, Debug)]
+pub struct PrimaryConfig {
+    /// Who is fit.
+    pub rules: Rules,
+    /// How often each peer is asked how it is, [`PULSE_EVERY`](kura_core::primary::PULSE_EVERY) but in simulations of something
+    /// else; zero: nobody is asked, and each node takes itself for the only one.
+    pub pulse_every: Duration,
+}
+
+impl PrimaryConfig {
+    /// Nobody is asked how it is.
+    pub const NOBODY_ASKED: Self = Self {
+        rules: Rules { min_age: Duration::from_secs(600), lag_max: Duration::from_secs(30) },
+        pulse_every: Duration::ZERO,
+    };
 }

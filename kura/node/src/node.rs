@@ -200,16 +200,20 @@ impl Node {
         }
     }
 
-    /// Stops: no new work, what is in flight is finished within `drain_timeout` and then cut, the
-    /// store is closed in what is left of that, and in two seconds at the least.
+    /// Stops: another node takes over if this one is primary of its region, no new work, what is in flight is finished within
+    /// `drain_timeout` of the beginning and then cut, the store is closed in what is left of that, and in two seconds at the
+    /// least.
     pub async fn drain(self) -> Ended {
-        self.service.enter(State::Draining, "draining".to_owned());
-        // An error means that the surface has ended already.
-        self.drain.send(true).ok();
         let clock = self.env.clock.clone();
         let limit = self.config.drain_timeout;
         let deadline = clock.now() + limit;
-        let finished = timeout(&*clock, limit, self.surface.join()).await;
+        // What is in flight has half of the time at the least.
+        timeout(&*clock, limit / 2, self.service.hand_over()).await.ok();
+        self.service.enter(State::Draining, "draining".to_owned());
+        // An error means that the surface has ended already.
+        self.drain.send(true).ok();
+        let left = deadline.since(clock.now());
+        let finished = timeout(&*clock, left, self.surface.join()).await;
         if finished.is_err() {
             tracing::warn!(limit = ?self.config.drain_timeout, "requests in flight were cut");
         }

@@ -10,6 +10,7 @@ use kura_core::{
     device::DeviceState,
     digest::Digest,
     ledger::Ledger,
+    primary::Verdict,
     record::SegmentId,
     summary::{Item, Span},
 };
@@ -198,6 +199,15 @@ pub struct Readiness {
     pub reasons: Vec<String>,
 }
 
+/// Whether a node takes public traffic of its region.
+#[derive(Clone, Debug, Serialize)]
+pub struct Primacy {
+    /// Whether it does.
+    pub is_primary: bool,
+    /// Why, or why not.
+    pub why: String,
+}
+
 /// The node as its surfaces see it. Cheap to clone.
 #[derive(Clone)]
 pub struct Service(Arc<RwLock<Life>>);
@@ -209,6 +219,8 @@ struct Life {
     /// While there is none yet.
     early: Option<Arc<Early>>,
     replication: Option<Arc<Replication>>,
+    /// It is about to stop, and somebody else is to take over first.
+    is_leaving: bool,
     device: Option<Arc<Device>>,
 }
 
@@ -221,6 +233,7 @@ impl Default for Service {
             store: None,
             early: None,
             replication: None,
+            is_leaving: false,
             device: None,
         })))
     }
@@ -335,8 +348,54 @@ impl Service {
         let device = life.device.as_ref().map(|device| device.status());
         let is_stalled = device.as_ref().is_some_and(|it| it.state == DeviceState::Stalled);
         reasons.extend(device.and_then(|status| status.reason()));
-        let ready = life.state == State::Serving && !is_stalled;
+        if life.is_leaving && life.state != State::Draining {
+            reasons.push("draining: somebody else takes over first".to_owned());
+        }
+        let ready = life.state == State::Serving && !is_stalled && !life.is_leaving;
         Readiness { state: life.state, ready, reasons }
+    }
+
+    /// Whether it answers reads and takes writes, with misses for what is not here.
+    pub(crate) fn is_serviceable(&self) -> bool {
+        let life = self.0.read();
+        let device = life.device.as_ref().map(|device| device.status());
+        let is_stalled = device.is_some_and(|it| it.state == DeviceState::Stalled);
+        matches!(life.state, State::Joining | State::Serving) && !is_stalled
+    }
+
+    /// Whether it takes public traffic of its region, and why or why not. A node without peers does once it serves.
+    #[must_use]
+    pub fn primacy(&self) -> Primacy {
+        let is_serviceable = self.is_serviceable();
+        let replication = self.0.read().replication.clone();
+        match replication {
+            Some(replication) => {
+                let Verdict { is_primary, why, .. } = replication.primacy().verdict();
+                // What was decided a moment ago does not hold for one that has stopped serving since.
+                let (is_primary, why) = match is_serviceable {
+                    true => (is_primary, why),
+                    false => (false, "it does not serve".to_owned()),
+                };
+                Primacy { is_primary, why }
+            }
+            None => {
+                let why = if is_serviceable { "it has no peers" } else { "it does not serve" };
+                Primacy { is_primary: is_serviceable, why: why.to_owned() }
+            }
+        }
+    }
+
+    /// Is not ready from now on, and waits until another node of the region has taken over, if this one is primary and there is
+    /// one. Goes on to serve meanwhile.
+    pub(crate) async fn hand_over(&self) {
+        let (replication, store) = {
+            let mut life = self.0.write();
+            life.is_leaving = true;
+            (life.replication.clone(), life.store.clone())
+        };
+        if let Some(replication) = replication {
+            replication.primacy().hand_over(self, store.as_ref()).await;
+        }
     }
 
     /// Tells of this volume from now on.
@@ -428,8 +487,13 @@ impl Service {
         let replication = self.0.read().replication.clone();
         let Readiness { state, ready, reasons } = self.readiness();
         let mut status = match replication {
-            Some(replication) => replication.status(),
-            None => serde_json::json!({ "region": null, "peers": [] }),
+            Some(replication) => {
+                let mut status = replication.status();
+                let store = self.store();
+                status["primary"] = replication.primacy().status(self, store.as_ref());
+                status
+            }
+            None => serde_json::json!({ "region": null, "peers": [], "primary": self.primacy() }),
         };
         let node = self.store().map(|store| format!("{:016x}", store.node()));
         status["self"] = serde_json::json!({

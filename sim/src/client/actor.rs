@@ -7,6 +7,7 @@ use kura_env::{Instant, timeout};
 use parking_lot::Mutex;
 
 use super::{
+    balancer::Balancer,
     clean::{Cleaner, OnDisk},
     connection::{self, Connection, Failure, Place},
     keys::{KeyNumber, Keys},
@@ -43,6 +44,8 @@ pub struct ActorWorld {
     pub place: Place,
     /// Whom they ask, in turn.
     pub targets: Vec<Target>,
+    /// Which of them is asked, if not all in turn.
+    pub balancer: Option<Arc<Balancer>>,
     /// The largest body that nodes take.
     pub body_bytes_max: u64,
     /// Where evidence goes.
@@ -223,7 +226,10 @@ impl Actor {
     }
 
     fn target(&self) -> Target {
-        self.world.targets[self.turn % self.world.targets.len()]
+        match &self.world.balancer {
+            Some(balancer) => balancer.target(),
+            None => self.world.targets[self.turn % self.world.targets.len()],
+        }
     }
 
     /// The open connection to `addr`, or a new one. Whoever takes it puts it back.

@@ -8,6 +8,7 @@
 //! history judge real nodes.
 
 mod actor;
+mod balancer;
 mod clean;
 pub mod connection;
 mod keys;
@@ -15,6 +16,7 @@ mod read;
 mod upload;
 
 pub use actor::{Actor, ActorWorld, Once, Target};
+pub use balancer::Balancer;
 pub use clean::{Cleaner, OnDisk};
 pub use keys::{Key, KeyNumber, Keys};
 pub use read::{Ask, Reader, Seen};

@@ -25,6 +25,9 @@ pub mod never_full;
 pub mod no_orphan_at_rest;
 pub mod node_heals;
 pub mod one_winner;
+pub mod primary_is_there;
+pub mod primary_is_warm;
+pub mod primary_stays;
 pub mod promise_held;
 pub mod puts_answered;
 pub mod quiet_zone;
@@ -55,7 +58,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 40] = [
+pub const ALL: [Invariant; 43] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -96,6 +99,9 @@ pub const ALL: [Invariant; 40] = [
     fetched_once::INVARIANT,
     reads_hit::INVARIANT,
     reads_are_quick::INVARIANT,
+    primary_is_there::INVARIANT,
+    primary_is_warm::INVARIANT,
+    primary_stays::INVARIANT,
 ];
 
 /// An invariant does not hold.

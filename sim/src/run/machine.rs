@@ -604,6 +604,12 @@ impl Machine {
         }
     }
 
+    /// Whether it says that it is primary; `None` while it does not serve.
+    pub(super) fn is_primary(&self) -> Option<bool> {
+        self.open_life()?;
+        self.service.lock().as_ref().map(|service| service.primacy().is_primary)
+    }
+
     /// Why it is not ready; `None` if it is.
     pub(super) fn unready(&self) -> Option<String> {
         let alive = self.life() > 0;

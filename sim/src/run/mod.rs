@@ -17,7 +17,9 @@ mod machine;
 mod marks;
 mod mesh;
 mod phase;
+mod primaries;
 mod restart;
+mod rolling;
 mod snapshot;
 mod spoil;
 mod tenants;
@@ -41,7 +43,7 @@ use self::{
     topology::Hosts,
 };
 use crate::{
-    client::{ActorWorld, Keys, Target, connection::Place},
+    client::{ActorWorld, Balancer, Keys, Target, connection::Place},
     court::Court,
     history::NodeIndex,
     invariants::{
@@ -164,6 +166,7 @@ impl Run {
             spec.nodes.is_empty() || spec.nodes.iter().any(|name| *name == machine.name)
         };
         let targets = self.machines.iter().filter(wanted);
+        let targets: Vec<Target> = targets.map(|machine| self.target(&spec, machine)).collect();
         let place = Place {
             clock: self.world.clock(host),
             net: self.world.net(host),
@@ -183,7 +186,11 @@ impl Run {
             on_disk: self.on_disk(),
             open_life: Box::new(move |node| machines[node.0].open_life()),
             once: Mutex::default(),
-            targets: targets.map(|machine| self.target(&spec, machine)).collect(),
+            balancer: match spec.follows_primary {
+                true => Balancer::new(place.clone(), targets.clone()),
+                false => None,
+            },
+            targets,
             spec,
             place,
             body_bytes_max: self.scenario.node.body_bytes_max,
@@ -205,7 +212,7 @@ impl Run {
     /// The cruel half: the phases, one after the other.
     fn cruel(&self) -> Result<(), Judgement> {
         self.machines.iter().for_each(Machine::start);
-        let _watches = self.watch_lives();
+        let _watches = (self.watch_lives(), self.watch_primaries());
         crash_by_the_clock(&self.world, &self.weather, &self.machines);
         self.scenario.phases.iter().try_for_each(|phase| self.phase(phase))
     }
@@ -397,6 +404,7 @@ fn peers(world: &World, hosts: &Hosts, scenario: &Scenario, position: usize) -> 
         pass_timeout: scenario.node.pass_timeout,
         read_through: scenario.node.read_through,
         bandwidth_bytes_per_second: scenario.node.bandwidth_bytes_per_second,
+        primary: scenario.node.primary,
         limits: if scenario.node.narrow.contains(&scenario.nodes[position]) {
             PeerLimits::LEAST
         } else {

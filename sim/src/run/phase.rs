@@ -12,7 +12,7 @@ use sim_storage::Crash;
 
 use super::{
     Judgement, Run, catch_up::Outset, cleaning::Cleaning, heal::decided, machine::Machine,
-    mesh::Mesh,
+    mesh::Mesh, rolling::Rolling,
 };
 use crate::{
     client::Actor,
@@ -75,10 +75,12 @@ impl Run {
         let (moved, read) = (self.moved_between_nodes(), self.read_so_far());
         let storm = Arc::new(());
         let catch_up = self.begin(phase, &storm);
-        let cleaning = self.clean(phase);
+        let (cleaning, rolling) = (self.clean(phase), self.roll(phase));
         let actors = self.employ(phase);
         self.crash_again_and_again(phase, &storm);
-        let outcome = match self.world.run_until(self.end_of(phase, &cleaning), begun + phase.lasts)
+        let outcome = match self
+            .world
+            .run_until(self.end_of(phase, (&cleaning, &rolling)), begun + phase.lasts)
         {
             // Nobody at work and nothing to wait for is what an idle phase looks like.
             Outcome::Deadlock(_) if actors.is_empty() => self.world.run_to(begun + phase.lasts),
@@ -98,6 +100,7 @@ impl Run {
             Outcome::Goal | Outcome::Deadline => {
                 decided(&self.court)?;
                 self.has_cleaned(phase, cleaning)?;
+                self.has_rolled(phase, &rolling)?;
                 self.clocks_are_right()?;
                 self.were_struck()?;
                 self.count_ties();
@@ -162,7 +165,11 @@ impl Run {
     }
 
     /// When the phase is over before its time.
-    fn end_of(&self, phase: &Phase, cleaning: &Cleaning) -> impl FnMut(&World) -> bool + use<> {
+    fn end_of(
+        &self,
+        phase: &Phase,
+        (cleaning, rolling): (&Cleaning, &Rolling),
+    ) -> impl FnMut(&World) -> bool + use<> {
         let until = phase.until_written_bytes.unwrap_or(u64::MAX);
         let court = self.court.clone();
         let awaited: Vec<Arc<Machine>> = self.awaited(phase);
@@ -174,8 +181,9 @@ impl Run {
         let has_end = !awaited.is_empty()
             || compares
             || strikes.is_some()
+            || !phase.roll.is_empty()
             || groups.iter().any(|group| group.spec.once);
-        let is_clean = cleaning.is_done();
+        let (is_clean, has_rolled) = (cleaning.is_done(), rolling.is_done());
         let mut look_at = Instant::default();
         move |world: &World| {
             if court.is_decided() || court.acked_bytes() >= until {
@@ -188,6 +196,7 @@ impl Run {
             let done =
                 |group: &Arc<crate::client::ActorWorld>| !group.spec.once || group.is_finished();
             is_clean()
+                && has_rolled()
                 && strikes.as_ref().is_none_or(|mesh| mesh.is_struck())
                 && groups.iter().all(done)
                 && awaited.iter().all(|machine| machine.unready().is_none())
@@ -247,6 +256,10 @@ impl Run {
         let at_work = at_work.filter(|(_, group)| phase.clients.contains(&group.spec.name));
         let mut actors = Vec::new();
         for (position, group) in at_work {
+            if let Some(balancer) = &group.balancer {
+                let work = balancer.clone().run();
+                actors.push(self.world.spawn(self.hosts.clients[position], "balancer", work));
+            }
             for number in 0..group.spec.actors {
                 let actor = Actor::new(group.clone(), self.seed, number);
                 let name = format!("actor {number}");

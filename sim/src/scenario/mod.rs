@@ -3,6 +3,7 @@
 //! `schema` is the one table of fields; `read` holds a file to it, `drawn` lets the seed choose
 //! within declared ranges, and here the outcome becomes plain typed data for the runner.
 
+mod clients;
 mod drawn;
 mod error;
 mod pressure;
@@ -15,6 +16,7 @@ mod value;
 
 use std::{collections::BTreeSet, time::Duration};
 
+pub use clients::{ClientSpec, Mix, Retry};
 pub use drawn::{Drawn, draw};
 pub use error::{Problem, ScenarioError};
 pub use pressure::{CoTenantSpec, DiskPressure};
@@ -22,8 +24,8 @@ pub use quantity::{MILLION, Unit};
 pub use read::{Document, Entry, Written, read, set};
 pub use schema::{FIELDS, Field, Kind, NODES_MAX, Preset, Section, Shape, markdown};
 pub use spec::{
-    CatalogFate, Clean, ClientSpec, CrashLoop, CutHow, DiskSpec, EvilHow, Expect, FaultSpec, Flaps,
-    Link, LinkUsed, Mix, NodeSpec, Phase, Retry, Spoil, SpoilHow, Zone,
+    CatalogFate, Clean, CrashLoop, CutHow, DiskSpec, EvilHow, Expect, FaultSpec, Flaps, Link,
+    LinkUsed, NodeSpec, Phase, Primaries, Spoil, SpoilHow, Zone,
 };
 pub use strike::{Moment, Point, Role, StrikeKind, StrikeSpec};
 pub use value::Value;
@@ -101,7 +103,10 @@ impl Scenario {
                 .map(|name| pressure::co_tenant(&drawn, name))
                 .collect(),
             node: spec::node(&drawn),
-            clients: names(Section::Client).iter().map(|name| spec::client(&drawn, name)).collect(),
+            clients: names(Section::Client)
+                .iter()
+                .map(|name| clients::client(&drawn, name))
+                .collect(),
             phases: names(Section::Phase).iter().map(|name| spec::phase(&drawn, name)).collect(),
             faults: names(Section::Fault)
                 .iter()

@@ -5,6 +5,8 @@ use std::time::Duration;
 use fault_injection::{
     CatalogFault, CrashKind, CrashMoment, Cut, DiskFault, Fault, FaultId, KeepUnsynced, What, When,
 };
+use kura_core::primary::Rules;
+use kura_node::config::PrimaryConfig;
 use sim_storage::Keep;
 
 use super::{
@@ -105,6 +107,8 @@ pub struct NodeSpec {
     pub read_through: Duration,
     /// Bytes of bodies in a second from and to its peers; 0: as many as come.
     pub bandwidth_bytes_per_second: u64,
+    /// Who may be primary, and how often nodes ask each other how they are.
+    pub primary: PrimaryConfig,
     /// For how long what was said to be here stays.
     pub promise: Duration,
     /// For how long a fresh write stays.
@@ -115,85 +119,6 @@ pub struct NodeSpec {
     pub scrub_every: Duration,
     /// How many bytes of it in a second.
     pub scrub_bytes_per_second: u64,
-}
-
-/// A group of actors. Shares are in millionths.
-#[derive(Clone, Debug)]
-pub struct ClientSpec {
-    /// Its name.
-    pub name: String,
-    /// How many actors.
-    pub actors: u64,
-    /// Requests of the group, in millionths per second; 0: as fast as answers come.
-    pub rate: u64,
-    /// The nodes it talks to; empty: all.
-    pub nodes: Vec<String>,
-    /// Its namespace.
-    pub namespace: String,
-    /// How many keys.
-    pub keys: u64,
-    /// Whose keys; empty: its own.
-    pub keys_of: String,
-    /// Writes each key once and is done.
-    pub once: bool,
-    /// Reads all of its keys in a row once in this time; `None`: does what it draws.
-    pub sweep_every: Option<Duration>,
-    /// What it reads must never be evicted.
-    pub stays: bool,
-    /// What it does how often.
-    pub mix: Mix,
-    /// The smallest body.
-    pub body_bytes_min: u64,
-    /// The largest body.
-    pub body_bytes_max: u64,
-    /// How fast a body is sent; `None`: as fast as the link takes it.
-    pub upload_bytes_per_second: Option<u64>,
-    /// When an operation is given up.
-    pub timeout: Duration,
-    /// What it does when it is refused.
-    pub retry: Retry,
-}
-
-/// Shares of what an actor does, in millionths.
-#[derive(Clone, Debug)]
-pub struct Mix {
-    /// Of all operations: PUT.
-    pub write: u64,
-    /// Of all operations: DELETE of the namespace.
-    pub clean: u64,
-    /// Of the others: HEAD.
-    pub head: u64,
-    /// Of the others: HEAD, and a GET within the promise of what that found.
-    pub vouch: u64,
-    /// Of the others: for keys nobody wrote.
-    pub miss: u64,
-    /// Of all keys: named by the digest of their body.
-    pub cas: u64,
-    /// Of all bodies: with forged headers inside.
-    pub forged: u64,
-    /// Of puts: closes in the middle.
-    pub dies: u64,
-    /// Of puts: falls silent in the middle.
-    pub stalls: u64,
-    /// Of puts: under a wrong digest.
-    pub wrong_digest: u64,
-    /// Of puts: ends before the declared length.
-    pub short: u64,
-    /// Of puts: declares more than is taken.
-    pub oversize: u64,
-    /// Of puts: in chunks, without a declared length.
-    pub undeclared: u64,
-}
-
-/// What an actor does when an operation fails.
-#[derive(Clone, Debug)]
-pub struct Retry {
-    /// Tries in all.
-    pub tries: u64,
-    /// Before the second try; doubled each time.
-    pub wait: Duration,
-    /// The longest.
-    pub wait_max: Duration,
 }
 
 /// A part of the cruel time.
@@ -219,6 +144,8 @@ pub struct Phase {
     pub start: Vec<String>,
     /// Stopped in good order and started again before it begins.
     pub restart: Vec<String>,
+    /// Stopped in good order and started again while it lasts, one after the other.
+    pub roll: Vec<String>,
     /// Who crashes again and again while it lasts.
     pub crashes: CrashLoop,
     /// Zones or nodes that are cut off while it lasts.
@@ -263,7 +190,7 @@ pub struct Phase {
 
 impl Phase {
     /// Its lists of nodes, by key.
-    pub(super) fn node_lists(&self) -> [(&'static str, &[String]); 15] {
+    pub(super) fn node_lists(&self) -> [(&'static str, &[String]); 16] {
         [
             ("kill", &self.kill),
             ("wipe", &self.wipe),
@@ -271,6 +198,7 @@ impl Phase {
             ("restore", &self.restore),
             ("start", &self.start),
             ("restart", &self.restart),
+            ("roll", &self.roll),
             ("freeze", &self.freeze),
             ("spoil_nodes", &self.spoil.nodes),
             ("clean_on", &self.clean.nodes),
@@ -438,6 +366,15 @@ pub struct LinkUsed {
     pub round_trips: u32,
 }
 
+/// What is demanded of the primaries of zones.
+#[derive(Clone, Copy, Debug)]
+pub struct Primaries {
+    /// How long none, several, or one that lacks what others have may be it.
+    pub within: Duration,
+    /// How often another one may become it.
+    pub moves_max: u64,
+}
+
 /// What a run must come to.
 #[derive(Clone, Debug)]
 pub struct Expect {
@@ -451,6 +388,8 @@ pub struct Expect {
     pub writes_back_within: Option<Duration>,
     /// An honest put is answered within this, somehow; `None`: not judged.
     pub answers_within: Option<Duration>,
+    /// What is demanded of primaries, if anything.
+    pub primaries: Option<Primaries>,
     /// Within this the answer to a GET begins; `None`: not judged.
     pub reads_within: Option<Duration>,
     /// An honest put is acknowledged within this; `None`: not judged.
@@ -539,52 +478,18 @@ pub(super) fn node(drawn: &Drawn) -> NodeSpec {
         pass_timeout: table.duration("pass_timeout"),
         read_through: table.duration("read_through"),
         bandwidth_bytes_per_second: table.number("bandwidth_limit"),
+        primary: PrimaryConfig {
+            rules: Rules {
+                min_age: table.duration("primary_min_age"),
+                lag_max: table.duration("primary_lag_max"),
+            },
+            pulse_every: table.duration("pulse"),
+        },
         promise: table.duration("promise"),
         write_grace: table.duration("write_grace"),
         feed_rows_max: table.number("feed_rows"),
         scrub_every: table.duration("scrub_every"),
         scrub_bytes_per_second: table.number("scrub_rate"),
-    }
-}
-
-pub(super) fn client(drawn: &Drawn, name: &str) -> ClientSpec {
-    let table = drawn.named(Section::Client, name);
-    let upload = table.number("upload_rate");
-    ClientSpec {
-        name: name.to_owned(),
-        actors: table.number("actors"),
-        rate: table.number("rate"),
-        nodes: table.texts("nodes").to_vec(),
-        namespace: table.text("namespace").to_owned(),
-        keys: table.number("keys"),
-        keys_of: table.text("keys_of").to_owned(),
-        once: table.flag("once"),
-        sweep_every: Some(table.duration("sweep_every")).filter(|every| !every.is_zero()),
-        stays: table.flag("stays"),
-        mix: Mix {
-            write: table.number("write_share"),
-            clean: table.number("clean_share"),
-            head: table.number("head_share"),
-            vouch: table.number("vouch_share"),
-            miss: table.number("miss_share"),
-            cas: table.number("cas_share"),
-            forged: table.number("forged_share"),
-            dies: table.number("dies_share"),
-            stalls: table.number("stalls_share"),
-            wrong_digest: table.number("wrong_digest_share"),
-            short: table.number("short_share"),
-            oversize: table.number("oversize_share"),
-            undeclared: table.number("undeclared_share"),
-        },
-        body_bytes_min: table.number("body_min"),
-        body_bytes_max: table.number("body_max").max(table.number("body_min")),
-        upload_bytes_per_second: (upload > 0).then_some(upload),
-        timeout: table.duration("timeout"),
-        retry: Retry {
-            tries: table.number("tries"),
-            wait: table.duration("retry_wait"),
-            wait_max: table.duration("retry_wait_max"),
-        },
     }
 }
 
@@ -602,6 +507,7 @@ pub(super) fn phase(drawn: &Drawn, name: &str) -> Phase {
         restore: table.texts("restore").to_vec(),
         start: table.texts("start").to_vec(),
         restart: table.texts("restart").to_vec(),
+        roll: table.texts("roll").to_vec(),
         crashes: CrashLoop {
             nodes: table.texts("crash_loop").to_vec(),
             every: table.duration("crash_every"),
@@ -778,6 +684,8 @@ pub(super) fn expect(drawn: &Drawn) -> Expect {
         up_within: limit("up_within"),
         writes_back_within: limit("writes_back_within"),
         answers_within: limit("answers_within"),
+        primaries: limit("primary_within")
+            .map(|within| Primaries { within, moves_max: table.number("primary_moves") }),
         reads_within: limit("reads_within"),
         puts_within: limit("puts_within"),
         statuses: statuses.filter_map(|status| u16::try_from(*status).ok()).collect(),

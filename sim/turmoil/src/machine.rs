@@ -320,6 +320,7 @@ fn config(position: usize, addrs: &[IpAddr]) -> NodeConfig {
             read_through: Duration::ZERO,
             bandwidth_bytes_per_second: 512 << 20,
             limits: kura_core::limits::PeerLimits::OURS,
+            primary: kura_node::config::PrimaryConfig::NOBODY_ASKED,
         }),
         drain_timeout: Duration::from_secs(30),
     }

@@ -116,6 +116,11 @@ impl Bed {
         self.world.start(host.id);
     }
 
+    /// The node on a host, to be drained.
+    pub(crate) fn take(&mut self, number: usize) -> Node {
+        self.hosts[number].node.take().expect("it runs")
+    }
+
     /// Spoils the first bytes of every segment of bodies on a host that does not run.
     pub(crate) fn behead_segments(&self, number: usize) -> usize {
         let disk = &self.hosts[number].disk;
@@ -229,6 +234,7 @@ fn config(number: usize, peers: Vec<String>) -> NodeConfig {
             read_through: Duration::ZERO,
             bandwidth_bytes_per_second: 512 << 20,
             limits: kura_core::limits::PeerLimits::OURS,
+            primary: kura_node::config::PrimaryConfig::NOBODY_ASKED,
         }),
         drain_timeout: Duration::from_secs(30),
     }

@@ -3,6 +3,7 @@
 
 mod bed;
 mod clocks;
+mod primary;
 mod puppet;
 mod read_through;
 mod resume;

@@ -2,8 +2,13 @@
 
 use std::net::SocketAddr;
 
-use kura_core::feed_rows::FEED_ROWS_MAX;
-use kura_node::config::{Durability, NodeConfig, PeerConfig, StoreConfig, SurfaceConfig};
+use kura_core::{
+    feed_rows::FEED_ROWS_MAX,
+    primary::{PULSE_EVERY, Rules},
+};
+use kura_node::config::{
+    Durability, NodeConfig, PeerConfig, PrimaryConfig, StoreConfig, SurfaceConfig,
+};
 
 use super::{Settings, setting::Key, table::PROCESS_CRASH, value::Value, wrong_kind};
 
@@ -36,6 +41,13 @@ impl Settings {
             read_through: self.duration(Key::ReadThrough),
             bandwidth_bytes_per_second: self.known_bytes(Key::BandwidthLimit),
             limits: kura_core::limits::PeerLimits::OURS,
+            primary: PrimaryConfig {
+                rules: Rules {
+                    min_age: self.duration(Key::PrimaryMinAge),
+                    lag_max: self.duration(Key::PrimaryLagMax),
+                },
+                pulse_every: PULSE_EVERY,
+            },
         }
     }
 

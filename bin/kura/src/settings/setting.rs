@@ -27,6 +27,8 @@ pub(crate) enum Key {
     PassTimeout,
     ReadThrough,
     BandwidthLimit,
+    PrimaryMinAge,
+    PrimaryLagMax,
     Capacity,
     Segment,
     MaxBody,

@@ -24,7 +24,7 @@ pub(crate) const TEXT: &str = "text";
 pub(crate) const JSON: &str = "json";
 
 /// The sections of a TOML file, in the order of the table.
-pub(crate) static SECTIONS: [Section; 7] = [
+pub(crate) static SECTIONS: [Section; 8] = [
     Section { name: "node", about: "The node as a whole." },
     Section { name: "http", about: "The public port." },
     Section {
@@ -32,13 +32,14 @@ pub(crate) static SECTIONS: [Section; 7] = [
         about: "The nodes that hold what this one holds, and the port on which they reach it.",
     },
     Section { name: "sync", about: "Catching up with the peers." },
+    Section { name: "primary", about: "Which node of a region public traffic should go to." },
     Section { name: "store", about: "What is kept, and how safely." },
     Section { name: "staging", about: "Bodies in flight: received, and not stored yet." },
     Section { name: "log", about: "The log, which goes to standard error." },
 ];
 
 /// Every setting, by section. The order is that of [`Key`].
-pub(crate) static SETTINGS: [Setting; 32] = [
+pub(crate) static SETTINGS: [Setting; 34] = [
     Setting {
         key: Key::DataDir,
         toml: "node.data_dir",
@@ -274,6 +275,34 @@ pub(crate) static SETTINGS: [Setting; 32] = [
         stakes: Stakes::Ends {
             too_low: "A node that lacks much takes long to catch up, and is not ready until then.",
             too_high: "Peers that catch up take the network from clients.",
+        },
+    },
+    Setting {
+        key: Key::PrimaryMinAge,
+        toml: "primary.min_age",
+        variable: "KURA_PRIMARY_MIN_AGE_MS",
+        flag: "primary-min-age",
+        kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(24 * 3600) },
+        default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(600))),
+        meaning: "From which age on a node is preferred as primary of its region while nobody is: where there is \
+                  none of that age, a younger one is taken, and who is primary stays so whatever its age.",
+        stakes: Stakes::Ends {
+            too_low: "A node that just started takes the traffic, while older ones have what was used lately at hand.",
+            too_high: "After a start of all nodes their age makes no difference for longer.",
+        },
+    },
+    Setting {
+        key: Key::PrimaryLagMax,
+        toml: "primary.lag_max",
+        variable: "KURA_PRIMARY_LAG_MAX_MS",
+        flag: "primary-lag-max",
+        kind: Kind::Duration { min: Duration::from_secs(1), max: Duration::from_secs(24 * 3600) },
+        default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(30))),
+        meaning: "For how long a node may lack what a peer of its region has and be as fit to be primary as one that \
+                  lacks nothing; for who is primary it is twice as long.",
+        stakes: Stakes::Ends {
+            too_low: "A burst of writes that takes a while to arrive moves the traffic to another node.",
+            too_high: "The primary misses what was built on other nodes meanwhile.",
         },
     },
     Setting {

@@ -84,6 +84,8 @@ replication_metrics! {
         offers_forgotten: "Artifacts that peers of the region hold and reads do not find, because too many are offered",
         bandwidth_waits: "Pieces of bodies from and to peers that waited for the ceiling on bandwidth",
         bandwidth_waited_ms: "Milliseconds that those waited, all together",
+        primary_changes: "Times that this node became primary of its region, or stopped being it",
+        pulses_missed: "Questions to a peer how it is that were not answered",
         served: "Bodies that were sent to peers, or begun",
         served_missing: "Bodies that a peer asked for and that are not here",
         served_unreadable: "Bodies that a peer asked for and that could not be read",
@@ -95,6 +97,8 @@ replication_metrics! {
     }
     gauges {
         partials_kept: "Parts of large bodies that are kept while nobody fetches the rest",
+        primary: "Whether this node is primary of its region",
+        lag_ms: "Milliseconds since which this node may lack something that a peer of its region has; -1: it never had all",
         lag: "Rows of the feeds of all peers that were not read yet",
         passes_under_way: "Passes that are under way now, or cut and to go on",
         peers_given_up: "Peers that readiness does not wait for any longer",

@@ -22,7 +22,7 @@ use kura_core::{
     tries::{Fate, Tries},
     vain::Vain,
 };
-use kura_env::{EntropyStream, Instant};
+use kura_env::{EntropyStream, Instant, timeout};
 
 use super::{
     Shared,
@@ -30,7 +30,7 @@ use super::{
     client::Client,
     compare::Comparison,
     deletes::Heard,
-    error::PeerError,
+    error::{PeerError, Trouble},
     fetch::{Failed, Fetched, Source},
     round::{Lacking, Outcome, lacking, put_off, round},
     wire::{FEED, FeedPage, HELLO, Hello, Life},
@@ -139,10 +139,20 @@ impl Follower {
                     let pause = self.backoff.fail(self.jitter.next_u64(), error.retry_after());
                     let pause = ask_within.map_or(pause, |limit| pause.min(limit));
                     tracing::info!(peer = self.name, cause = error.line(), ?pause, "peer failed");
-                    clock.sleep(pause).await;
+                    let is_away = matches!(trouble, Trouble::Silence | Trouble::Recovering);
+                    self.rest(pause, is_away.then_some(began)).await;
                 }
             }
         }
+    }
+
+    /// Waits until the pause is over, or a peer that was away since then answers again: until it is asked nobody knows what is
+    /// lacking here.
+    async fn rest(&self, pause: Duration, away_since: Option<Instant>) {
+        let clock = &self.shared.env.clock;
+        let Some(began) = away_since else { return clock.sleep(pause).await };
+        let is_back = self.shared.mesh.primacy.is_back(&self.name, began);
+        timeout(&**clock, pause, is_back).await.ok();
     }
 
     async fn talk(&mut self) -> Result<End, PeerError> {
@@ -394,7 +404,7 @@ impl Follower {
             return Err(PeerError::Restarted);
         }
         self.source().hear_deletes(page.deletes).await?;
-        self.shared.mesh.follows(&self.name, sequence, page.head);
+        self.shared.mesh.follows(&self.name, cursor, page.head);
         let Lacking { now: wanted, ahead } = lacking(&self.shared, &page.rows).await?;
         let mut nothing = Comparison::nothing();
         let Outcome { mut fetched, left, broken, .. } =
@@ -419,7 +429,7 @@ impl Follower {
         if next != cursor {
             self.shared.store.set_cursor(life.node, next).await.map_err(PeerError::Store)?;
         }
-        self.shared.mesh.follows(&self.name, page.next, page.head);
+        self.shared.mesh.follows(&self.name, next, page.head);
         let pause = self.vain.told(came);
         self.source().wait_in_vain(pause).await;
         Ok(next)

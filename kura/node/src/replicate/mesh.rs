@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kura_core::{
-    feed::FeedRow,
+    feed::{Cursor, FeedRow},
     limits::PeerLimits,
     readiness::{self, Own, Rules, Standing},
     reconcile::{self, Other},
@@ -19,6 +19,7 @@ use super::{
     error::{PeerError, Trouble},
     fetch::Fetched,
     peer::Peer,
+    primary::Primacy,
     wire::Hello,
 };
 use crate::{config::PeerConfig, metrics::Metrics, service::Service, store::Store};
@@ -35,6 +36,8 @@ pub(crate) struct Mesh {
     changed: Notify,
     /// For bodies, in both directions.
     pub(crate) ceilings: Arc<Ceilings>,
+    /// Which node of the region is primary.
+    pub(crate) primacy: Arc<Primacy>,
 }
 
 struct Peers {
@@ -59,7 +62,9 @@ impl Mesh {
         let limit = &metrics.replication.bandwidth_configured_limit_bytes_per_second;
         limit.set(i64::try_from(rate).unwrap_or(i64::MAX));
         let changed = Notify::new();
-        Arc::new(Self { clock, config, metrics, peers, changed, ceilings })
+        let of = (config.region.clone(), config.peers.as_slice());
+        let primacy = Primacy::new(clock.clone(), config.primary, of, metrics.clone());
+        Arc::new(Self { clock, config, metrics, peers, changed, ceilings, primacy })
     }
 
     /// Peers are asked from now on.
@@ -180,8 +185,9 @@ impl Mesh {
     }
 
     /// Where the peer's feed is read next, and where it ends.
-    pub(crate) fn follows(&self, name: &str, next: u64, head: u64) {
-        self.change(name, |peer, _| peer.follow(next, head));
+    pub(crate) fn follows(&self, name: &str, next: Cursor, head: u64) {
+        self.primacy.reached(name, next);
+        self.change(name, |peer, _| peer.follow(next.sequence, head));
     }
 
     /// What of the peer is set aside now.

@@ -23,6 +23,7 @@ mod frames;
 mod mesh;
 mod partials;
 mod peer;
+mod primary;
 mod read_through;
 mod round;
 mod server;
@@ -42,6 +43,7 @@ use self::{
     follow::Follower,
     mesh::Mesh,
     partials::Partials,
+    primary::Primacy,
     read_through::{NearOffers, Reader},
     sources::Sources,
 };
@@ -126,6 +128,15 @@ impl Replication {
         }
         let (mesh, store, service) = (self.mesh.clone(), store.clone(), service.clone());
         followers.push(env.tasks.spawn("partials", Box::pin(partials.watch())));
+        if mesh.primacy.asks() {
+            for name in mesh.names() {
+                let (primacy, of) = (mesh.primacy.clone(), (name, store.clone()));
+                let listen = primary::listen(primacy, env.clone(), of, service.clone());
+                followers.push(env.tasks.spawn("pulse", Box::pin(listen)));
+            }
+            let primary = primary::watch(mesh.primacy.clone(), service.clone(), store.clone());
+            followers.push(env.tasks.spawn("primary", Box::pin(primary)));
+        }
         let watch = mesh::watch(mesh, store, service);
         followers.push(env.tasks.spawn("readiness", Box::pin(watch)));
     }
@@ -144,6 +155,11 @@ impl Replication {
     pub(crate) fn stop(&self) {
         self.reader.lock().take();
         self.followers.lock().clear();
+    }
+
+    /// Which node of the region is primary.
+    pub(crate) fn primacy(&self) -> &Primacy {
+        &self.mesh.primacy
     }
 
     /// What is known of the mesh, as JSON.

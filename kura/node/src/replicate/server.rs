@@ -14,7 +14,7 @@ use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use kura_core::{
-    feed::{Cursor, Extent, FeedRow, Follow},
+    feed::{Cursor, FeedRow, Follow},
     limits::{COMPARE_BYTES_MAX, FEED_WAIT, PeerLimits},
 };
 use kura_env::timeout;
@@ -25,7 +25,7 @@ use super::{
     mesh::Mesh,
     wire::{
         Ask, BODIES, BODY_MISSING, BODY_UNREADABLE, COMPARE, CompareQuery, DELETES, DELETES_PRINT,
-        DeletesKnown, FEED, FeedPage, FeedQuery, HELLO, Hello, Life, Row, announcement,
+        DeletesKnown, FEED, FeedPage, FeedQuery, HELLO, Hello, Life, PULSE, Row, announcement,
     },
 };
 use crate::{
@@ -49,6 +49,7 @@ struct Plane {
 pub(crate) fn router(surface: Arc<Surface>, mesh: Arc<Mesh>) -> Router {
     Router::new()
         .route(HELLO, routing::get(hello))
+        .route(PULSE, routing::get(pulse))
         .route(FEED, routing::get(feed))
         .route(DELETES, routing::get(deletes))
         .route(COMPARE, routing::post(compare))
@@ -92,18 +93,18 @@ impl Plane {
 /// Answered from the first moment, so that whoever waits knows what it waits for.
 async fn hello(State(plane): State<Plane>) -> Response {
     let store = plane.store();
-    let life = store.as_ref().map(|store| {
-        let extent = store.extent();
-        let (node, Extent { incarnation, head, .. }) = (store.node(), extent);
-        Life { node, incarnation, head, start: Some(store.start()) }
-    });
     json(&Hello {
-        life,
+        life: store.as_ref().map(Life::of),
         region: plane.mesh.region().to_owned(),
         state: plane.surface.service.readiness().state,
         deletes: store.map_or(0, |store| store.deletes_print()),
         limits: plane.limits().into(),
     })
+}
+
+/// Answered from the first moment as well.
+async fn pulse(State(plane): State<Plane>) -> Response {
+    json(&plane.mesh.primacy.pulse(&plane.surface.service, plane.store().as_ref()))
 }
 
 async fn feed(

@@ -3,29 +3,35 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /peer/v1/hello` | [`Hello`] |
+//! | `GET /peer/v1/pulse` | [`Pulse`] |
 //! | `GET /peer/v1/feed?incarnation=&from=&rows=&wait_ms=&deletes=` | [`FeedPage`]; 410 if the cursor is of no use |
 //! | `GET /peer/v1/deletes` | [`DeletesKnown`] |
 //! | `POST /peer/v1/compare?rows=&parts=`, a list of [`Ask`]s | [`Compared`]: of the first of them in their order |
 //! | `POST /peer/v1/bodies`, a list of [`Row`]s | for each in order: a byte 1, the length (8 bytes, little-endian) and the body; or a byte 0: not here; or a byte 2: cannot be read; or, of a row with `from`, a byte 3, that offset, the length of the rest (8 bytes each) and the rest |
 //!
-//! While the node reads its data back, hello says so, and the others are answered 503 with
+//! While the node reads its data back, hello and pulse say so, and the others are answered 503 with
 //! `Retry-After`. A node that cannot answer because something is wrong with it says 500.
+
+use std::time::Duration;
 
 use kura_core::{
     address::{Address, Space},
     digest::Digest,
-    feed::FeedRow,
+    feed::{Cursor, Extent, FeedRow},
     limits::{BODY_BYTES_MAX, PeerLimits},
+    primary::Candidate,
     record::Version,
     summary::{Position, Span, Sum, halves, whole},
     tombstones::{Tombstone, Tombstones, check_namespace},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::service::State;
+use crate::{service::State, store::Store};
 
 /// Path of [`Hello`].
 pub(crate) const HELLO: &str = "/peer/v1/hello";
+/// Path of [`Pulse`].
+pub(crate) const PULSE: &str = "/peer/v1/pulse";
 /// Path of the feed.
 pub(crate) const FEED: &str = "/peer/v1/feed";
 /// The header in which an answer with bodies has the fingerprint of the deletes that the node knows, if there are any.
@@ -62,6 +68,77 @@ pub(crate) struct Hello {
     /// What it takes in one request and tells in one answer.
     #[serde(default)]
     pub(crate) limits: Limits,
+}
+
+/// How fit a node is to be primary, and where its feed ends. What is left out counts as nothing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pulse {
+    /// Its identity, and where its feed ends; none until that is read back.
+    life: Option<Life>,
+    /// The region it is in.
+    pub(crate) region: String,
+    /// Whether it answers reads and takes writes.
+    serves: bool,
+    /// Whether it is about to stop.
+    leaves: bool,
+    /// For how long it has been primary, as far as it knows.
+    primary_ms: Option<u64>,
+    /// For how long it has run.
+    age_ms: u64,
+    /// Since when it lacks something that a peer of its region has; none: it never had all.
+    lag_ms: Option<u64>,
+    /// What it stores.
+    bytes: u64,
+}
+
+impl Pulse {
+    pub(crate) fn new(me: &Candidate, region: &str, life: Option<Life>) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            life,
+            region: region.to_owned(),
+            serves: me.is_serviceable,
+            leaves: me.is_leaving,
+            primary_ms: me.primary_for.map(millis),
+            age_ms: millis(me.age),
+            lag_ms: me.lag.map(millis),
+            bytes: me.bytes,
+        }
+    }
+
+    /// Who it is; nobody until its identity is read back.
+    pub(crate) fn read(&self) -> Option<Candidate> {
+        Some(Candidate {
+            node: self.life?.node,
+            is_serviceable: self.serves,
+            is_leaving: self.leaves,
+            age: Duration::from_millis(self.age_ms),
+            lag: self.lag_ms.map(Duration::from_millis),
+            bytes: self.bytes,
+            primary_for: self.primary_ms.map(Duration::from_millis),
+        })
+    }
+
+    /// Where its feed ends.
+    pub(crate) fn head(&self) -> Option<Cursor> {
+        let Life { incarnation, head, .. } = self.life?;
+        Some(Cursor { incarnation, sequence: head })
+    }
+
+    /// Which start of it says so.
+    pub(crate) fn start(&self) -> Option<u64> {
+        self.life?.start
+    }
+
+    /// How many bytes it stores.
+    pub(crate) fn stores(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn is_of(&self, node: u64) -> bool {
+        self.life.is_some_and(|life| life.node == node)
+    }
 }
 
 /// [`PeerLimits`] as a peer tells them: what it leaves out is as in the first version that told of any.
@@ -120,6 +197,14 @@ pub(crate) struct Life {
     /// Which start of it this is; an earlier version does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) start: Option<u64>,
+}
+
+impl Life {
+    /// Of this node.
+    pub(crate) fn of(store: &Store) -> Self {
+        let Extent { incarnation, head, .. } = store.extent();
+        Self { node: store.node(), incarnation, head, start: Some(store.start()) }
+    }
 }
 
 /// The query of the feed.

@@ -177,6 +177,8 @@ fn router(surface: &Arc<Surface>) -> Router {
     let pages = Router::new()
         .route("/up", routing::get(pages::up))
         .route("/ready", routing::get(pages::ready))
+        .route("/primary", routing::get(pages::primary))
+        .route("/replica", routing::get(pages::replica))
         .route("/metrics", routing::get(pages::metrics))
         .route("/status", routing::get(pages::status))
         .route("/status/cluster", routing::get(pages::cluster))

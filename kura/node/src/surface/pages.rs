@@ -17,12 +17,34 @@ pub(crate) async fn up() -> Response {
 /// Whether to send work here, and if not, why not.
 pub(crate) async fn ready(State(surface): State<Arc<Surface>>) -> Response {
     let readiness = surface.service.readiness();
-    let mut response = answer::json(&serde_json::json!({
+    let page = serde_json::json!({
         "state": readiness.state,
         "ready": readiness.ready,
         "reasons": readiness.reasons,
-    }));
-    if !readiness.ready {
+    });
+    verdict(readiness.ready, &page)
+}
+
+/// Whether this is the node of its region that public traffic should go to, for the health check of a load balancer.
+pub(crate) async fn primary(State(surface): State<Arc<Surface>>) -> Response {
+    let primacy = surface.service.primacy();
+    verdict(primacy.is_primary, &serde_json::json!({ "primary": primacy }))
+}
+
+/// Whether this node is ready, and another one is primary.
+pub(crate) async fn replica(State(surface): State<Arc<Surface>>) -> Response {
+    let (primacy, readiness) = (surface.service.primacy(), surface.service.readiness());
+    let page = serde_json::json!({
+        "primary": primacy,
+        "ready": readiness.ready,
+        "reasons": readiness.reasons,
+    });
+    verdict(readiness.ready && !primacy.is_primary, &page)
+}
+
+fn verdict(is_yes: bool, page: &serde_json::Value) -> Response {
+    let mut response = answer::json(page);
+    if !is_yes {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     response

@@ -270,6 +270,7 @@ fn world(
         spec: Arc::new(spec.clone()),
         keys: Keys::new(Arc::new(keys_of.clone()), seed),
         place: place.clone(),
+        balancer: None,
         targets: targets.map(|(node, _)| target(node)).collect(),
         body_bytes_max: scenario.node.body_bytes_max,
         court: court.clone(),

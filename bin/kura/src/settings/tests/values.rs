@@ -89,6 +89,8 @@ fn peers_or_a_port_for_them_make_a_peer_plane() {
     assert_eq!(of_peers.pass_timeout, Duration::from_secs(1800));
     assert_eq!(of_peers.read_through, Duration::ZERO);
     assert_eq!(of_peers.bandwidth_bytes_per_second, 512 << 20);
+    let rules = of_peers.primary.rules;
+    assert_eq!((rules.min_age.as_secs(), rules.lag_max.as_secs()), (600, 30));
     let of_port = peers(Said::least().flag(Key::PeerPort, "7443"));
     assert_eq!(of_port.peers, [""; 0]);
     assert_eq!(of_port.listen.to_string(), "0.0.0.0:7443");
@@ -115,6 +117,8 @@ fn every_setting_reaches_the_node() {
         .variable("KURA_BOOTSTRAP_TIMEOUT_MS", "1009")
         .variable("KURA_REPLICATION_BANDWIDTH_LIMIT_BYTES_PER_SECOND", "1010")
         .variable("KURA_SYNC_READ_THROUGH_MS", "1011")
+        .variable("KURA_PRIMARY_MIN_AGE_MS", "1012")
+        .variable("KURA_PRIMARY_LAG_MAX_MS", "1013")
         .variable("KURA_CAS_CAPACITY_BYTES", "64MiB")
         .variable("KURA_SEGMENT_BYTES", "2MiB")
         .variable("KURA_MAX_BODY_BYTES", "1MiB")
@@ -152,6 +156,8 @@ fn every_setting_reaches_the_node() {
     assert_eq!(peers.pass_timeout, Duration::from_millis(1009));
     assert_eq!(peers.read_through, Duration::from_millis(1011));
     assert_eq!(peers.bandwidth_bytes_per_second, 1010);
+    let rules = peers.primary.rules;
+    assert_eq!((rules.min_age.as_millis(), rules.lag_max.as_millis()), (1012, 1013));
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! What this version says, as bytes: so that whoever changes it sees that nodes of two versions talk to each other while
 //! a mesh is renewed. `KURA_BLESS=1` writes the files anew.
 
-use std::{fmt::Debug, path::PathBuf};
+use std::{fmt::Debug, path::PathBuf, time::Duration};
 
 use kura_core::{
     address::{Address, Space},
     digest::Digest,
     feed::FeedRow,
     limits::PeerLimits,
+    primary::Candidate,
     record::Version,
     summary::{Position, Span, Sum},
 };
@@ -15,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Ask, BODY_MISSING, BODY_UNREADABLE, Compared, DeleteKnown, DeletesKnown, FeedPage, Hello, Life,
-    Limits, Part, Row, Told, announcement,
+    Limits, Part, Pulse, Row, Told, announcement,
 };
 use crate::service::State;
 
@@ -71,6 +72,17 @@ fn what_is_said_is_what_was_recorded() {
         "hello_recovering.json",
         &Hello { life: None, state: State::Recovering, deletes: 0, ..hello() },
     );
+    let me = Candidate {
+        node: 1,
+        is_serviceable: true,
+        is_leaving: false,
+        age: Duration::from_millis(1),
+        lag: Some(Duration::from_millis(2)),
+        bytes: 3,
+        primary_for: Some(Duration::from_millis(4)),
+    };
+    compare_message("pulse.json", &Pulse::new(&me, "here", hello().life));
+    compare_message("pulse_recovering.json", &Pulse::default());
     let page =
         FeedPage {
             rows: vec![row("a/b"), row("ü")], next: 7, head: 9, deletes: 5, start: Some(4)
@@ -101,6 +113,9 @@ fn what_a_node_of_another_version_adds_or_leaves_out_is_no_error() {
             "deletes":0,"mood":"good","limits":{"page_rows":5,"spans":0,"wishes":3}}"#,
     );
     assert_eq!(later.life.unwrap().start, None);
+    let pulse: Pulse =
+        serde_json::from_str(r#"{"life":null,"serves":true,"mood":"good"}"#).unwrap();
+    assert_eq!(pulse.read(), None, "nobody is primary who does not say who it is");
     let limits = PeerLimits { page_rows: 5, spans: 0, ..PeerLimits::FIRST };
     assert_eq!(PeerLimits::from(later.limits), limits);
     let page = r#"{"rows":[{"namespace":"t","space":250,"key":"k","time":1,"node":1,"bytes":1,"digest":"x","age":2}],
