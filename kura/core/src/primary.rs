@@ -114,8 +114,6 @@ pub struct Verdict {
     pub is_primary: bool,
     /// Who is fitter, if anybody.
     pub fitter: Option<u64>,
-    /// Whether somebody else says that it is primary.
-    pub is_taken: bool,
     /// In words.
     pub why: String,
 }
@@ -135,7 +133,6 @@ pub fn decide(
     let order = Order { rules, is_clear: claims + mine < 2 };
     let fittest = others().min_by_key(|other| other.rank(order));
     let fitter = fittest.filter(|other| !me.is_serviceable || other.rank(order) < me.rank(order));
-    let is_taken = claims > 0;
     let (is_primary, why) = match fitter {
         _ if !me.is_serviceable => (false, "it does not serve".to_owned()),
         None if me.is_leaving => (true, "about to stop, and nobody else is there".to_owned()),
@@ -145,7 +142,7 @@ pub fn decide(
         }
         Some(other) => (false, format!("{:016x} is fitter", other.node)),
     };
-    Verdict { is_primary, fitter: fitter.map(|other| other.node), is_taken, why }
+    Verdict { is_primary, fitter: fitter.map(|other| other.node), why }
 }
 
 /// How far a node is behind one peer, in time.
@@ -329,7 +326,7 @@ mod tests {
         assert!(!is_primary(primary(warm(2)), 0), "it has taken over");
         assert!(is_primary(dead(2), 99));
         let told = decide(&me, &[primary(warm(2)), dead(3)], RULES, Duration::ZERO);
-        assert_eq!((told.fitter, told.is_taken), (Some(2), true));
+        assert_eq!(told.fitter, Some(2));
     }
 
     prop_compose! {

@@ -201,7 +201,7 @@ pub struct Readiness {
 
 /// Whether a node takes public traffic of its region.
 #[derive(Clone, Debug, Serialize)]
-pub struct Primacy {
+pub struct PrimaryAnswer {
     /// Whether it does.
     pub is_primary: bool,
     /// Why, or why not.
@@ -365,7 +365,7 @@ impl Service {
 
     /// Whether it takes public traffic of its region, and why or why not. A node without peers does once it serves.
     #[must_use]
-    pub fn primacy(&self) -> Primacy {
+    pub fn primacy(&self) -> PrimaryAnswer {
         let is_serviceable = self.is_serviceable();
         let replication = self.0.read().replication.clone();
         match replication {
@@ -376,11 +376,11 @@ impl Service {
                     true => (is_primary, why),
                     false => (false, "it does not serve".to_owned()),
                 };
-                Primacy { is_primary, why }
+                PrimaryAnswer { is_primary, why }
             }
             None => {
                 let why = if is_serviceable { "it has no peers" } else { "it does not serve" };
-                Primacy { is_primary: is_serviceable, why: why.to_owned() }
+                PrimaryAnswer { is_primary: is_serviceable, why: why.to_owned() }
             }
         }
     }

@@ -8,7 +8,7 @@ use super::{Invariant, Violation};
 pub const INVARIANT: Invariant = Invariant {
     name: "primary_is_there",
     demands: "in a zone in which a node answers reads and takes writes, none or several say that they are primary for at most \
-              `primary_within` at a time, and five times as long in a minute; several are not looked at while nodes are kept apart",
+              `primary_within` at a time, and five times as long in a minute; several are not looked at while nodes of the zone are kept apart, and for `primary_within` after that",
     checked: "four times a second, where `primary_within` is given",
 };
 

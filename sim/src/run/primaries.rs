@@ -9,7 +9,7 @@ use std::{
 use kura_env::{Clock, Instant, TaskHandle};
 use sim_engine::NodeId;
 
-use super::{Run, machine::Machine};
+use super::{Run, machine::Machine, mesh::Mesh};
 use crate::{
     court::Court,
     invariants::{Violation, primary_is_there, primary_is_warm, primary_stays},
@@ -67,19 +67,18 @@ impl Run {
             }
         };
         let zones: Vec<Zone> = zones.into_iter().map(zone).collect();
-        // Nodes that are kept apart cannot know of each other.
-        let is_apart = self.scenario.phases.iter().any(|phase| !phase.cut.is_empty());
         let (clock, court) = (self.world.clock(NodeId::OPERATOR), self.court.clone());
-        let work = watch(zones, clock, court, is_apart);
+        let work = watch(zones, clock, court, self.mesh.clone());
         Some(self.world.spawn(NodeId::OPERATOR, "primaries", work))
     }
 }
 
-async fn watch(mut zones: Vec<Zone>, clock: Arc<dyn Clock>, court: Court, is_apart: bool) {
+async fn watch(mut zones: Vec<Zone>, clock: Arc<dyn Clock>, court: Court, mesh: Option<Arc<Mesh>>) {
     for look in 0_u64.. {
         clock.sleep(LOOK).await;
         let now = clock.now();
         for zone in &mut zones {
+            let is_apart = mesh.as_ref().is_some_and(|mesh| zone.is_apart(mesh, now));
             let verdict = zone.look(now, &court, is_apart);
             let compared = if look % COMPARE == 0 { zone.compare(now) } else { Ok(()) };
             court.evidence().judge(now, verdict.and(compared));
@@ -88,6 +87,14 @@ async fn watch(mut zones: Vec<Zone>, clock: Arc<dyn Clock>, court: Court, is_apa
 }
 
 impl Zone {
+    /// Whether nodes of it are kept apart, or were so short a time ago that they need not have heard of each other since.
+    fn is_apart(&self, mesh: &Mesh, now: Instant) -> bool {
+        let positions: Vec<usize> = self.machines.iter().map(|it| it.index.0).collect();
+        let origin = Instant::default();
+        let since = origin + now.since(origin).saturating_sub(self.demand.within);
+        mesh.were_apart(&positions, since)
+    }
+
     fn look(&mut self, now: Instant, court: &Court, is_apart: bool) -> Result<(), Violation> {
         let said =
             || self.machines.iter().filter_map(|it| Some((it.name.as_str(), it.is_primary()?)));

@@ -204,7 +204,8 @@ pub(crate) static SETTINGS: [Setting; 34] = [
         flag: "region",
         kind: Kind::Name,
         default: DefaultValue::Fixed(Value::Name(Cow::Borrowed("default"))),
-        meaning: "The region that this node is in. Peers learn it and `/status/cluster` shows it.",
+        meaning: "The region that this node is in. Peers learn it and `/status/cluster` shows it. Of the nodes of one \
+                  region one is primary (`GET /primary`).",
         stakes: Stakes::Choice(
             "Every node fetches from every peer, whatever the region. Reads go through to peers of \
              the same region alone (`sync.read_through`).",

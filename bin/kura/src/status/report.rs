@@ -24,6 +24,8 @@ pub(crate) struct Report {
 pub(crate) struct Answers {
     /// `/ready`.
     pub(crate) ready: Value,
+    /// `/primary`; null of a node of an earlier version.
+    pub(crate) primary: Value,
     /// `/status`.
     pub(crate) status: Value,
     /// `/status/cluster`.
@@ -37,14 +39,16 @@ impl Report {
     pub(crate) async fn ask(node: NodeUrl) -> Self {
         let deadline = Instant::now() + NODE_TIMEOUT;
         let answers = async {
-            let (ready, status, cluster, disk) = tokio::join!(
+            let (ready, primary, status, cluster, disk) = tokio::join!(
                 page(&node, "/ready"),
+                page(&node, "/primary"),
                 page(&node, "/status"),
                 page(&node, "/status/cluster"),
                 timeout_at(deadline, page(&node, "/status/disk")),
             );
             let disk = disk.ok().and_then(Result::ok).unwrap_or(Value::Null);
-            Ok(Answers { ready: ready?, status: status?, cluster: cluster?, disk })
+            let primary = primary.unwrap_or(Value::Null);
+            Ok(Answers { ready: ready?, primary, status: status?, cluster: cluster?, disk })
         };
         let answers = answers.await;
         Self { node, answers }
@@ -59,8 +63,13 @@ impl Report {
     pub(crate) fn json(&self) -> Value {
         let url = self.node.to_string();
         match &self.answers {
-            Ok(Answers { ready, status, cluster, disk }) => json!({
-                "url": url, "ready": ready, "status": status, "cluster": cluster, "disk": disk,
+            Ok(Answers { ready, primary, status, cluster, disk }) => json!({
+                "url": url,
+                "ready": ready,
+                "primary": primary["primary"],
+                "status": status,
+                "cluster": cluster,
+                "disk": disk,
             }),
             Err(error) => json!({ "url": url, "error": error }),
         }

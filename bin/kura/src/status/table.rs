@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::report::{Answers, Report};
 
 /// The columns.
-const HEAD: [&str; 8] = ["NODE", "STATE", "READY", "PEERS", "LAG", "RING", "STAGING", "DISK"];
+const HEAD: [&str; 9] =
+    ["NODE", "STATE", "READY", "PRIMARY", "PEERS", "LAG", "RING", "STAGING", "DISK"];
 
 /// What stands where nothing is known.
 const UNKNOWN: &str = "-";
@@ -38,10 +39,11 @@ fn row(report: &Report) -> [String; HEAD.len()] {
     let node = report.node.to_string();
     let Ok(answers) = &report.answers else {
         let unknown = || UNKNOWN.to_owned();
-        let [ring, staging, disk, peers, lag] = std::array::from_fn(|_| unknown());
-        return [node, "unreachable".to_owned(), "no".to_owned(), peers, lag, ring, staging, disk];
+        let mut row = std::array::from_fn(|_| unknown());
+        [row[0], row[1], row[2]] = [node, "unreachable".to_owned(), "no".to_owned()];
+        return row;
     };
-    let Answers { ready, status, cluster, disk } = answers;
+    let Answers { ready, primary, status, cluster, disk } = answers;
     let peers: Vec<&Value> = peers(cluster).collect();
     // Compared with once, and not failing now.
     let is_well = |peer: &&&Value| peer["standing"] == "passed" && peer["error"].is_null();
@@ -52,7 +54,8 @@ fn row(report: &Report) -> [String; HEAD.len()] {
     [
         node,
         ready["state"].as_str().unwrap_or(UNKNOWN).to_owned(),
-        if report.is_ready() { "yes" } else { "no" }.to_owned(),
+        yes_or_no(report.is_ready()).to_owned(),
+        primary["primary"]["is_primary"].as_bool().map_or(UNKNOWN, yes_or_no).to_owned(),
         if peers.is_empty() { "none".to_owned() } else { format!("{well} of {}", peers.len()) },
         match lags {
             Some(lag) if !peers.is_empty() => lag.to_string(),
@@ -66,6 +69,10 @@ fn row(report: &Report) -> [String; HEAD.len()] {
             format!("{} of {} free", size(free), size(total))
         }),
     ]
+}
+
+const fn yes_or_no(it: bool) -> &'static str {
+    if it { "yes" } else { "no" }
 }
 
 /// The peers of a node, without itself.
@@ -171,6 +178,7 @@ mod tests {
     fn serving() -> Answers {
         Answers {
             ready: json!({ "state": "serving", "ready": true, "reasons": [] }),
+            primary: json!({ "primary": { "is_primary": true, "why": "it has no peers" } }),
             status: json!({
                 "ring": { "segments": 3, "segments_max": 8, "segment_bytes": 512 << 20 },
                 "staging": { "in_use_bytes": 1536, "budget_bytes": 8_u64 << 30 },
@@ -188,8 +196,8 @@ mod tests {
     fn a_node_that_serves_is_one_line() {
         let lines = render(&[report(Ok(serving()))]);
         let expected = "\
-NODE                   STATE    READY  PEERS   LAG  RING             STAGING         DISK
-http://127.0.0.1:4000  serving  yes    2 of 2  5    3 of 8 x 512MiB  1.5KiB of 8GiB  10GiB of 100GiB free
+NODE                   STATE    READY  PRIMARY  PEERS   LAG  RING             STAGING         DISK
+http://127.0.0.1:4000  serving  yes    yes      2 of 2  5    3 of 8 x 512MiB  1.5KiB of 8GiB  10GiB of 100GiB free
 ";
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(words(&lines), words(expected));
@@ -204,6 +212,7 @@ http://127.0.0.1:4000  serving  yes    2 of 2  5    3 of 8 x 512MiB  1.5KiB of 8
     fn what_is_wrong_stands_below_the_table() {
         let mut joining = serving();
         joining.ready = json!({ "state": "joining", "ready": false, "reasons": ["b:1: 1 of 9"] });
+        joining.primary = Value::Null;
         joining.status = json!({});
         joining.disk = Value::Null;
         joining.cluster = json!({ "peers": [
@@ -217,9 +226,9 @@ http://127.0.0.1:4000  serving  yes    2 of 2  5    3 of 8 x 512MiB  1.5KiB of 8
         let lines: Vec<_> = lines.lines().collect();
         let words: Vec<_> = lines[1].split_whitespace().collect();
         let node = "http://127.0.0.1:4000";
-        assert_eq!(words, [node, "joining", "no", "0", "of", "2", "-", "-", "-", "-"]);
+        assert_eq!(words, [node, "joining", "no", "-", "0", "of", "2", "-", "-", "-", "-"]);
         let words: Vec<_> = lines[2].split_whitespace().collect();
-        assert_eq!(words, [node, "unreachable", "no", "-", "-", "-", "-", "-"]);
+        assert_eq!(words, [node, "unreachable", "no", "-", "-", "-", "-", "-", "-"]);
         assert_eq!(
             lines[3..],
             [

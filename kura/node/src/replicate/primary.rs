@@ -75,7 +75,7 @@ impl Primacy {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let why = "it reads its data back".to_owned();
-        let verdict = Verdict { is_primary: false, fitter: None, is_taken: false, why };
+        let verdict = Verdict { is_primary: false, fitter: None, why };
         let known = Known {
             peers: BTreeMap::new(),
             unasked: peers.iter().cloned().collect(),
@@ -187,7 +187,7 @@ impl Primacy {
     pub(crate) fn verdict(&self) -> Verdict {
         if !self.asks() {
             let why = "no peer is asked how it is".to_owned();
-            return Verdict { is_primary: true, fitter: None, is_taken: false, why };
+            return Verdict { is_primary: true, fitter: None, why };
         }
         self.known.lock().verdict.clone()
     }
@@ -278,7 +278,7 @@ impl Primacy {
         let now = self.clock.now();
         let known = self.known.lock();
         let me = self.me(&known, now, service, store);
-        let Verdict { is_primary, fitter, why, .. } = &known.verdict;
+        let Verdict { is_primary, fitter, why } = &known.verdict;
         let heard = known.peers.iter().map(|(name, heard)| {
             let said = heard.said.as_ref();
             let it = said.and_then(|(_, pulse)| pulse.read());

@@ -213,12 +213,13 @@ impl<'a> Queue<'a> {
         let Self { source, mut wanted, busy, offers, .. } = self;
         // From here on nothing is left to this peer.
         drop(offers);
-        for row in busy {
+        let look = |row: FeedRow| async move {
             // What cannot be told is asked for.
-            if !store_answers || source.shared.store.lacks(&row).await.unwrap_or(true) {
-                wanted.push_back(row);
-            }
-        }
+            let lacks = !store_answers || source.shared.store.lacks(&row).await.unwrap_or(true);
+            lacks.then_some(row)
+        };
+        let lacking = stream::iter(busy).map(look).buffered(LOOKS_AT_ONCE);
+        wanted.extend(lacking.filter_map(std::future::ready).collect::<Vec<_>>().await);
         wanted
     }
 }

@@ -156,6 +156,12 @@ impl Mesh {
         }
     }
 
+    /// Whether any two of these nodes were cut off from each other at any time since, on and off included.
+    pub(in crate::run) fn were_apart(&self, positions: &[usize], since: Instant) -> bool {
+        let pairs = positions.iter().flat_map(|a| positions.iter().map(|b| (*a, *b)));
+        pairs.into_iter().any(|pair| self.was_cut(pair, since))
+    }
+
     /// Whether two nodes were cut off from each other at any time since, on and off included.
     pub(super) fn was_cut(&self, (a, b): (usize, usize), since: Instant) -> bool {
         match self.cuts.lock().pairs.get(&(a.min(b), a.max(b))) {
