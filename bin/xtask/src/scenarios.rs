@@ -176,6 +176,10 @@ fn is_the_same_three_times(run: &Run<'_>) -> Result<(), Failure> {
         let what = format!("{name} with seed {seed} is not the same twice {place}");
         return Err(Failure::Unmet { what });
     }
+    if here.verdict != "pass" {
+        let what = format!("{name} with seed {seed}: {} {}", here.invariant, here.reason);
+        return Err(Failure::Unmet { what });
+    }
     report::line(&format!("{name} seed {seed}: {} three times", here.journal_hash));
     Ok(())
 }

@@ -27,9 +27,18 @@ pub const BATCH_BYTES_MAX: u64 = 1024 * 1024;
 /// Requests for bodies under way at once, to one peer. Too low: a WAN stays idle between
 /// answers. Too high: bodies crowd each other out of staging.
 pub const FETCHES_MAX: usize = 16;
-/// The same to all peers together. One that delivers slowly has [`FETCHES_MAX`] of them for long; the rest is left to others.
-/// Too low: those deliver nothing meanwhile. Too high: bodies crowd each other out of staging.
+/// Of those, how many each peer has for itself. Too low: one that is quick delivers little while slow ones have all others for
+/// hours. Too high: with many peers bodies crowd each other out of staging.
+pub const FETCHES_OWN: usize = 2;
+/// What is beyond those, to all peers together. One that delivers slowly has most of [`FETCHES_MAX`] for long; the rest is left to
+/// others. Too low: those deliver little meanwhile. Too high: bodies crowd each other out of staging.
 pub const FETCHES_OF_ALL_MAX: usize = 24;
+
+/// Requests for bodies under way at once, at most, of a node with so many peers.
+#[must_use]
+pub const fn fetches_at_most(peers: usize) -> usize {
+    FETCHES_OF_ALL_MAX + FETCHES_OWN * peers
+}
 /// Artifacts that a node fetches for reads at once from one peer, where reads go through to peers. What comes beyond is
 /// a miss.
 pub const READS_THROUGH_MAX: usize = 16;
@@ -37,6 +46,11 @@ pub const READS_THROUGH_MAX: usize = 16;
 pub const READ_THROUGH_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a node holds back its answer to a follower when there is nothing new.
 pub const FEED_WAIT: Duration = Duration::from_secs(20);
+/// For how long a node counts as one that reads the feed after it asked for some of it: three times as long as it is made to wait.
+/// Longer: a drain waits for one that is gone. Shorter: it does not wait for one that fetches a large body.
+pub const AUDIENCE_STANDS_FOR: Duration = Duration::from_secs(60);
+/// Nodes that read the feed that are remembered. Those that were silent for longest are forgotten beyond it.
+pub const AUDIENCE_MAX: usize = 256;
 /// Time for a connection to a peer to come about.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A stream from a peer on which no byte moves for this long is given up. There is no limit on how

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use crate::limits::{FETCHES_OF_ALL_MAX, SMALL_BODY_BYTES};
+use crate::limits::SMALL_BODY_BYTES;
 
-/// Bodies of which a part is kept while nobody fetches them: as many as may be under way at once.
-pub const PARTIALS_MAX: usize = FETCHES_OF_ALL_MAX;
 /// How long a part is kept while nobody fetches the rest. Too low: it is gone before the longest pause after a failure is
 /// over. Too high: room stays taken for what nobody delivers.
 pub const KEPT_MAX: Duration = Duration::from_secs(120);
@@ -57,7 +55,7 @@ pub enum GivenUp {
     Room,
     /// The artifact is here, is deleted, or is wanted in another version.
     Unwanted,
-    /// There are [`PARTIALS_MAX`] younger ones.
+    /// There are as many younger ones as are kept.
     Crowded,
     /// It was gone on with, and what came of that is not what the row says.
     WrongDigest,

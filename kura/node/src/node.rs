@@ -200,9 +200,9 @@ impl Node {
         }
     }
 
-    /// Stops: another node takes over if this one is primary of its region, no new work, what is in flight is finished within
-    /// `drain_timeout` of the beginning and then cut, the store is closed in what is left of that, and in two seconds at the
-    /// least.
+    /// Stops: another node takes over if this one is primary of its region, no new work, what is in flight is finished, and cut
+    /// when `drain_timeout` is over, or three quarters of it where there are peers; those have until its end to fetch what came
+    /// last. The store is closed in what is left of that, and in two seconds at the least.
     pub async fn drain(self) -> Ended {
         let clock = self.env.clock.clone();
         let limit = self.config.drain_timeout;
@@ -212,7 +212,8 @@ impl Node {
         self.service.enter(State::Draining, "draining".to_owned());
         // An error means that the surface has ended already.
         self.drain.send(true).ok();
-        let left = deadline.since(clock.now());
+        let for_peers = if self.peers.is_some() { limit / 4 } else { Duration::ZERO };
+        let left = deadline.since(clock.now()).saturating_sub(for_peers);
         let finished = timeout(&*clock, left, self.surface.join()).await;
         if finished.is_err() {
             tracing::warn!(limit = ?self.config.drain_timeout, "requests in flight were cut");
@@ -220,7 +221,10 @@ impl Node {
         // From here on no request can reach the store.
         drop(self.surface);
         drop(self.recovery);
-        // Peers are served until here, so that a sibling can read what came last.
+        if let (Some(peers), Some(store)) = (&self.peers, self.service.store()) {
+            let left = deadline.since(clock.now());
+            peers.replication.is_read_to_the_end(&store, left).await;
+        }
         drop(self.peers);
         if let Some(store) = self.service.take_store()
             && timeout(&*clock, deadline.since(clock.now()).max(CLOSE_TIME_MIN), store.close())

@@ -11,6 +11,7 @@ pub mod compared;
 pub mod damage_is_told;
 pub mod deleted_stays_gone;
 pub mod disk_ceiling;
+pub mod drain_loses_nothing;
 pub mod feed_bounded;
 pub mod fetch_settles;
 pub mod fetched_once;
@@ -28,6 +29,7 @@ pub mod one_winner;
 pub mod primary_is_there;
 pub mod primary_is_warm;
 pub mod primary_stays;
+pub mod progress_is_visible;
 pub mod promise_held;
 pub mod puts_answered;
 pub mod quiet_zone;
@@ -58,7 +60,7 @@ pub struct Invariant {
 }
 
 /// Every invariant.
-pub const ALL: [Invariant; 43] = [
+pub const ALL: [Invariant; 45] = [
     whole_body::INVARIANT,
     true_digest::INVARIANT,
     acked_or_evicted::INVARIANT,
@@ -102,6 +104,8 @@ pub const ALL: [Invariant; 43] = [
     primary_is_there::INVARIANT,
     primary_is_warm::INVARIANT,
     primary_stays::INVARIANT,
+    drain_loses_nothing::INVARIANT,
+    progress_is_visible::INVARIANT,
 ];
 
 /// An invariant does not hold.

@@ -623,6 +623,11 @@ impl Machine {
         }
     }
 
+    /// The number that it goes by, while it says so.
+    pub(super) fn node(&self) -> Option<u64> {
+        u64::from_str_radix(self.cluster()["self"]["node"].as_str()?, 16).ok()
+    }
+
     /// What it says of its peers.
     pub(super) fn cluster(&self) -> serde_json::Value {
         self.service.lock().clone().map_or(serde_json::Value::Null, |service| service.cluster())

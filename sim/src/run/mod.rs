@@ -18,6 +18,7 @@ mod marks;
 mod mesh;
 mod phase;
 mod primaries;
+mod progress;
 mod restart;
 mod rolling;
 mod snapshot;
@@ -212,7 +213,7 @@ impl Run {
     /// The cruel half: the phases, one after the other.
     fn cruel(&self) -> Result<(), Judgement> {
         self.machines.iter().for_each(Machine::start);
-        let _watches = (self.watch_lives(), self.watch_primaries());
+        let _watches = (self.watch_lives(), self.watch_primaries(), self.watch_progress());
         crash_by_the_clock(&self.world, &self.weather, &self.machines);
         self.scenario.phases.iter().try_for_each(|phase| self.phase(phase))
     }

@@ -8,10 +8,16 @@ use parking_lot::Mutex;
 use sim_engine::NodeId;
 
 use super::{Judgement, Run, machine::Machine};
-use crate::{invariants::Violation, scenario::Phase};
+use crate::{
+    holdings::Holdings,
+    invariants::{Violation, drain_loses_nothing},
+    scenario::Phase,
+};
 
 /// How often a node is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often one that is about to end is.
+const END_LOOK: Duration = Duration::from_millis(10);
 /// How long an orchestrator takes to start a process that has ended.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -31,13 +37,28 @@ impl Run {
         let left: Left =
             Arc::new(Mutex::new(machines.map(|it| self.machines[it].clone()).collect()));
         let (clock, rest) = (self.world.clock(NodeId::OPERATOR), left.clone());
+        let others = self.scenario.expect.drains_whole.then(|| self.by_zone());
+        let court = self.court.clone();
         let work = async move {
             loop {
                 let Some(machine) = rest.lock().front().cloned() else { return };
-                let life = machine.life();
+                let (life, node) = (machine.life(), machine.node());
                 machine.stop();
+                // A store that is closed tells nothing.
+                let mut held = machine.holdings();
                 while machine.life() == life {
-                    clock.sleep(LOOK).await;
+                    clock.sleep(END_LOOK).await;
+                    held = Some(machine.holdings()).filter(|it| !it.is_empty()).unwrap_or(held);
+                }
+                if let Some(others) = &others {
+                    let (verdict, ready) = left_nothing((&machine, node, &held), others);
+                    let told = format!(
+                        "{} ended with {} artifacts, {ready} others are ready",
+                        machine.name,
+                        held.len()
+                    );
+                    court.evidence().tell(clock.now(), told);
+                    court.evidence().judge(clock.now(), verdict);
                 }
                 clock.sleep(PAUSE).await;
                 machine.start();
@@ -52,6 +73,12 @@ impl Run {
         Rolling { left, _task: task }
     }
 
+    /// All nodes, and the zone of each.
+    fn by_zone(&self) -> Vec<(String, Arc<Machine>)> {
+        let zone = |machine: &Arc<Machine>| self.scenario.zone_of_node(&machine.name).to_owned();
+        self.machines.iter().map(|machine| (zone(machine), machine.clone())).collect()
+    }
+
     /// Judges the restarts of a phase that is over.
     pub(super) fn has_rolled(&self, phase: &Phase, rolling: &Rolling) -> Result<(), Judgement> {
         let left = rolling.left.lock();
@@ -64,6 +91,20 @@ impl Run {
         );
         self.judged(Err(Violation { invariant: "phase.roll", reason }))
     }
+}
+
+/// Judges what `stopped`, whose number is `node`, held in the end by the others of its zone that are ready, and says how many those are.
+fn left_nothing(
+    (stopped, node, held): (&Machine, Option<u64>, &Holdings),
+    all: &[(String, Arc<Machine>)],
+) -> (Result<(), Violation>, usize) {
+    let own = all.iter().find(|(_, it)| it.name == stopped.name).map(|(zone, _)| zone);
+    let others = all.iter().filter(|(zone, it)| Some(zone) == own && it.name != stopped.name);
+    let ready: Vec<_> = others.filter(|(_, it)| it.unready().is_none()).collect();
+    let verdict = ready.iter().try_for_each(|(_, it)| {
+        drain_loses_nothing::check((&stopped.name, node, held), (&it.name, &it.holdings()))
+    });
+    (verdict, ready.len())
 }
 
 impl Rolling {

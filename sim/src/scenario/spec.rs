@@ -382,6 +382,10 @@ pub struct Expect {
     pub healed_within: Duration,
     /// What was spoilt has to be back on its node by then, if a peer has it.
     pub repaired: bool,
+    /// What a node that is told to stop leaves is with the others of its zone that are ready.
+    pub drains_whole: bool,
+    /// What comes to a node that is not ready shows on its page.
+    pub progress_visible: bool,
     /// A node that runs says so within this; `None`: not judged.
     pub up_within: Option<Duration>,
     /// After the phases a node takes a put within this; `None`: not judged.
@@ -681,6 +685,8 @@ pub(super) fn expect(drawn: &Drawn) -> Expect {
     Expect {
         healed_within: table.duration("healed_within"),
         repaired: table.flag("repaired"),
+        drains_whole: table.flag("drains_whole"),
+        progress_visible: table.flag("progress_visible"),
         up_within: limit("up_within"),
         writes_back_within: limit("writes_back_within"),
         answers_within: limit("answers_within"),

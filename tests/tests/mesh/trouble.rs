@@ -141,6 +141,32 @@ fn an_artifact_that_was_set_aside_is_tried_again() {
 }
 
 #[test]
+fn a_feed_goes_on_behind_artifacts_that_began_to_fail_one_after_the_other() {
+    let mut bed = Bed::new(6, 2, |_| ());
+    let clock = bed.clock(1);
+    let begun = clock.now();
+    // The page grows while its first row is tried: each is given up at another time.
+    pretend(&bed, 1, move |asked| match asked.what.as_str() {
+        "hello" => hello(77),
+        "compare" => compared(&[]),
+        "feed" => {
+            let seconds = clock.now().since(begun).as_secs();
+            let rows: Vec<_> = [0, 6, 20, 50]
+                .into_iter()
+                .filter(|since| *since <= seconds)
+                .map(|since| row(&format!("key-{since}"), &body(since, 1000)))
+                .collect();
+            feed(&rows, 1 + rows.len() as u64)
+        }
+        _ => puppet::unreadable(),
+    });
+    bed.start(0);
+    bed.pass(600 * SECOND);
+    let of_peer = peer(&bed, 1);
+    assert_eq!((&of_peer["set_aside_total"], &of_peer["lag"]), (&4.into(), &0.into()));
+}
+
+#[test]
 fn rows_of_a_space_that_is_unknown_here_are_skipped_and_counted() {
     let mut bed = Bed::new(12, 2, |_| ());
     let known = body(1, 1000);

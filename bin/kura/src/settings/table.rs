@@ -62,9 +62,11 @@ pub(crate) static SETTINGS: [Setting; 34] = [
         kind: Kind::Duration { min: Duration::ZERO, max: Duration::from_secs(3600) },
         default: DefaultValue::Fixed(Value::Duration(Duration::from_secs(30))),
         meaning: "After SIGTERM, SIGINT or SIGUSR1: how long requests in flight may go on before \
-                  they are cut.",
+                  they are cut. With peers three quarters of it, and what is left is theirs, to fetch \
+                  what came last.",
         stakes: Stakes::Ends {
-            too_low: "Requests in flight are cut, and clients see resets at every restart.",
+            too_low: "Requests in flight are cut, and clients see resets at every restart. What came \
+                      last is on this node alone until it is back.",
             too_high: "Whoever stops the node (Kubernetes after 30 s, systemd after 90 s) loses \
                        patience first and kills it. Nothing that was acknowledged is lost then \
                        either, but the next start has to recover.",

@@ -86,6 +86,7 @@ replication_metrics! {
         bandwidth_waited_ms: "Milliseconds that those waited, all together",
         primary_changes: "Times that this node became primary of its region, or stopped being it",
         pulses_missed: "Questions to a peer how it is that were not answered",
+        audience_left_behind: "Peers that had not read the feed to its end when the node stopped in good order",
         served: "Bodies that were sent to peers, or begun",
         served_missing: "Bodies that a peer asked for and that are not here",
         served_unreadable: "Bodies that a peer asked for and that could not be read",

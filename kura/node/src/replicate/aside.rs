@@ -1,7 +1,7 @@
 //! Artifacts that a peer could not deliver in several tries. They hold up nothing, and are tried
 //! again from time to time for as long as they are wanted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use kura_core::{
     feed::FeedRow,
@@ -36,6 +36,15 @@ impl Aside {
         } else {
             self.forgot = true;
         }
+    }
+
+    /// Those of `rows` that are not among them.
+    pub(crate) fn others(&self, mut rows: VecDeque<FeedRow>) -> VecDeque<FeedRow> {
+        if !self.rows.is_empty() {
+            let aside: BTreeMap<_, _> = self.rows.iter().map(|row| (&row.address, row)).collect();
+            rows.retain(|row| aside.get(&row.address).is_none_or(|aside| *aside != row));
+        }
+        rows
     }
 
     /// Everything, if it is time to try it again.

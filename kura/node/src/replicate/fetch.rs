@@ -11,7 +11,6 @@ use kura_core::{
     tries::Blame,
 };
 use kura_env::timeout;
-use tokio::sync::Semaphore;
 
 use super::{
     Shared,
@@ -19,6 +18,7 @@ use super::{
     deletes::Heard,
     error::PeerError,
     frames::Frames,
+    requests::Requests,
     storing::{Stored, Storing, store},
     wire::{BODIES, BODY_FOLLOWS, BODY_MISSING, BODY_REST_FOLLOWS, BODY_UNREADABLE, Row},
 };
@@ -35,7 +35,7 @@ pub(crate) struct Source<'a> {
     pub(crate) name: &'a str,
     pub(crate) heard: &'a Heard,
     /// How many requests for bodies may be under way at once.
-    pub(crate) permits: &'a Semaphore,
+    pub(crate) requests: &'a Requests,
     /// What this node and the peer both take and tell.
     pub(crate) limits: PeerLimits,
 }
@@ -207,7 +207,7 @@ async fn transfer(source: Source<'_>, rows: VecDeque<FeedRow>) -> Result<Fetched
         let Some(mut upload) = first_room(source, &mut left, &mut fetched).await? else {
             return Ok(fetched);
         };
-        let _permit = source.permits.acquire().await;
+        let _request = source.requests.begin().await;
         let mut went_on = 0;
         loop {
             let first = First { upload, may_go_on: went_on < GOES_ON_MAX };

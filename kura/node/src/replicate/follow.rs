@@ -32,6 +32,7 @@ use super::{
     deletes::Heard,
     error::{PeerError, Trouble},
     fetch::{Failed, Fetched, Source},
+    requests::Requests,
     round::{Lacking, Outcome, lacking, put_off, round},
     wire::{FEED, FeedPage, HELLO, Hello, Life},
 };
@@ -48,6 +49,7 @@ pub(crate) struct Follower {
     /// Its number among all.
     number: usize,
     client: Client,
+    requests: Requests,
     backoff: Backoff,
     jitter: Box<dyn EntropyStream>,
     /// Whether the peer said hello in this talk.
@@ -95,6 +97,7 @@ enum End {
 impl Follower {
     pub(crate) fn new(shared: Arc<Shared>, (number, name): (usize, String)) -> Self {
         let client = Client::to(&name, shared.env.clone(), shared.metrics.clone());
+        let requests = Requests::to_peer(shared.fetches.clone());
         let limits = shared.mesh.limits();
         let jitter = shared.env.entropy.stream("peer back-off");
         Self {
@@ -102,6 +105,7 @@ impl Follower {
             name,
             number,
             client,
+            requests,
             backoff: Backoff::default(),
             jitter,
             was_heard: false,
@@ -217,9 +221,8 @@ impl Follower {
     }
 
     fn source(&self) -> Source<'_> {
-        let Self { shared, client, name, number, heard, limits, .. } = self;
-        let permits = &shared.fetches;
-        Source { shared, client, number: *number, name, heard, permits, limits: *limits }
+        let Self { shared, client, name, number, heard, limits, requests, .. } = self;
+        Source { shared, client, number: *number, name, heard, requests, limits: *limits }
     }
 
     fn now(&self) -> Instant {
@@ -283,7 +286,7 @@ impl Follower {
             // Whatever failed, the pass gets on.
             self.backoff.succeed();
         }
-        let again = self.judge(fetched);
+        let again = self.judge(fetched, &left);
         pass.wanted = self.shared.partials.first(left.into_iter().chain(again));
         if pass.wanted.is_empty() && pass.comparison.is_over() && broken.is_none() {
             return Ok(());
@@ -291,13 +294,19 @@ impl Follower {
         Err(broken.or(cause).unwrap_or_else(left_over))
     }
 
-    /// Decides what of the failed rows is tried again; the others are set aside, and named.
-    fn judge(&mut self, fetched: Fetched) -> Vec<FeedRow> {
+    /// Decides what of the failed rows is tried again; the others are set aside, and named. What is `left` was not tried.
+    fn judge(&mut self, fetched: Fetched, left: &VecDeque<FeedRow>) -> Vec<FeedRow> {
         let now = self.now();
         let others_came = fetched.delivered > 0;
         let before = std::mem::take(&mut self.tries);
         let tries = |row: &FeedRow| before.get(&row.address.encode()).copied().unwrap_or_default();
         let mut again = Vec::new();
+        for row in left {
+            let key = row.address.encode();
+            if let Some(tries) = before.get(&key) {
+                self.tries.insert(key, *tries);
+            }
+        }
         for Failed { row, blame, kept_bytes } in fetched.failed {
             let mut tries = tries(&row);
             let fate = if tries.moves_on(row.body_bytes, kept_bytes) {
@@ -393,8 +402,10 @@ impl Follower {
         let rows = self.limits.page_rows;
         let path = format!(
             "{FEED}?incarnation={incarnation}&from={sequence}&rows={rows}\
-             &wait_ms={wait_ms}&deletes={}",
-            self.heard.print()
+             &wait_ms={wait_ms}&deletes={}&node={}&region={}",
+            self.heard.print(),
+            self.shared.store.node(),
+            self.shared.mesh.region(),
         );
         let asked = self.now();
         let page: FeedPage = self.client.ask(&path).await?;
@@ -406,6 +417,8 @@ impl Follower {
         self.source().hear_deletes(page.deletes).await?;
         self.shared.mesh.follows(&self.name, cursor, page.head);
         let Lacking { now: wanted, ahead } = lacking(&self.shared, &page.rows).await?;
+        // What is tried again later keeps nothing waiting here, however often it is told.
+        let wanted = self.aside.others(wanted);
         let mut nothing = Comparison::nothing();
         let Outcome { mut fetched, left, broken, .. } =
             round(self.source(), wanted, &mut nothing, &is_suspect(&self.tries), None).await;
@@ -416,7 +429,7 @@ impl Follower {
             // A large body gets on, though the page does not.
             self.backoff.succeed();
         }
-        let again = self.judge(fetched);
+        let again = self.judge(fetched, &left);
         if let Some(error) = broken {
             return Err(error);
         }

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::{
     aside::Aside,
+    audience::Audience,
     ceiling::Ceilings,
     compare::Learned,
     error::{PeerError, Trouble},
@@ -38,6 +39,8 @@ pub(crate) struct Mesh {
     pub(crate) ceilings: Arc<Ceilings>,
     /// Which node of the region is primary.
     pub(crate) primacy: Arc<Primacy>,
+    /// Who reads the feed of this node.
+    pub(crate) audience: Audience,
 }
 
 struct Peers {
@@ -64,7 +67,8 @@ impl Mesh {
         let changed = Notify::new();
         let of = (config.region.clone(), config.peers.as_slice());
         let primacy = Primacy::new(clock.clone(), config.primary, of, metrics.clone());
-        Arc::new(Self { clock, config, metrics, peers, changed, ceilings, primacy })
+        let audience = Audience::new(clock.clone());
+        Arc::new(Self { clock, config, metrics, peers, changed, ceilings, primacy, audience })
     }
 
     /// Peers are asked from now on.
@@ -226,7 +230,15 @@ impl Mesh {
         let peers = peers.by_name.iter();
         let peers: Vec<_> =
             peers.map(|(name, peer)| peer.status(name, (now, wall), still)).collect();
-        serde_json::json!({ "region": self.config.region, "peers": peers })
+        let audience = self.audience.status();
+        serde_json::json!({ "region": self.config.region, "peers": peers, "audience": audience })
+    }
+
+    /// Waits for at most `limit` until the nodes that read the feed have dealt with everything below `head`.
+    pub(crate) async fn is_read_to(&self, head: u64, limit: Duration) {
+        let of = (self.config.region.as_str(), limit);
+        let is_gone = |node| self.primacy.is_gone(node);
+        self.audience.reads_to(head, of, is_gone, &self.metrics.replication).await;
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Peer, Instant)) {

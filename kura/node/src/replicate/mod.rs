@@ -11,6 +11,7 @@
 //! cannot deliver is counted and skipped, and tried again later.
 
 mod aside;
+mod audience;
 mod ceiling;
 mod claims;
 mod client;
@@ -25,13 +26,14 @@ mod partials;
 mod peer;
 mod primary;
 mod read_through;
+mod requests;
 mod round;
 mod server;
 mod sources;
 mod storing;
 mod wire;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kura_env::{Env, Listener, TaskHandle};
 use parking_lot::Mutex;
@@ -45,6 +47,7 @@ use self::{
     partials::Partials,
     primary::Primacy,
     read_through::{NearOffers, Reader},
+    requests::Requests,
     sources::Sources,
 };
 use crate::{
@@ -67,7 +70,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) claims: Arc<Claims>,
     pub(crate) partials: Arc<Partials>,
-    /// Requests for bodies that may be under way at once.
+    /// Requests for bodies that may be under way beyond those that each peer has for itself.
     pub(crate) fetches: Arc<Semaphore>,
     /// What peers of this region hold that is not here yet.
     pub(crate) near_offers: NearOffers,
@@ -105,9 +108,9 @@ impl Replication {
         metrics: &Arc<Metrics>,
     ) {
         let wait = self.mesh.read_through();
-        let partials = Partials::new(env.clock.clone(), store.clone(), metrics.clone());
-        let partials = Arc::new(partials);
         let (ceilings, peers) = (self.ceilings(), self.mesh.names().len());
+        let partials = Partials::new(env.clock.clone(), store.clone(), metrics.clone(), peers);
+        let partials = Arc::new(partials);
         let shared = Arc::new(Shared {
             near_offers: NearOffers::new(metrics.clone(), !wait.is_zero()),
             sources: Sources::new(env.clock.clone(), metrics.clone(), ceilings, peers),
@@ -117,7 +120,7 @@ impl Replication {
             metrics: metrics.clone(),
             claims: Claims::new(),
             partials: partials.clone(),
-            fetches: Arc::new(Semaphore::new(kura_core::limits::FETCHES_OF_ALL_MAX)),
+            fetches: Requests::of_all(),
         });
         self.mesh.begin();
         let mut followers = self.followers.lock();
@@ -149,6 +152,12 @@ impl Replication {
     /// Fetches what reads ask for, if this node does that.
     pub(crate) fn reader(&self) -> Option<Arc<Reader>> {
         self.reader.lock().clone()
+    }
+
+    /// Waits for at most `limit` until the nodes that read the feed of this one have dealt with all that is in it. Nothing is
+    /// written here any more.
+    pub(crate) async fn is_read_to_the_end(&self, store: &Store, limit: Duration) {
+        self.mesh.is_read_to(store.extent().head, limit).await;
     }
 
     /// Stops following.

@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use kura_core::{
     address::Address,
     feed::FeedRow,
-    resume::{GivenUp, LOOK_INTERVAL, PARTIALS_MAX, give_up, is_resumable},
+    limits::fetches_at_most,
+    resume::{GivenUp, LOOK_INTERVAL, give_up, is_resumable},
 };
 use kura_env::{Clock, Instant};
 use parking_lot::Mutex;
@@ -25,7 +26,9 @@ pub(crate) struct Partials {
     clock: Arc<dyn Clock>,
     store: Store,
     metrics: Arc<Metrics>,
-    /// At most [`PARTIALS_MAX`].
+    /// As many are kept as may be under way at once.
+    kept_max: usize,
+    /// At most `kept_max`.
     kept: Mutex<BTreeMap<Address, Partial>>,
     added: Notify,
 }
@@ -37,8 +40,15 @@ struct Partial {
 }
 
 impl Partials {
-    pub(crate) fn new(clock: Arc<dyn Clock>, store: Store, metrics: Arc<Metrics>) -> Self {
-        Self { clock, store, metrics, kept: Mutex::default(), added: Notify::new() }
+    /// Those of a node with so many peers.
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        store: Store,
+        metrics: Arc<Metrics>,
+        peers: usize,
+    ) -> Self {
+        let (kept, added) = (Mutex::default(), Notify::new());
+        Self { clock, store, metrics, kept_max: fetches_at_most(peers), kept, added }
     }
 
     /// Takes out what there is of the body of `row`. A part of another version goes: that is not wanted any more.
@@ -65,7 +75,7 @@ impl Partials {
         let eldest = {
             let mut kept = self.kept.lock();
             kept.insert(row.address.clone(), Partial { row: row.clone(), upload, since });
-            let is_crowded = kept.len() > PARTIALS_MAX;
+            let is_crowded = kept.len() > self.kept_max;
             let eldest = kept.iter().min_by_key(|(_, partial)| partial.since);
             eldest.filter(|_| is_crowded).map(|(address, _)| address.clone())
         };

@@ -34,6 +34,8 @@ pub(crate) struct Peer {
     /// When the last complete pass began.
     pub(crate) passed_at: Option<Instant>,
     pass: Option<Progress>,
+    /// What came from it since the start of this node: artifacts, and bytes of bodies.
+    came: (u64, u64),
     /// Where its feed is read next, and where that feed ends. Unknown while it fails.
     position: Option<(u64, u64)>,
     pub(crate) set_aside: Vec<String>,
@@ -66,7 +68,7 @@ impl Peer {
         self.is_myself = false;
         self.silence = None;
         self.error = None;
-        self.is_recovering = matches!(hello.state, State::Starting | State::Recovering);
+        self.is_recovering = matches!(hello.state, Some(State::Starting | State::Recovering));
         let Some(life) = hello.life else {
             // Who it was is known until it says who it is now.
             let life = self.hello.as_ref().and_then(|hello| hello.life);
@@ -122,6 +124,7 @@ impl Peer {
         if done > 0 {
             self.is_unstorable = false;
         }
+        self.came = (self.came.0 + fetched.applied, self.came.1 + fetched.bytes);
         if let Some(pass) = &mut self.pass {
             pass.done += done;
             pass.bytes += fetched.bytes;
@@ -255,12 +258,14 @@ impl Peer {
             "standing": standing,
             "node": life.map(|life| format!("{:016x}", life.node)),
             "region": hello.map(|hello| hello.region.clone()),
-            "state": hello.map(|hello| hello.state),
+            "state": hello.and_then(|hello| hello.state),
             "silent_seconds": self.silence.map(|(since, _)| now.since(since).as_secs()),
             "has_answered": hello.is_some(),
             "passes": self.passes,
             "pass": pass,
             "lag": self.lag(),
+            "fetched": self.came.0,
+            "fetched_bytes": self.came.1,
             "error": self.error,
             "set_aside": self.set_aside,
             "set_aside_total": self.set_aside_total,
@@ -294,7 +299,13 @@ mod tests {
     fn hello(state: State, incarnation: Option<u64>) -> Hello {
         let life =
             incarnation.map(|incarnation| Life { node: 1, incarnation, head: 1, start: None });
-        Hello { life, region: String::new(), state, deletes: 0, limits: Limits::default() }
+        Hello {
+            life,
+            region: String::new(),
+            state: Some(state),
+            deletes: 0,
+            limits: Limits::default(),
+        }
     }
 
     fn silent(lasting: u64) -> Standing {

@@ -192,6 +192,15 @@ impl Primacy {
         self.known.lock().verdict.clone()
     }
 
+    /// Whether a peer answers no more, as far as it is asked.
+    pub(crate) fn is_gone(&self, node: u64) -> bool {
+        let now = self.clock.now();
+        let known = self.known.lock();
+        let mut said = known.peers.values().filter_map(|heard| heard.said.as_ref());
+        let of_it = said.find(|(_, pulse)| pulse.is_of(node));
+        of_it.is_some_and(|(said_at, _)| now.since(*said_at) >= PULSE_STANDS_FOR)
+    }
+
     /// Everything of a peer below `cursor` is here.
     pub(crate) fn reached(&self, name: &str, cursor: Cursor) {
         if self.asks() {

@@ -17,6 +17,7 @@ use super::{
     client::Client,
     deletes::Heard,
     fetch::{Source, fetch},
+    requests::Requests,
 };
 use crate::{metrics::Metrics, surface::runtime::TaskSet};
 
@@ -205,10 +206,10 @@ async fn bring(
 ) {
     let Neighbour { number, name, client, heard, places: _ } = &*neighbour;
     // Nobody waits for these: a place was had before.
-    let permits = &Semaphore::new(1);
+    let requests = &Requests::alone();
     // One row is within the limits of any peer.
     let limits = shared.mesh.limits();
-    let source = Source { shared: &shared, client, number: *number, name, heard, permits, limits };
+    let source = Source { shared: &shared, client, number: *number, name, heard, requests, limits };
     let is_here = loop {
         match fetch(source, vec![row.clone()]).await {
             Ok((_, busy)) if !busy.is_empty() => {

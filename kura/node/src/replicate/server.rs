@@ -96,7 +96,7 @@ async fn hello(State(plane): State<Plane>) -> Response {
     json(&Hello {
         life: store.as_ref().map(Life::of),
         region: plane.mesh.region().to_owned(),
-        state: plane.surface.service.readiness().state,
+        state: Some(plane.surface.service.readiness().state),
         deletes: store.map_or(0, |store| store.deletes_print()),
         limits: plane.limits().into(),
     })
@@ -115,8 +115,14 @@ async fn feed(
     let Some(store) = plane.store() else { return plane.not_now(RECOVERING) };
     // The peer waits for us, and not the other way round.
     let _turn = activity.turn();
-    let FeedQuery { incarnation, from, rows, wait_ms, deletes } = query;
+    let FeedQuery { incarnation, from, rows, wait_ms, deletes, node, region } = query;
     let cursor = Cursor { incarnation, sequence: from };
+    if let Some(node) = node {
+        match store.extent().follow(cursor) {
+            Follow::Gone => plane.mesh.audience.is_lost(node),
+            Follow::Wait | Follow::Rows { .. } => plane.mesh.audience.asks(node, &region, from),
+        }
+    }
     let page_rows = plane.limits().page_rows.max(1);
     if store.extent().follow(cursor) == Follow::Wait {
         let wait = Duration::from_millis(wait_ms).min(FEED_WAIT);

@@ -24,7 +24,7 @@ use kura_core::{
     summary::{Position, Span, Sum, halves, whole},
     tombstones::{Tombstone, Tombstones, check_namespace},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IntoDeserializer as _};
 
 use crate::{service::State, store::Store};
 
@@ -60,14 +60,22 @@ pub(crate) struct Hello {
     pub(crate) life: Option<Life>,
     /// The region it is in.
     pub(crate) region: String,
-    /// Where in its life it is.
-    pub(crate) state: State,
+    /// Where in its life it is; none where a later version calls it by a name that is not known here.
+    #[serde(deserialize_with = "known_state")]
+    pub(crate) state: Option<State>,
     /// A fingerprint of the deletes that it knows; 0 if there are none.
     #[serde(default)]
     pub(crate) deletes: u64,
     /// What it takes in one request and tells in one answer.
     #[serde(default)]
     pub(crate) limits: Limits,
+}
+
+fn known_state<'de, D: Deserializer<'de>>(from: D) -> Result<Option<State>, D::Error> {
+    let name = String::deserialize(from)?;
+    let known: Result<State, serde::de::value::Error> =
+        State::deserialize(name.into_deserializer());
+    Ok(known.ok())
 }
 
 /// How fit a node is to be primary, and where its feed ends. What is left out counts as nothing.
@@ -217,6 +225,12 @@ pub(crate) struct FeedQuery {
     /// Answered at once if the node knows other deletes than those of this fingerprint.
     #[serde(default)]
     pub(crate) deletes: Option<u64>,
+    /// Who asks; nodes of earlier versions do not say.
+    #[serde(default)]
+    pub(crate) node: Option<u64>,
+    /// And in which region that is.
+    #[serde(default)]
+    pub(crate) region: String,
 }
 
 /// Some of the feed.
@@ -426,6 +440,15 @@ mod recorded;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_of_a_later_version_is_no_reason_to_take_a_peer_for_silent() {
+        let of = |state: &str| format!(r#"{{"life":null,"region":"x","state":{state}}}"#);
+        let read = |text: &str| serde_json::from_str::<Hello>(&of(text)).map(|it| it.state);
+        assert_eq!(read(r#""serving""#).unwrap(), Some(State::Serving));
+        assert_eq!(read(r#""read-only""#).unwrap(), None);
+        assert!(read("7").is_err(), "no state at all");
+    }
 
     #[test]
     fn ranges_and_sums_read_back() {

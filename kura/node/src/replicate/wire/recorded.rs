@@ -59,7 +59,7 @@ fn hello() -> Hello {
     Hello {
         life: Some(Life { node: 1, incarnation: u64::MAX, head: 3, start: Some(4) }),
         region: "here".to_owned(),
-        state: State::Serving,
+        state: Some(State::Serving),
         deletes: 5,
         limits: PeerLimits::FIRST.into(),
     }
@@ -70,7 +70,7 @@ fn what_is_said_is_what_was_recorded() {
     compare_message("hello.json", &hello());
     compare_message(
         "hello_recovering.json",
-        &Hello { life: None, state: State::Recovering, deletes: 0, ..hello() },
+        &Hello { life: None, state: Some(State::Recovering), deletes: 0, ..hello() },
     );
     let me = Candidate {
         node: 1,
